@@ -1,0 +1,1 @@
+"""What is seen: plotly builders, the theme and explore()."""

@@ -1,0 +1,1 @@
+"""Triton kernels and the tools to run, trace, inspect and time them."""
