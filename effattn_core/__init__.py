@@ -1,1 +1,17 @@
 """What is true: oracles, modules, data, training and costs."""
+
+from pathlib import Path
+
+import kernels
+
+
+def _require_our_kernels(kernels_file, here):
+    """Raise ImportError unless `kernels_file` lies beside this package: another distribution ships the same name."""
+    found, wanted = Path(kernels_file or "nowhere").resolve().parent, Path(here).resolve().parent.parent / "kernels"
+    if found != wanted:
+        raise ImportError(
+            f"`kernels` was imported from {found}, but this book needs {wanted}: uninstall the other package."
+        )
+
+
+_require_our_kernels(kernels.__file__, __file__)

@@ -1,0 +1,205 @@
+"""Softmax attention: the oracle, the online softmax, the tiled form, the merge of parts, and the key-value cache.
+
+Tensors are [batch, heads, time, head_dim]. Key and value may have fewer heads (grouped-query attention): query head h
+reads key head h // (heads // key_heads). Queries align with the END of the keys: query i sits at position
+key_time - query_time + i, so the same call serves training and decoding.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+
+BLOCK = 256  # query and key rows of a tile on a CPU: a tile of scores stays in cache
+
+
+class Part(NamedTuple):
+    """Attention over some of the keys. output: [..., time, value_dim], normalised; log_sum_exp: [..., time], natural."""
+
+    output: torch.Tensor
+    log_sum_exp: torch.Tensor
+
+
+def visible(query_position, key_position, *, causal=True, window=None, sinks=0):
+    """Which keys each query may see: bool [queries, keys].
+
+    causal: keys up to the query itself; window: only the last `window` of them; sinks: the first `sinks` keys always.
+    """
+    distance = query_position[:, None] - key_position[None, :]
+    if not causal:
+        return torch.ones_like(distance, dtype=torch.bool)
+    near = distance < window if window is not None else torch.ones_like(distance, dtype=torch.bool)
+    return (distance >= 0) & (near | (key_position < sinks)[None, :])
+
+
+def oracle(query, key, value, *, causal=True, window=None, sinks=0, scale):
+    """softmax(scale · query keyᵀ, over visible keys) value: obvious on purpose, every other form answers to it.
+
+    query: [batch, heads, time, head_dim]   key, value: [batch, key_heads, key_time, ...]   Returns a Part.
+    """
+    group = query.shape[1] // key.shape[1]
+    key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
+    key_position = torch.arange(key.shape[2], device=query.device)
+    query_position = key_position[key.shape[2] - query.shape[2] :]
+    seen = visible(query_position, key_position, causal=causal, window=window, sinks=sinks)
+    scores = (scale * query @ key.mT).masked_fill(~seen, -math.inf)
+    return Part(scores.softmax(-1) @ value, scores.logsumexp(-1))
+
+
+def online_softmax(scores, value):
+    """The running triple (maximum, total, accumulator) walked along a row: one key at a time, exact at every step.
+
+    scores: [keys]; value: [keys, value_dim]. Yields (maximum, total, accumulator) after each key; the output is
+    accumulator / total (Milakov and Gimelshein 2018; FlashAttention, algorithm 1).
+    """
+    maximum, total, accumulator = scores.new_tensor(-math.inf), scores.new_tensor(0.0), torch.zeros_like(value[0])
+    for score, row in zip(scores, value, strict=True):
+        larger = torch.maximum(maximum, score)
+        rescale, weight = torch.exp(maximum - larger), torch.exp(score - larger)
+        maximum, total, accumulator = larger, rescale * total + weight, rescale * accumulator + weight * row
+        yield maximum, total, accumulator
+
+
+def merge(parts):
+    """Attention over the union of disjoint sets of keys, from the Part of each: associative, commutative.
+
+    An empty part has log_sum_exp -inf and output 0 and changes nothing.
+    """
+    parts = list(parts)
+    if not parts:
+        raise ValueError("merge needs at least one part; it was given none.")
+    lse = torch.stack([part.log_sum_exp for part in parts])
+    total = lse.logsumexp(0)
+    # Where every part is empty, total is -inf: weigh by exp(-inf) = 0 rather than by exp(-inf + inf) = nan.
+    weight = torch.exp(lse - total.masked_fill(total == -math.inf, 0.0))
+    output = torch.stack([part.output for part in parts])
+    return Part((weight[..., None].to(output.dtype) * output).sum(0), total)
+
+
+def _key_ranges(first, last, key_time, *, causal, window, sinks):
+    """The spans of keys that queries at positions first..last can see: one or two (start, stop), never overlapping."""
+    if not causal:
+        return [(0, key_time)]
+    start = 0 if window is None else max(0, first - window + 1)
+    early = min(sinks, start, last + 1)
+    return ([(0, early)] if early else []) + [(start, last + 1)]
+
+
+def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=BLOCK):
+    """The oracle a tile at a time (FlashAttention-2): never more than block × block scores a head, unseen tiles skipped.
+
+    Shapes as in `oracle`. Half precision is computed in float32. Returns a Part; differentiable.
+    """
+    batch, heads, time, head_dim = query.shape
+    key_heads, key_time = key.shape[1], key.shape[2]
+    wide = torch.promote_types(query.dtype, torch.float32)
+    grouped = (query.to(wide) * scale).unflatten(1, (key_heads, heads // key_heads))
+    outputs, sums = [], []
+    for begin in range(0, time, block):
+        tile = grouped[:, :, :, begin : begin + block]
+        rows = torch.arange(key_time - time + begin, key_time - time + begin + tile.shape[3], device=query.device)
+        state = (
+            tile.new_full(tile.shape[:-1], -math.inf),
+            tile.new_zeros(tile.shape[:-1]),
+            tile.new_zeros(*tile.shape[:-1], value.shape[-1]),
+        )
+        first, last = key_time - time + begin, key_time - time + begin + tile.shape[3] - 1
+        for start, stop in _key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
+            for left in range(start, stop, block):
+                columns = torch.arange(left, min(left + block, stop), device=query.device)
+                seen = visible(rows, columns, causal=causal, window=window, sinks=sinks)
+                state = _absorb(state, tile, key[:, :, left : columns[-1] + 1], value[:, :, left : columns[-1] + 1], seen)
+        maximum, total, accumulator = state
+        outputs.append(accumulator / total[..., None])
+        sums.append(maximum + total.log())
+    if not outputs:
+        return Part(query.new_zeros(batch, heads, 0, value.shape[-1]), grouped.new_zeros(batch, heads, 0))
+    return Part(torch.cat(outputs, 3).flatten(1, 2).to(query.dtype), torch.cat(sums, 3).flatten(1, 2))
+
+
+def _absorb(state, query, key, value, seen):
+    """One step of the online softmax, a whole tile wide: the triple of `online_softmax` for every query row."""
+    maximum, total, accumulator = state
+    scores = (query @ key.to(query.dtype)[:, :, None].mT).masked_fill(~seen, -math.inf)
+    larger = torch.maximum(maximum, scores.amax(-1))
+    # A row that has seen nothing yet has maximum -inf: subtract 0 instead, so that its weights are 0 and not nan.
+    shift = larger.masked_fill(larger == -math.inf, 0.0)
+    rescale, weight = torch.exp(maximum - shift), torch.exp(scores - shift[..., None])
+    accumulator = rescale[..., None] * accumulator + weight @ value.to(query.dtype)[:, :, None]
+    return larger, rescale * total + weight.sum(-1), accumulator
+
+
+IMPLEMENTATIONS = {"oracle": oracle, "torch": tiled}
+
+
+def attention(query, key, value, *, causal=True, window=None, sinks=0, scale=None, implementation=None):
+    """Softmax attention. query: [batch, heads, time, head_dim]; returns [batch, heads, time, value_dim].
+
+    key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim]; key_heads divides heads.
+    window: keys seen before and including the query (needs causal); sinks: first keys seen always.
+    scale: defaults to head_dim ** -0.5. implementation: "torch" (tiled, the default) or "oracle".
+    Raises ValueError for shapes, dtypes, devices or settings that do not fit.
+    """
+    _check(query, key, value, causal, window, sinks, scale)
+    if implementation not in (None, *IMPLEMENTATIONS):
+        raise ValueError(f"implementation must be one of {sorted(IMPLEMENTATIONS)} or None; it is {implementation!r}.")
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    form = IMPLEMENTATIONS[implementation or "torch"]
+    return form(query, key, value, causal=causal, window=window, sinks=sinks, scale=scale).output
+
+
+def _check(query, key, value, causal, window, sinks, scale):
+    """Raise ValueError with one sentence, what was given and what is wanted, unless the call makes sense."""
+    for name, tensor in (("query", query), ("key", key), ("value", value)):
+        if tensor.ndim != 4:
+            raise ValueError(f"{name} must be [batch, heads, time, head_dim]; its shape is {tuple(tensor.shape)}.")
+    if len({query.dtype, key.dtype, value.dtype}) > 1 or not query.is_floating_point():
+        raise ValueError(f"query, key, value must share a floating dtype; got {query.dtype}, {key.dtype}, {value.dtype}.")
+    if len({query.device, key.device, value.device}) > 1:
+        raise ValueError(f"query, key, value must share a device; got {query.device}, {key.device}, {value.device}.")
+    if key.shape[:3] != value.shape[:3] or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
+        raise ValueError(f"shapes must agree; got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}.")
+    if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
+        raise ValueError(f"key heads must divide query heads; got {key.shape[1]} key heads, {query.shape[1]} query heads.")
+    if key.shape[2] == 0 or (causal and query.shape[2] > key.shape[2]):
+        raise ValueError(f"each query needs a key to see; got {query.shape[2]} queries and {key.shape[2]} keys.")
+    if window is not None and (window < 1 or not causal):
+        raise ValueError(f"window must be at least 1 and causal True; got window {window}, causal {causal}.")
+    if sinks < 0:
+        raise ValueError(f"sinks must be 0 or more; it is {sinks}.")
+    if scale is not None and not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number; it is {scale}.")
+
+
+class KeyValueCache:
+    """Keys and values of the tokens so far, in storage reserved once. `key` and `value` are views of the filled part."""
+
+    def __init__(self, batch, heads, capacity, head_dim, value_dim=None, *, dtype=torch.float32, device=None):
+        self._key = torch.empty(batch, heads, capacity, head_dim, dtype=dtype, device=device)
+        self._value = torch.empty(batch, heads, capacity, value_dim or head_dim, dtype=dtype, device=device)
+        self.length, self.capacity = 0, capacity
+
+    def append(self, key, value):
+        """Add key: [batch, heads, new, head_dim] and value. Raises ValueError past capacity or for another shape."""
+        new, end = key.shape[2], self.length + key.shape[2]
+        if end > self.capacity:
+            raise ValueError(f"the cache holds {self.length} of {self.capacity} tokens; {new} more do not fit.")
+        for name, given, stored in (("key", key, self._key), ("value", value, self._value)):
+            wanted = (*stored.shape[:2], new, stored.shape[3])
+            if given.shape != wanted or given.dtype != stored.dtype:
+                raise ValueError(f"{name} must be {wanted} {stored.dtype}; it is {tuple(given.shape)} {given.dtype}.")
+        self._key[:, :, self.length : end], self._value[:, :, self.length : end] = key, value
+        self.length = end
+
+    @property
+    def key(self):
+        return self._key[:, :, : self.length]
+
+    @property
+    def value(self):
+        return self._value[:, :, : self.length]
+
+    @property
+    def nbytes(self):
+        """Bytes reserved, filled or not."""
+        return self._key.nbytes + self._value.nbytes

@@ -1,0 +1,40 @@
+"""Where kernels run here: on a GPU, in Triton's interpreter, or nowhere. Decided once, before triton is imported."""
+
+import importlib.util
+import os
+import sys
+
+import torch
+
+# Triton 3.9 warns unless this is explicit: let it fuse multiply and add, as its compiler does by default.
+os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
+
+
+def _choose():
+    """Return (mode, reason), and ask triton for its interpreter where there is no GPU."""
+    if importlib.util.find_spec("triton") is None:
+        return "none", "triton is not installed"
+    if os.environ.get("TRITON_INTERPRET") == "1":
+        return "interpreter", "TRITON_INTERPRET=1 asks for it"
+    if torch.cuda.is_available():
+        return "gpu", "an NVIDIA GPU is present"
+    if "triton" in sys.modules:
+        return "none", "triton was imported before kernels, so its interpreter can no longer be chosen"
+    os.environ["TRITON_INTERPRET"] = "1"
+    return "interpreter", "no NVIDIA GPU is present"
+
+
+mode, reason = _choose()
+
+
+def statement():
+    """One sentence: device, versions, how kernels run and why."""
+    device = torch.cuda.get_device_name() if mode == "gpu" else "CPU"
+    how = {"gpu": "compiled", "interpreter": "interpreted", "none": "not run"}[mode]
+    return f"{device}, torch {torch.__version__}: Triton kernels are {how}, because {reason}."
+
+
+def require_kernels():
+    """Raise RuntimeError with one sentence where no kernel can be launched."""
+    if mode == "none":
+        raise RuntimeError(f'Triton kernels cannot run here: {reason}; use implementation="torch".')

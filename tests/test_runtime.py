@@ -1,0 +1,36 @@
+"""How kernels run here is chosen once, before triton is imported, and said in a sentence."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+import effattn_core
+import kernels
+from kernels import runtime
+
+
+def run(code, **environment):
+    kept = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], env=kept | environment, capture_output=True, text=True)
+    return done.stdout.strip() or done.stderr
+
+
+@pytest.mark.skipif(runtime.mode == "gpu", reason="this machine has a GPU, so kernels are compiled")
+def test_without_a_gpu_kernels_are_interpreted():
+    assert run("import kernels; print(kernels.runtime.mode)") == "interpreter"
+    assert "no NVIDIA GPU is present" in run("import kernels; print(kernels.runtime.statement())")
+
+
+@pytest.mark.skipif(runtime.mode == "gpu", reason="this machine has a GPU, so kernels are compiled")
+def test_triton_imported_too_early_gives_one_sentence():
+    assert "triton was imported before kernels" in run(
+        "import triton, kernels.runtime as r\ntry: r.require_kernels()\nexcept RuntimeError as error: print(error)"
+    )
+
+
+def test_a_foreign_kernels_package_is_refused():
+    effattn_core._require_our_kernels(kernels.__file__, effattn_core.__file__)
+    with pytest.raises(ImportError, match="uninstall the other package"):
+        effattn_core._require_our_kernels("/elsewhere/kernels/__init__.py", effattn_core.__file__)
