@@ -14,7 +14,7 @@ BLOCK = 256  # query and key rows of a tile on a CPU: a tile of scores stays in 
 
 
 class Part(NamedTuple):
-    """Attention over some of the keys. output: [..., time, value_dim], normalised; log_sum_exp: [..., time], natural."""
+    """Attention over some keys. output: [..., time, value_dim], normalised; log_sum_exp: [..., time], natural."""
 
     output: torch.Tensor
     log_sum_exp: torch.Tensor
@@ -40,7 +40,7 @@ def oracle(query, key, value, *, causal=True, window=None, sinks=0, scale):
     group = query.shape[1] // key.shape[1]
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     key_position = torch.arange(key.shape[2], device=query.device)
-    query_position = key_position[key.shape[2] - query.shape[2] :]
+    query_position = torch.arange(query.shape[2], device=query.device) + key.shape[2] - query.shape[2]
     seen = visible(query_position, key_position, causal=causal, window=window, sinks=sinks)
     scores = (scale * query @ key.mT).masked_fill(~seen, -math.inf)
     return Part(scores.softmax(-1) @ value, scores.logsumexp(-1))
@@ -108,7 +108,9 @@ def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=
             for left in range(start, stop, block):
                 columns = torch.arange(left, min(left + block, stop), device=query.device)
                 seen = visible(rows, columns, causal=causal, window=window, sinks=sinks)
-                state = _absorb(state, tile, key[:, :, left : columns[-1] + 1], value[:, :, left : columns[-1] + 1], seen)
+                state = _absorb(
+                    state, tile, key[:, :, left : columns[-1] + 1], value[:, :, left : columns[-1] + 1], seen
+                )
         maximum, total, accumulator = state
         outputs.append(accumulator / total[..., None])
         sums.append(maximum + total.log())
@@ -154,13 +156,17 @@ def _check(query, key, value, causal, window, sinks, scale):
         if tensor.ndim != 4:
             raise ValueError(f"{name} must be [batch, heads, time, head_dim]; its shape is {tuple(tensor.shape)}.")
     if len({query.dtype, key.dtype, value.dtype}) > 1 or not query.is_floating_point():
-        raise ValueError(f"query, key, value must share a floating dtype; got {query.dtype}, {key.dtype}, {value.dtype}.")
+        raise ValueError(
+            f"query, key, value must share a floating dtype; got {query.dtype}, {key.dtype}, {value.dtype}."
+        )
     if len({query.device, key.device, value.device}) > 1:
         raise ValueError(f"query, key, value must share a device; got {query.device}, {key.device}, {value.device}.")
     if key.shape[:3] != value.shape[:3] or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
         raise ValueError(f"shapes must agree; got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}.")
     if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
-        raise ValueError(f"key heads must divide query heads; got {key.shape[1]} key heads, {query.shape[1]} query heads.")
+        raise ValueError(
+            f"key heads must divide query heads; got {key.shape[1]} key heads, {query.shape[1]} query heads."
+        )
     if key.shape[2] == 0 or (causal and query.shape[2] > key.shape[2]):
         raise ValueError(f"each query needs a key to see; got {query.shape[2]} queries and {key.shape[2]} keys.")
     if window is not None and (window < 1 or not causal):
@@ -172,7 +178,7 @@ def _check(query, key, value, causal, window, sinks, scale):
 
 
 class KeyValueCache:
-    """Keys and values of the tokens so far, in storage reserved once. `key` and `value` are views of the filled part."""
+    """Keys and values of the tokens so far, in storage reserved once; `key`, `value` view the filled part."""
 
     def __init__(self, batch, heads, capacity, head_dim, value_dim=None, *, dtype=torch.float32, device=None):
         self._key = torch.empty(batch, heads, capacity, head_dim, dtype=dtype, device=device)

@@ -12,7 +12,8 @@ from effattn_core.attention import KeyValueCache, Part, attention, merge, online
 
 CASES = [
     dict(time=1), dict(time=63), dict(time=65), dict(time=257), dict(time=65, key_heads=1), dict(time=65, key_heads=2),
-    dict(time=257, window=70), dict(time=257, window=70, sinks=4), dict(time=40, key_time=257), dict(time=63, causal=False),
+    dict(time=257, window=70), dict(time=257, window=70, sinks=4),
+    dict(time=40, key_time=257), dict(time=63, causal=False),
 ]  # fmt: skip
 
 
@@ -127,7 +128,7 @@ QUERY = torch.randn(1, 4, 6, 8)
 BAD = {
     "query must be .* its shape is": dict(query=QUERY[0]),
     "key heads must divide": dict(key=QUERY[:, :3], value=QUERY[:, :3]),
-    "share a floating dtype": dict(key=QUERY.half()),
+    "need one floating dtype": dict(key=QUERY.half()),
     "share a device": dict(value=QUERY.to("meta")),
     "finite number; it is nan": dict(scale=float("nan")),
     "window must be at least 1": dict(window=0),
