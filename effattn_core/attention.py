@@ -86,7 +86,7 @@ def _key_ranges(first, last, key_time, *, causal, window, sinks):
 
 
 def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=BLOCK):
-    """The oracle a tile at a time (FlashAttention-2): never more than block × block scores a head, unseen tiles skipped.
+    """The oracle by tiles (FlashAttention-2): never more than block × block scores a head, unseen tiles skipped.
 
     Shapes as in `oracle`. Half precision is computed in float32. Returns a Part; differentiable.
     """
@@ -137,7 +137,7 @@ IMPLEMENTATIONS = {"oracle": oracle, "torch": tiled}
 def attention(query, key, value, *, causal=True, window=None, sinks=0, scale=None, implementation=None):
     """Softmax attention. query: [batch, heads, time, head_dim]; returns [batch, heads, time, value_dim].
 
-    key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim]; key_heads divides heads.
+    key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim], heads a multiple.
     window: keys seen before and including the query (needs causal); sinks: first keys seen always.
     scale: defaults to head_dim ** -0.5. implementation: "torch" (tiled, the default) or "oracle".
     Raises ValueError for shapes, dtypes, devices or settings that do not fit.

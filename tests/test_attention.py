@@ -128,7 +128,7 @@ QUERY = torch.randn(1, 4, 6, 8)
 BAD = {
     "query must be .* its shape is": dict(query=QUERY[0]),
     "key heads must divide": dict(key=QUERY[:, :3], value=QUERY[:, :3]),
-    "need one floating dtype": dict(key=QUERY.half()),
+    "share a floating dtype": dict(key=QUERY.half()),
     "share a device": dict(value=QUERY.to("meta")),
     "finite number; it is nan": dict(scale=float("nan")),
     "window must be at least 1": dict(window=0),
