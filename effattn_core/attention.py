@@ -90,27 +90,27 @@ def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=
 
     Shapes as in `oracle`. Half precision is computed in float32. Returns a Part; differentiable.
     """
-    batch, heads, time, head_dim = query.shape
+    batch, heads, time, _ = query.shape
     key_heads, key_time = key.shape[1], key.shape[2]
     wide = torch.promote_types(query.dtype, torch.float32)
     grouped = (query.to(wide) * scale).unflatten(1, (key_heads, heads // key_heads))
     outputs, sums = [], []
     for begin in range(0, time, block):
         tile = grouped[:, :, :, begin : begin + block]
-        rows = torch.arange(key_time - time + begin, key_time - time + begin + tile.shape[3], device=query.device)
+        first = key_time - time + begin
+        last = first + tile.shape[3] - 1
+        rows = torch.arange(first, last + 1, device=query.device)
         state = (
             tile.new_full(tile.shape[:-1], -math.inf),
             tile.new_zeros(tile.shape[:-1]),
             tile.new_zeros(*tile.shape[:-1], value.shape[-1]),
         )
-        first, last = key_time - time + begin, key_time - time + begin + tile.shape[3] - 1
         for start, stop in _key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
             for left in range(start, stop, block):
-                columns = torch.arange(left, min(left + block, stop), device=query.device)
+                span = slice(left, min(left + block, stop))
+                columns = torch.arange(span.start, span.stop, device=query.device)
                 seen = visible(rows, columns, causal=causal, window=window, sinks=sinks)
-                state = _absorb(
-                    state, tile, key[:, :, left : columns[-1] + 1], value[:, :, left : columns[-1] + 1], seen
-                )
+                state = _absorb(state, tile, key[:, :, span], value[:, :, span], seen)
         maximum, total, accumulator = state
         outputs.append(accumulator / total[..., None])
         sums.append(maximum + total.log())
