@@ -10,6 +10,8 @@ from typing import NamedTuple
 
 import torch
 
+from kernels.runtime import require_kernels
+
 BLOCK = 256  # query and key rows of a tile on a CPU: a tile of scores stays in cache
 
 
@@ -85,44 +87,59 @@ def _key_ranges(first, last, key_time, *, causal, window, sinks):
     return ([(0, early)] if early else []) + [(start, last + 1)]
 
 
+def _tiles(time, key_time, block, device, *, causal, window, sinks):
+    """Yield, for each tile of queries, its slice and its tiles of keys: [(slice, seen)], None where all is seen."""
+    for begin in range(0, time, block):
+        rows = slice(begin, min(begin + block, time))
+        first, last = key_time - time + rows.start, key_time - time + rows.stop - 1
+        columns = []
+        for start, stop in _key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
+            for left in range(start, stop, block):
+                span = slice(left, min(left + block, stop))
+                whole = span.stop - 1 <= first and (window is None or last - span.start < window)
+                seen = None
+                if causal and not whole:
+                    positions = [torch.arange(first, last + 1), torch.arange(span.start, span.stop)]
+                    seen = visible(*positions, causal=causal, window=window, sinks=sinks).to(device)
+                columns.append((span, seen))
+        yield rows, columns
+
+
+def _grouped(tensor, key_heads, dtype):
+    """[batch, heads, time, dim] as [batch, key_heads, group, time, dim]: each key head beside its query heads."""
+    return tensor.to(dtype).unflatten(1, (key_heads, tensor.shape[1] // key_heads))
+
+
 def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=BLOCK):
     """The oracle by tiles (FlashAttention-2): never more than block × block scores a head, unseen tiles skipped.
 
     Shapes as in `oracle`. Half precision is computed in float32. Returns a Part; differentiable.
     """
-    batch, heads, time, _ = query.shape
-    key_heads, key_time = key.shape[1], key.shape[2]
+    time, key_time = query.shape[2], key.shape[2]
     wide = torch.promote_types(query.dtype, torch.float32)
-    grouped = (query.to(wide) * scale).unflatten(1, (key_heads, heads // key_heads))
-    outputs, sums = [], []
-    for begin in range(0, time, block):
-        tile = grouped[:, :, :, begin : begin + block]
-        first = key_time - time + begin
-        last = first + tile.shape[3] - 1
-        rows = torch.arange(first, last + 1, device=query.device)
-        state = (
-            tile.new_full(tile.shape[:-1], -math.inf),
-            tile.new_zeros(tile.shape[:-1]),
-            tile.new_zeros(*tile.shape[:-1], value.shape[-1]),
-        )
-        for start, stop in _key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
-            for left in range(start, stop, block):
-                span = slice(left, min(left + block, stop))
-                columns = torch.arange(span.start, span.stop, device=query.device)
-                seen = visible(rows, columns, causal=causal, window=window, sinks=sinks)
-                state = _absorb(state, tile, key[:, :, span], value[:, :, span], seen)
+    grouped = _grouped(query, key.shape[1], wide) * scale
+    outputs, sums = [value.new_zeros(*grouped.shape[:3], 0, value.shape[3], dtype=wide)], [grouped[..., :0, 0]]
+    for rows, columns in _tiles(time, key_time, block, query.device, causal=causal, window=window, sinks=sinks):
+        tile = grouped[:, :, :, rows]
+        maximum, total = tile.new_full(tile.shape[:-1], -math.inf), tile.new_zeros(tile.shape[:-1])
+        state = maximum, total, tile.new_zeros(*tile.shape[:-1], value.shape[-1])
+        for span, seen in columns:
+            state = _absorb(state, tile, key[:, :, span], value[:, :, span], seen)
         maximum, total, accumulator = state
         outputs.append(accumulator / total[..., None])
         sums.append(maximum + total.log())
-    if not outputs:
-        return Part(query.new_zeros(batch, heads, 0, value.shape[-1]), grouped.new_zeros(batch, heads, 0))
     return Part(torch.cat(outputs, 3).flatten(1, 2).to(query.dtype), torch.cat(sums, 3).flatten(1, 2))
+
+
+def _scores(query, key, seen):
+    scores = query @ key.to(query.dtype)[:, :, None].mT
+    return scores if seen is None else scores.masked_fill(~seen, -math.inf)
 
 
 def _absorb(state, query, key, value, seen):
     """One step of the online softmax, a whole tile wide: the triple of `online_softmax` for every query row."""
     maximum, total, accumulator = state
-    scores = (query @ key.to(query.dtype)[:, :, None].mT).masked_fill(~seen, -math.inf)
+    scores = _scores(query, key, seen)
     larger = torch.maximum(maximum, scores.amax(-1))
     # A row that has seen nothing yet has maximum -inf: subtract 0 instead, so that its weights are 0 and not nan.
     shift = larger.masked_fill(larger == -math.inf, 0.0)
@@ -131,7 +148,54 @@ def _absorb(state, query, key, value, seen):
     return larger, rescale * total + weight.sum(-1), accumulator
 
 
-IMPLEMENTATIONS = {"oracle": oracle, "torch": tiled}
+def tiled_backward(grad, query, key, value, part, *, causal=True, window=None, sinks=0, scale, block=BLOCK):
+    """Gradients (query, key, value) of `tiled`, scores computed again from the saved log-sum-exp (FlashAttention-2).
+
+    grad, part: a Part each, the gradients of and the values of output and log_sum_exp. Nothing of size time² is kept.
+    """
+    time, key_time, key_heads = query.shape[2], key.shape[2], key.shape[1]
+    wide = torch.promote_types(query.dtype, torch.float32)
+    delta = (grad.output.to(wide) * part.output).sum(-1) - grad.log_sum_exp  # [batch, heads, time]
+    delta, log_sum_exp = (_grouped(each, key_heads, wide)[..., None] for each in (delta, part.log_sum_exp))
+    grouped, grad_output = _grouped(query, key_heads, wide) * scale, _grouped(grad.output, key_heads, wide)
+    grad_query = torch.zeros_like(grouped)
+    grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
+    for rows, columns in _tiles(time, key_time, block, query.device, causal=causal, window=window, sinks=sinks):
+        tile, back = grouped[:, :, :, rows], grad_output[:, :, :, rows]
+        for span, seen in columns:
+            near_key, near_value = key[:, :, None, span].to(wide), value[:, :, None, span].to(wide)
+            weight = torch.exp(_scores(tile, key[:, :, span], seen) - log_sum_exp[:, :, :, rows])
+            grad_scores = weight * (back @ near_value.mT - delta[:, :, :, rows])
+            grad_query[:, :, :, rows] += scale * grad_scores @ near_key
+            grad_key[:, :, span] += (grad_scores.mT @ tile).sum(2)
+            grad_value[:, :, span] += (weight.mT @ back).sum(2)
+    return grad_query.flatten(1, 2).to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
+
+
+def _forward_on_cpu(query, key, value, causal, window, sinks, scale, implementation):
+    if implementation == "triton":
+        return run_forward(query, key, value, causal, window, sinks, scale, implementation)
+    return tuple(tiled(query, key, value, causal=causal, window=window, sinks=sinks, scale=scale))
+
+
+def _backward_on_cpu(grad_output, grad_log_sum_exp, query, key, value, output, log_sum_exp, *settings):
+    causal, window, sinks, scale, implementation = settings
+    grad, part = Part(grad_output, grad_log_sum_exp), Part(output, log_sum_exp)
+    if implementation == "triton":
+        return run_backward(*grad, query, key, value, *part, *settings)
+    return tiled_backward(grad, query, key, value, part, causal=causal, window=window, sinks=sinks, scale=scale)
+
+
+try:  # where triton is not installed the tiled form serves alone, and autograd goes through it
+    from kernels.attention import HEAD_DIMS
+    from kernels.attention.operators import attention_backward, attention_forward, run_backward, run_forward
+except ModuleNotFoundError as missing:
+    if missing.name != "triton":
+        raise
+    attention_forward = None
+else:
+    attention_forward.register_kernel("cpu")(_forward_on_cpu)
+    attention_backward.register_kernel("cpu")(_backward_on_cpu)
 
 
 def attention(query, key, value, *, causal=True, window=None, sinks=0, scale=None, implementation=None):
@@ -139,15 +203,36 @@ def attention(query, key, value, *, causal=True, window=None, sinks=0, scale=Non
 
     key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim], heads a multiple.
     window: keys seen before and including the query (needs causal); sinks: first keys seen always.
-    scale: defaults to head_dim ** -0.5. implementation: "torch" (tiled, the default) or "oracle".
-    Raises ValueError for shapes, dtypes, devices or settings that do not fit.
+    scale: defaults to head_dim ** -0.5. implementation: "oracle", "torch" (tiled), "triton" (interpreted without a
+    GPU); None lets the device pick. Raises ValueError for shapes, dtypes, devices or settings that do not fit,
+    RuntimeError for "triton" where no kernel runs.
     """
+    return attention_part(
+        query, key, value, causal=causal, window=window, sinks=sinks, scale=scale, implementation=implementation
+    ).output
+
+
+def attention_part(query, key, value, *, causal=True, window=None, sinks=0, scale=None, implementation=None):
+    """`attention` with its log-sum-exp: a Part that `merge` can join with others. Arguments and errors as there."""
     _check(query, key, value, causal, window, sinks, scale)
-    if implementation not in (None, *IMPLEMENTATIONS):
-        raise ValueError(f"implementation must be one of {sorted(IMPLEMENTATIONS)} or None; it is {implementation!r}.")
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    form = IMPLEMENTATIONS[implementation or "torch"]
-    return form(query, key, value, causal=causal, window=window, sinks=sinks, scale=scale).output
+    if implementation not in (None, "oracle", "torch", "triton"):
+        raise ValueError(f"implementation must be 'oracle', 'torch', 'triton' or None; it is {implementation!r}.")
+    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
+    settings = dict(causal=causal, window=window, sinks=sinks, scale=scale)
+    if implementation == "triton" and attention_forward is None:
+        require_kernels()
+    if implementation == "oracle":
+        return oracle(query, key, value, **settings)
+    if attention_forward is None or (query.device.type != "cpu" and not _kernels_fit(query, value, implementation)):
+        return tiled(query, key, value, **settings)
+    return Part(*attention_forward(query, key, value, causal, window, sinks, scale, implementation or "device"))
+
+
+def _kernels_fit(query, value, implementation):
+    """Whether a GPU call goes to the kernels: asked for by name, or left open and of a shape that they take."""
+    return implementation == "triton" or (
+        implementation is None and query.dtype != torch.float64 and {query.shape[3], value.shape[3]} <= set(HEAD_DIMS)
+    )
 
 
 def _check(query, key, value, causal, window, sinks, scale):

@@ -8,7 +8,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effattn_core.attention import KeyValueCache, Part, attention, merge, online_softmax, oracle, tiled, visible
+from effattn_core.attention import (
+    KeyValueCache,
+    Part,
+    attention,
+    attention_forward,
+    attention_part,
+    merge,
+    online_softmax,
+    oracle,
+    tiled,
+    visible,
+)
+from kernels import runtime
+from kernels.attention import launch_decode
+
+DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
 
 CASES = [
     dict(time=1), dict(time=63), dict(time=65), dict(time=257), dict(time=65, key_heads=1), dict(time=65, key_heads=2),
@@ -17,46 +32,104 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.fixture
+def nan_filled():
+    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
 def tensors(dtype, time, *, key_time=None, heads=4, key_heads=4, head_dim=32, strided=False):
     generator = torch.Generator().manual_seed(time)
     shapes = [(heads, time), (key_heads, key_time or time), (key_heads, key_time or time)]
     made = [torch.randn(2, count, length, head_dim, generator=generator) for count, length in shapes]
     if strided:  # [batch, time, heads, head_dim] in memory, as projections leave it
         made = [tensor.transpose(1, 2).contiguous().transpose(1, 2) for tensor in made]
-    return [tensor.to(dtype).requires_grad_() for tensor in made]
+    return [tensor.to(DEVICE, dtype).requires_grad_() for tensor in made]
 
 
 def sdpa(query, key, value, *, causal, window, sinks):
     offset = key.shape[2] - query.shape[2]
     rows, columns = torch.arange(query.shape[2]) + offset, torch.arange(key.shape[2])
-    seen = visible(rows, columns, causal=causal, window=window, sinks=sinks)
+    seen = visible(rows, columns, causal=causal, window=window, sinks=sinks).to(query.device)
     return torch.nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=seen, enable_gqa=True)
 
 
 def errors(function, inputs, truth):
     """Largest distance from the float64 truth: of the output, then of each gradient."""
     output = function(*inputs)
-    cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).to(output.dtype)
+    cotangent = torch.randn(output.shape, generator=torch.Generator().manual_seed(9)).to(output)
     results = [output, *torch.autograd.grad(output, inputs, cotangent)]
     if truth is None:
         return results
     return [(a.double() - b).abs().max().item() for a, b in zip(results, truth, strict=True)]
 
 
-@pytest.mark.parametrize("strided", [False, True])
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_tiled_output_and_gradients_lose_at_most_twice_what_sdpa_loses(case, dtype, strided):
+FORMS = {
+    "tiled": lambda *inputs, **masks: tiled(*inputs, **masks, scale=inputs[0].shape[-1] ** -0.5, block=64).output,
+    "operator": attention,
+    "kernel": lambda *inputs, **masks: attention(*inputs, **masks, implementation="triton"),
+}
+HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16  # the interpreter's bfloat16 is wrong: see the canary
+RUNS = [(form, case, dtype, False) for form in FORMS for case in CASES for dtype in (torch.float32, HALF)]
+RUNS += [(form, CASES[4], dtype, True) for form in FORMS for dtype in (torch.float32, HALF)]
+RUNS += [("kernel", dict(time=65, key_heads=2, head_dim=size), torch.float32, False) for size in (64, 128)]
+RUNS += [(form, case, torch.bfloat16, False) for form in ("tiled", "operator") for case in CASES]
+
+
+@pytest.mark.parametrize(("form", "case", "dtype", "strided"), RUNS, ids=str)
+def test_output_and_gradients_lose_at_most_twice_what_sdpa_loses(form, case, dtype, strided, nan_filled):
     masks = {name: case.get(name, default) for name, default in (("causal", True), ("window", None), ("sinks", 0))}
     inputs = tensors(dtype, strided=strided, **{k: v for k, v in case.items() if k not in masks})
     exact = [tensor.detach().double().requires_grad_() for tensor in inputs]
     truth = errors(lambda *qkv: attention(*qkv, implementation="oracle", **masks), exact, None)
-    ours = errors(lambda *qkv: tiled(*qkv, **masks, scale=32**-0.5, block=64).output, inputs, truth)
+    ours = errors(lambda *qkv: FORMS[form](*qkv, **masks), inputs, truth)
     budget = errors(lambda *qkv: sdpa(*qkv, **masks), inputs, truth)
-    for name, error, allowed in zip(("output", "d query", "d key", "d value"), ours, budget, strict=True):
-        floor = torch.finfo(dtype).eps  # SDPA can be exact (one key); one rounding is then still allowed
-        print(f"{name}: error {error:.2e}, budget {2 * allowed:.2e}")
-        assert error <= max(2 * allowed, floor), name
+    # With a single key the softmax is 1 and SDPA can lose nothing: there alone four roundings are allowed.
+    floor = 4 * torch.finfo(dtype).eps if case == dict(time=1) else 0.0
+    for name, error, lost in zip(("output", "d query", "d key", "d value"), ours, budget, strict=True):
+        print(f"{name}: error {error:.2e}, budget {max(2 * lost, floor):.2e}")
+        assert error <= max(2 * lost, floor), name
+
+
+@pytest.mark.parametrize("window", [None, 70])
+@pytest.mark.parametrize("splits", [1, 3, 9])
+def test_split_decoding_equals_the_oracle(window, splits, nan_filled):
+    query, key, value = (tensor.detach() for tensor in tensors(torch.float32, 1, key_time=257, heads=6, key_heads=2))
+    masks = dict(window=window, sinks=4 if window else 0, scale=0.3)
+    ours = launch_decode(query, key, value, splits=splits, **masks)
+    for given_, wanted in zip(ours, oracle(query.double(), key.double(), value.double(), **masks), strict=True):
+        torch.testing.assert_close(given_.double(), wanted, rtol=0, atol=2e-6)
+
+
+def test_operators_pass_the_library_s_own_checks():
+    query, key, value = tensors(torch.float32, 33, key_heads=2)
+    for implementation in ("device", "triton"):
+        torch.library.opcheck(attention_forward, (query, key, value, True, 9, 2, 0.2, implementation))
+
+
+def test_log_sum_exp_has_a_gradient_so_that_merging_parts_can_be_trained_through():
+    inputs = tensors(torch.float64, 9, head_dim=4, key_heads=2)
+    assert torch.autograd.gradcheck(lambda *qkv: tuple(attention_part(*qkv, window=4, sinks=1)), inputs)
+
+
+def test_compiled_attention_is_one_graph():
+    query, key, value = (tensor.detach() for tensor in tensors(torch.float32, 40))
+    compiled = torch.compile(attention, backend="aot_eager", fullgraph=True)
+    torch.testing.assert_close(compiled(query, key, value, window=5), attention(query, key, value, window=5))
+
+
+@pytest.mark.skipif(DEVICE == "cuda", reason="kernels are compiled here, and their bfloat16 is tested above")
+def test_canary_the_interpreter_still_gets_bfloat16_wrong():
+    """Fails on the day a Triton release mends it: then test the kernels interpreted in bfloat16 too."""
+    query, key, value = (tensor.detach() for tensor in tensors(torch.bfloat16, 65))
+    exact = attention(query.double(), key.double(), value.double(), implementation="oracle")
+    try:
+        error = (attention(query, key, value, implementation="triton").double() - exact).abs().max()
+    except Exception:
+        return
+    assert not error < 0.05
 
 
 @given(st.integers(1, 90), st.integers(1, 40), st.none() | st.integers(1, 50), st.integers(0, 5))

@@ -1,0 +1,64 @@
+"""The one table of block sizes, warps, stages and dot precision that the attention kernels are launched with."""
+
+from typing import NamedTuple
+
+import torch
+import triton.language as tl
+
+from kernels import runtime
+
+LOG2_E = tl.constexpr(1.4426950408889634)  # exp(x) = exp2(x · LOG2_E): the hardware has exp2
+HEAD_DIMS = (16, 32, 64, 128, 256)
+
+
+class Configuration(NamedTuple):
+    """How a kernel is launched. precision: of every tl.dot in it, see `input_precision` in Triton's reference."""
+
+    block_query: int
+    block_key: int
+    warps: int
+    stages: int
+    precision: str
+
+
+# Keyed by (kernel, bytes an element, the larger of head_dim and value_dim up to).
+TABLE = {
+    ("forward", 2, 64): Configuration(128, 64, 4, 3, "ieee"),
+    ("forward", 2, 128): Configuration(128, 64, 8, 3, "ieee"),
+    ("forward", 2, 256): Configuration(64, 32, 8, 2, "ieee"),
+    ("forward", 4, 64): Configuration(64, 32, 4, 2, "tf32x3"),
+    ("forward", 4, 128): Configuration(64, 32, 8, 2, "tf32x3"),
+    ("forward", 4, 256): Configuration(32, 16, 8, 1, "tf32x3"),
+    ("backward_key_value", 2, 64): Configuration(64, 64, 4, 2, "ieee"),
+    ("backward_key_value", 2, 128): Configuration(64, 64, 8, 2, "ieee"),
+    ("backward_key_value", 2, 256): Configuration(32, 32, 8, 1, "ieee"),
+    ("backward_key_value", 4, 64): Configuration(32, 32, 4, 1, "tf32x3"),
+    ("backward_key_value", 4, 128): Configuration(32, 32, 8, 1, "tf32x3"),
+    ("backward_key_value", 4, 256): Configuration(16, 16, 8, 1, "tf32x3"),
+    ("backward_query", 2, 64): Configuration(64, 64, 4, 2, "ieee"),
+    ("backward_query", 2, 128): Configuration(64, 64, 8, 2, "ieee"),
+    ("backward_query", 2, 256): Configuration(32, 32, 8, 1, "ieee"),
+    ("backward_query", 4, 64): Configuration(32, 32, 4, 1, "tf32x3"),
+    ("backward_query", 4, 128): Configuration(32, 32, 8, 1, "tf32x3"),
+    ("backward_query", 4, 256): Configuration(16, 16, 8, 1, "tf32x3"),
+    ("decode", 2, 64): Configuration(16, 128, 4, 2, "ieee"),
+    ("decode", 2, 128): Configuration(16, 64, 4, 2, "ieee"),
+    ("decode", 2, 256): Configuration(16, 32, 4, 2, "ieee"),
+    ("decode", 4, 64): Configuration(16, 64, 4, 2, "tf32x3"),
+    ("decode", 4, 128): Configuration(16, 32, 4, 2, "tf32x3"),
+    ("decode", 4, 256): Configuration(16, 16, 4, 1, "tf32x3"),
+}
+
+
+def choose(kernel, dtype, head_dim, value_dim):
+    """The Configuration for a launch. Raises RuntimeError where no kernel runs, ValueError for what none can do."""
+    runtime.require_kernels()
+    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    if head_dim not in HEAD_DIMS or value_dim not in HEAD_DIMS:
+        raise ValueError(
+            f"the kernels take a head_dim and value_dim among {HEAD_DIMS}; got {head_dim} and {value_dim}: "
+            "use implementation='torch'."
+        )
+    width = next(limit for limit in (64, 128, 256) if max(head_dim, value_dim) <= limit)
+    return TABLE[kernel, dtype.itemsize, width]
