@@ -14,6 +14,8 @@ def _choose():
     """Return (mode, reason), and ask triton for its interpreter where there is no GPU."""
     if importlib.util.find_spec("triton") is None:
         return "none", "triton is not installed"
+    if os.environ.get("EFFATTN_COMPILE_ONLY") == "1":
+        return "compiler", "kernels.inspect compiles them without launching"
     if os.environ.get("TRITON_INTERPRET") == "1":
         return "interpreter", "TRITON_INTERPRET=1 asks for it"
     if torch.cuda.is_available():
@@ -30,7 +32,7 @@ mode, reason = _choose()
 def statement():
     """One sentence: device, versions, how kernels run and why."""
     device = torch.cuda.get_device_name() if mode == "gpu" else "CPU"
-    how = {"gpu": "compiled", "interpreter": "interpreted", "none": "not run"}[mode]
+    how = {"gpu": "compiled", "interpreter": "interpreted", "compiler": "compiled only", "none": "not run"}[mode]
     return f"{device}, torch {torch.__version__}: Triton kernels are {how}, because {reason}."
 
 
@@ -38,3 +40,16 @@ def require_kernels():
     """Raise RuntimeError with one sentence where no kernel can be launched."""
     if mode == "none":
         raise RuntimeError(f'Triton kernels cannot run here: {reason}; use implementation="torch".')
+
+
+def architecture():
+    """Compute capability as 80, 90, …: of the GPU here, else EFFATTN_ARCHITECTURE of the environment, else 90."""
+    if mode == "gpu":
+        major, minor = torch.cuda.get_device_capability()
+        return 10 * major + minor
+    return int(os.environ.get("EFFATTN_ARCHITECTURE", "90"))
+
+
+def device():
+    """The device that a chapter puts its tensors on."""
+    return torch.device("cuda" if mode == "gpu" else "cpu")

@@ -8,7 +8,7 @@ import triton.language as tl
 from kernels import runtime
 
 LOG2_E = tl.constexpr(1.4426950408889634)  # exp(x) = exp2(x · LOG2_E): the hardware has exp2
-HEAD_DIMS = (16, 32, 64, 128, 256)
+HEAD_DIMS = (32, 64, 128)
 
 
 class Configuration(NamedTuple):
@@ -21,32 +21,28 @@ class Configuration(NamedTuple):
     precision: str
 
 
-# Keyed by (kernel, bytes an element, the larger of head_dim and value_dim up to).
+# Keyed by (kernel, bytes an element, the larger of head_dim and value_dim up to): the largest blocks among those tried
+# that compile without a spill, causal and windowed, for sm_80 and sm_90. A fourth entry names one architecture.
 TABLE = {
-    ("forward", 2, 64): Configuration(128, 64, 4, 3, "ieee"),
-    ("forward", 2, 128): Configuration(128, 64, 8, 3, "ieee"),
-    ("forward", 2, 256): Configuration(64, 32, 8, 2, "ieee"),
-    ("forward", 4, 64): Configuration(64, 32, 4, 2, "tf32x3"),
-    ("forward", 4, 128): Configuration(64, 32, 8, 2, "tf32x3"),
-    ("forward", 4, 256): Configuration(32, 16, 8, 1, "tf32x3"),
-    ("backward_key_value", 2, 64): Configuration(64, 64, 4, 2, "ieee"),
-    ("backward_key_value", 2, 128): Configuration(64, 64, 8, 2, "ieee"),
-    ("backward_key_value", 2, 256): Configuration(32, 32, 8, 1, "ieee"),
-    ("backward_key_value", 4, 64): Configuration(32, 32, 4, 1, "tf32x3"),
-    ("backward_key_value", 4, 128): Configuration(32, 32, 8, 1, "tf32x3"),
-    ("backward_key_value", 4, 256): Configuration(16, 16, 8, 1, "tf32x3"),
-    ("backward_query", 2, 64): Configuration(64, 64, 4, 2, "ieee"),
+    ("forward", 2, 64): Configuration(128, 64, 8, 3, "ieee"),
+    ("forward", 2, 128): Configuration(128, 32, 8, 3, "ieee"),
+    ("forward", 4, 64): Configuration(32, 32, 4, 2, "tf32x3"),  # float32 tiles hold three TF32 parts of each operand
+    ("forward", 4, 64, 90): Configuration(64, 32, 4, 2, "tf32x3"),
+    ("forward", 4, 128): Configuration(32, 16, 8, 1, "tf32x3"),
+    ("backward_key_value", 2, 64): Configuration(32, 64, 4, 2, "ieee"),
+    ("backward_key_value", 2, 128): Configuration(16, 64, 8, 2, "ieee"),
+    ("backward_key_value", 2, 128, 90): Configuration(32, 64, 8, 2, "ieee"),
+    ("backward_key_value", 4, 32): Configuration(32, 16, 4, 1, "tf32x3"),
+    ("backward_key_value", 4, 64): Configuration(32, 32, 8, 1, "tf32x3"),
+    ("backward_key_value", 4, 128): Configuration(32, 16, 8, 1, "tf32x3"),
+    ("backward_query", 2, 64): Configuration(64, 32, 4, 2, "ieee"),
     ("backward_query", 2, 128): Configuration(64, 64, 8, 2, "ieee"),
-    ("backward_query", 2, 256): Configuration(32, 32, 8, 1, "ieee"),
-    ("backward_query", 4, 64): Configuration(32, 32, 4, 1, "tf32x3"),
-    ("backward_query", 4, 128): Configuration(32, 32, 8, 1, "tf32x3"),
-    ("backward_query", 4, 256): Configuration(16, 16, 8, 1, "tf32x3"),
+    ("backward_query", 4, 64): Configuration(32, 16, 4, 1, "tf32x3"),
+    ("backward_query", 4, 128): Configuration(16, 32, 4, 1, "tf32x3"),
     ("decode", 2, 64): Configuration(16, 128, 4, 2, "ieee"),
     ("decode", 2, 128): Configuration(16, 64, 4, 2, "ieee"),
-    ("decode", 2, 256): Configuration(16, 32, 4, 2, "ieee"),
     ("decode", 4, 64): Configuration(16, 64, 4, 2, "tf32x3"),
     ("decode", 4, 128): Configuration(16, 32, 4, 2, "tf32x3"),
-    ("decode", 4, 256): Configuration(16, 16, 4, 1, "tf32x3"),
 }
 
 
@@ -60,5 +56,9 @@ def choose(kernel, dtype, head_dim, value_dim):
             f"the kernels take a head_dim and value_dim among {HEAD_DIMS}; got {head_dim} and {value_dim}: "
             "use implementation='torch'."
         )
-    width = next(limit for limit in (64, 128, 256) if max(head_dim, value_dim) <= limit)
-    return TABLE[kernel, dtype.itemsize, width]
+    wide = max(head_dim, value_dim)
+    for limit in (limit for limit in HEAD_DIMS if limit >= wide):
+        for key in ((kernel, dtype.itemsize, limit, runtime.architecture()), (kernel, dtype.itemsize, limit)):
+            if key in TABLE:
+                return TABLE[key]
+    raise LookupError(f"the configuration table has no row for {kernel}, {dtype}, {wide}: add one.")
