@@ -78,7 +78,7 @@ def merge(parts):
     return Part((weight[..., None].to(output.dtype) * output).sum(0), total)
 
 
-def _key_ranges(first, last, key_time, *, causal, window, sinks):
+def key_ranges(first, last, key_time, *, causal, window, sinks):
     """The spans of keys that queries at positions first..last can see: one or two (start, stop), never overlapping."""
     if not causal:
         return [(0, key_time)]
@@ -93,7 +93,7 @@ def _tiles(time, key_time, block, device, *, causal, window, sinks):
         rows = slice(begin, min(begin + block, time))
         first, last = key_time - time + rows.start, key_time - time + rows.stop - 1
         columns = []
-        for start, stop in _key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
+        for start, stop in key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
             for left in range(start, stop, block):
                 span = slice(left, min(left + block, stop))
                 whole = span.stop - 1 <= first and (window is None or last - span.start < window)

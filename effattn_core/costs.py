@@ -1,0 +1,261 @@
+"""What attention costs: floating-point operations, bytes moved, bytes kept; for a whole model, and for our kernels.
+
+A multiply and an add are two operations (FLOP). Bytes are exact counts, shown in binary units (1 GiB = 2**30 B).
+"""
+
+from dataclasses import dataclass
+
+import torch
+
+from effattn_core.attention import key_ranges, visible
+
+BYTES = {"float32": 4, "float16": 2, "bfloat16": 2, "float8": 1, "int4": 0.5}
+
+
+@dataclass(frozen=True)
+class Model:
+    """The sizes of a decoder-only Transformer with SwiGLU and grouped-query attention."""
+
+    name: str
+    layers: int
+    width: int
+    heads: int
+    key_value_heads: int
+    head_dim: int
+    feed_forward: int
+    vocabulary: int
+    source: str
+
+    @property
+    def matrix_parameters(self):
+        """Weights that every token is multiplied with, the output head left out."""
+        projections = self.width * self.head_dim * (2 * self.heads + 2 * self.key_value_heads)
+        return self.layers * (projections + 3 * self.width * self.feed_forward)
+
+    @property
+    def parameters(self):
+        """All weights: matrices, norms, and separate input and output embeddings."""
+        return self.matrix_parameters + (2 * self.layers + 1) * self.width + 2 * self.vocabulary * self.width
+
+
+LLAMA_8B = Model(
+    name="Llama 3 8B",
+    layers=32,
+    width=4096,
+    heads=32,
+    key_value_heads=8,
+    head_dim=128,
+    feed_forward=14336,
+    vocabulary=128256,
+    source="The Llama 3 Herd of Models, table 3 (arXiv 2407.21783)",
+)
+
+
+@dataclass(frozen=True)
+class Hardware:
+    """Published peaks. bandwidth: bytes a second; memory: bytes; flops: dense FLOP a second by dtype."""
+
+    name: str
+    bandwidth: float
+    memory: float
+    flops: dict
+    source: str
+
+
+HARDWARE = {
+    preset.name: preset
+    for preset in (
+        Hardware(
+            "A100 80GB SXM",
+            2.039e12,
+            80e9,
+            {"bfloat16": 312e12, "float16": 312e12, "float32": 19.5e12},
+            "NVIDIA A100 Tensor Core GPU data sheet",
+        ),
+        Hardware(
+            "H100 SXM",
+            3.35e12,
+            80e9,
+            {"bfloat16": 989e12, "float16": 989e12, "float32": 67e12},
+            "NVIDIA H100 Tensor Core GPU data sheet (rates without sparsity)",
+        ),
+    )
+}
+
+
+def cache_bytes(model, context, *, batch=1, dtype="bfloat16", key_value_heads=None):
+    """Bytes of keys and values kept for `context` tokens: 2 · layers · key_value_heads · head_dim · context."""
+    heads = model.key_value_heads if key_value_heads is None else key_value_heads
+    return int(2 * batch * model.layers * heads * model.head_dim * context * BYTES[dtype])
+
+
+def attention_flops(model, context):
+    """Operations of causal scores and weighted values over `context` tokens, all layers: 4 · head_dim a pair seen."""
+    return 4 * model.layers * model.heads * model.head_dim * context * (context + 1) // 2
+
+
+def prefill_flops(model, context, *, batch=1):
+    """Operations to read a prompt: every matrix for every token, causal attention, the head for the last token."""
+    matrices = 2 * model.matrix_parameters * context
+    return batch * (matrices + attention_flops(model, context) + 2 * model.vocabulary * model.width)
+
+
+def decode_flops(model, context, *, batch=1):
+    """Operations to write one token after `context` tokens."""
+    attention = 4 * model.layers * model.heads * model.head_dim * (context + 1)
+    return batch * (2 * model.matrix_parameters + attention + 2 * model.vocabulary * model.width)
+
+
+def decode_bytes(model, context, *, batch=1, dtype="bfloat16", weights="bfloat16", key_value_heads=None):
+    """Bytes read to write one token: the matrices and the head once for the batch, each cache once."""
+    cache = cache_bytes(model, context, batch=batch, dtype=dtype, key_value_heads=key_value_heads)
+    return int(model.matrix_parameters * BYTES[weights]) + head_bytes(model, weights) + cache
+
+
+def head_bytes(model, dtype="bfloat16"):
+    """Bytes of the output head, read whole for every decoded token."""
+    return int(model.vocabulary * model.width * BYTES[dtype])
+
+
+def optimizer_bytes(model):
+    """Bytes of AdamW's two float32 moments, kept for every weight while training."""
+    return 2 * 4 * model.parameters
+
+
+def expert_imbalance(experts=8, top_k=2, tokens=4096, seed=0):
+    """Busiest expert's load over the mean when `tokens` tokens pick `top_k` of `experts` at random: simulated."""
+    scores = torch.rand(tokens, experts, generator=torch.Generator().manual_seed(seed))
+    load = scores.topk(top_k, dim=-1).indices.flatten().bincount(minlength=experts)
+    return (load.max() / load.double().mean()).item()
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of the bill. unit: "FLOP", "B" or "×"; topic: the chapter that attacks it."""
+
+    key: str
+    name: str
+    value: float
+    unit: str
+    explanation: str
+    topic: str
+
+    @property
+    def text(self):
+        return {"FLOP": format_flops, "B": format_bytes, "×": "{:.2f}×".format}[self.unit](self.value)
+
+
+def bill(model=LLAMA_8B, context=131072, *, batch=1, dtype="bfloat16", key_value_heads=None):
+    """The six lines: serving one conversation of `context` tokens, and training the model that serves it."""
+    cache = dict(batch=batch, dtype=dtype, key_value_heads=key_value_heads)
+    rows = [
+        ("prefill", "Reading the prompt", prefill_flops(model, context, batch=batch), "FLOP",
+         "every matrix for every token, and attention over every pair", "retention"),
+        ("cache", "KV cache kept", cache_bytes(model, context, **cache), "B",
+         "keys and values of every token, layer and key head", "yoco"),
+        ("decode", "Read for each new token", decode_bytes(model, context, **cache), "B",
+         "all weights and the whole cache, once a token", "rectified"),
+        ("head", "Of which the output head", head_bytes(model), "B",
+         "one row for each word of the vocabulary", "speculation"),
+        ("experts", "Busiest of 8 experts", expert_imbalance(), "×",
+         "load over the mean if the feed-forward were 8 experts and tokens chose 2 at random (simulated)", "routing"),
+        ("optimizer", "Optimizer state in training", optimizer_bytes(model), "B",
+         "AdamW's two float32 moments for every weight", "lowbit"),
+    ]  # fmt: skip
+    return [Line(*row) for row in rows]
+
+
+def roofline(flops, moved, hardware, dtype="bfloat16"):
+    """The least seconds that published peaks allow, and which of "compute" or "memory" sets them: an estimate."""
+    compute, memory = flops / hardware.flops[dtype], moved / hardware.bandwidth
+    return max(compute, memory), "compute" if compute > memory else "memory"
+
+
+def _scaled(value, step, units):
+    power = 0
+    while abs(value) >= step and power < len(units) - 1:
+        value, power = value / step, power + 1
+    return f"{value:.3g} {units[power]}" if value < 1000 else f"{value:.0f} {units[power]}"
+
+
+def format_bytes(value):
+    """Bytes in binary units, three digits: 17179869184 is "16 GiB"."""
+    return _scaled(float(value), 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"])
+
+
+def format_flops(value):
+    """Operations in decimal units, three digits: 2.5e15 is "2.5 PFLOP"."""
+    return _scaled(float(value), 1000, ["FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP"])
+
+
+@dataclass(frozen=True)
+class Traffic:
+    """What a launch moves between memory and chip, in bytes, and the operations of its matrix products."""
+
+    loaded: int
+    stored: int
+    flops: int
+
+
+def flash_traffic(
+    batch, heads, time, key_time, head_dim, *, causal=True, window=None, sinks=0, block_query, block_key, element=4
+):
+    """Exactly what the flash forward kernel moves (eq. flash-traffic); masked-off lanes are not counted.
+
+    A query block loads its queries once and each key and value that any of its queries sees once; it stores the output
+    and a float32 log-sum-exp. Products are counted as the tiles that the hardware multiplies, padding included.
+    """
+    keys = products = 0
+    for begin in range(0, time, block_query):
+        first, last = key_time - time + begin, key_time - time + min(begin + block_query, time) - 1
+        for start, stop in key_ranges(first, last, key_time, causal=causal, window=window, sinks=sinks):
+            keys += stop - start
+        products += sum(
+            -(-(stop - start) // block_key)
+            for start, stop in _stretches(
+                first, last, block_query, block_key, key_time, causal=causal, window=window, sinks=sinks
+            )
+        )
+    loaded = element * head_dim * (time + 2 * keys)
+    stored = time * (element * head_dim + 4)
+    flops = products * 4 * block_query * block_key * head_dim
+    return Traffic(batch * heads * loaded, batch * heads * stored, batch * heads * flops)
+
+
+def _stretches(first, last, rows, block_key, key_time, *, causal, window, sinks):
+    """The stretches that a query block walks in turn: sinks, window's edge, blocks seen whole, diagonal."""
+    if not causal:
+        whole = key_time // block_key * block_key
+        return [(0, whole), (whole, key_time)]
+    start, edge, early = 0, 0, 0
+    if window is not None:
+        start = max(0, first - window + 1)
+        early, edge = min(sinks, start), max(0, first + rows - window - start)
+    full = min(start + -(-edge // block_key) * block_key, last + 1)
+    whole = full + max(0, first + 1 - full) // block_key * block_key
+    return [(0, early), (start, full), (full, whole), (whole, last + 1)]
+
+
+def naive_traffic(batch, heads, time, key_time, head_dim, *, element=4):
+    """What attention moves when scores, weights and output are three launches: scores and weights pass through memory.
+
+    Scores are written, read by the softmax, written as weights and read again: 4 · time · key_time elements a head.
+    """
+    loaded = element * (time * head_dim + 2 * key_time * head_dim + 2 * time * key_time)
+    stored = element * (2 * time * key_time + time * head_dim)
+    return Traffic(batch * heads * loaded, batch * heads * stored, batch * heads * 4 * time * key_time * head_dim)
+
+
+def block_schedule(time, block_query, block_key, *, causal=True, window=None, sinks=0):
+    """What the flash kernel does with each block of scores: int8 [query blocks, key blocks].
+
+    0 skipped: nothing is loaded; 1 computed whole; 2 computed under a mask.
+    """
+    position = torch.arange(time)
+    seen = visible(position, position, causal=causal, window=window, sinks=sinks)
+    rows, columns = -(-time // block_query), -(-time // block_key)
+    padded = torch.zeros(rows * block_query, columns * block_key, dtype=torch.bool)
+    padded[:time, :time] = seen
+    padded[time:] = padded[time - 1]  # rows past the end need no mask: they are not stored
+    share = padded.unflatten(0, (rows, block_query)).unflatten(2, (columns, block_key)).float().mean((1, 3))
+    return torch.where(share == 0, 0, torch.where(share == 1, 1, 2)).to(torch.int8)
