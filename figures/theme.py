@@ -1,0 +1,160 @@
+"""One look for every figure and table: the palette, the plotly template, and `table`.
+
+A figure is drawn once and shown on light and on dark pages. Text, grid and background therefore take one of the ROLES
+below: middle greys that can be read on both, which `book/_static/explore.js` replaces by the page's own colours.
+"""
+
+import html
+import re
+
+# Okabe and Ito's colours, safe for the colour-blind. Those read well on white and on black come first.
+CLASSES = {
+    "blue": "#0072B2",
+    "vermillion": "#D55E00",
+    "green": "#009E73",
+    "purple": "#CC79A7",
+    "orange": "#E69F00",
+    "sky": "#56B4E9",
+}
+BLUE, VERMILLION, GREEN, PURPLE, ORANGE, SKY = CLASSES.values()
+MAGNITUDE = "Cividis"  # one hue's worth of order, from dark to light, for anyone's eyes
+
+INK, QUIET, GRID, PAPER = "#777777", "#797979", "#80808040", "#80808001"
+ROLES = {INK: "ink", QUIET: "quiet", GRID: "grid", PAPER: "paper"}
+
+SMALL, NORMAL, LARGE = 12, 13, 15  # pixels; nothing in a figure is smaller than SMALL
+
+
+def layout(**changes):
+    """The layout that every figure starts from, with `changes` laid over it: a dict for `go.Layout`."""
+    axis = dict(
+        automargin=True, fixedrange=True, zeroline=False, gridcolor=GRID, linecolor=QUIET, tickcolor=QUIET,
+        tickfont=dict(size=SMALL, color=INK), title=dict(font=dict(size=NORMAL, color=INK), standoff=8),
+    )  # fmt: skip
+    base = dict(
+        font=dict(family="system-ui, sans-serif", size=NORMAL, color=INK),
+        paper_bgcolor="rgba(0,0,0,0)",
+        plot_bgcolor="rgba(0,0,0,0)",
+        colorway=list(CLASSES.values()),
+        colorscale=dict(sequential=MAGNITUDE),
+        margin=dict(l=8, r=8, t=8, b=8),
+        dragmode=False,
+        xaxis=axis,
+        yaxis=axis,
+        legend=dict(orientation="h", x=0, y=1, yanchor="bottom", font=dict(size=SMALL, color=INK)),
+        annotationdefaults=dict(showarrow=False, font=dict(size=NORMAL, color=INK)),
+        hoverlabel=dict(font=dict(size=NORMAL), align="left"),
+    )
+    return {**base, **changes}
+
+
+def template():
+    """The plotly template of the book: `layout()` under every figure, whatever its builder set."""
+    import plotly.graph_objects as go
+
+    return go.layout.Template(layout=layout())
+
+
+def figure(*traces, height=380, **settings):
+    """A plotly figure in the book's theme, `height` pixels high. `settings` go to its layout."""
+    import plotly.graph_objects as go
+
+    return go.Figure(list(traces), dict(template=template(), height=height, **settings))
+
+
+def significant(value, digits=3):
+    """A number in words short enough to read: 0.0312, 4.5, 16, 131,072. No exponent between 1e-4 and 1e15."""
+    rounded = float(f"{value:.{digits}g}")
+    if rounded == 0 or 1e-4 <= abs(rounded) < 1e15:
+        decimals = max(0, digits - 1 - _magnitude(rounded))
+        text = f"{rounded:,.{decimals}f}"
+        return text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{rounded:.{digits}g}"
+
+
+def _magnitude(value):
+    return int(f"{value:e}".split("e")[1])
+
+
+def human(value, unit):
+    """`value` with its unit at a readable size: bytes by 1024 (16 GiB), FLOP by 1000 (2.1 PFLOP), others as given."""
+    scales = {"bytes": (1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
+    scales["FLOP"] = (1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP", "YFLOP"))
+    if unit not in scales:
+        return f"{significant(value)} {unit}".strip()
+    step, names = scales[unit]
+    size = 0
+    # 1023.7 GiB would be written 1,024 GiB: go up as soon as three digits no longer hold it.
+    while size + 1 < len(names) and abs(float(f"{value:.3g}")) >= step:
+        value, size = value / step, size + 1
+    return f"{significant(value)} {names[size]}"
+
+
+def inline(text):
+    """Escaped HTML of a sentence, with `code` in backquotes and *emphasis* in stars."""
+    text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))
+    return re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?!\w)", r"<em>\1</em>", text)
+
+
+class Table:
+    """A table that a notebook shows as the same HTML on every machine. Made by `table`."""
+
+    def __init__(self, rows, caption, columns):
+        self.rows, self.caption, self.columns = rows, caption, columns
+
+    def _repr_mimebundle_(self, include=None, exclude=None):
+        return {"text/html": self.to_html(), "text/plain": str(self)}
+
+    def to_html(self):
+        """The table in a region that scrolls sideways on a phone, so that the page does not."""
+        numeric = {key for key in self.columns if all(_is_number(row.get(key)) for row in self.rows)}
+        side = {key: ' class="number"' if key in numeric else "" for key in self.columns}
+        head = "".join(f'<th scope="col"{side[key]}>{inline(title)}</th>' for key, title in self.columns.items())
+        body = "\n".join(
+            "<tr>" + "".join(f"<td{side[key]}>{inline(_cell(row.get(key)))}</td>" for key in self.columns) + "</tr>"
+            for row in self.rows
+        )
+        return (
+            f'<div class="explorable-table" role="region" tabindex="0" aria-label="{html.escape(self.caption)}">\n'
+            f'<table class="table">\n<caption>{inline(self.caption)}</caption>\n'
+            f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
+        )
+
+    def __str__(self):
+        lines = [list(self.columns.values())] + [[_cell(row.get(key)) for key in self.columns] for row in self.rows]
+        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        text = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
+        return "\n".join([self.caption, *(line.rstrip() for line in text)])
+
+    __repr__ = __str__
+
+
+def _is_number(value):
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+def _cell(value):
+    if value is None:
+        return "–"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    return significant(value) if isinstance(value, float) else str(value)
+
+
+def table(rows, *, caption, columns=None):
+    """A table of `rows` (dicts): numbers to three digits and aligned right, True and False as yes and no.
+
+    columns: the keys to show, in order, or a dict from key to heading; by default every key of the first row.
+    Raises ValueError if there is no row, or no row has one of the columns.
+    """
+    rows = [dict(row) for row in rows]
+    if not rows:
+        raise ValueError("table needs at least one row; it was given none.")
+    if not isinstance(columns, dict):
+        columns = {key: str(key).replace("_", " ") for key in (columns or rows[0])}
+    absent = [key for key in columns if not any(key in row for row in rows)]
+    if absent:
+        raise ValueError(f"table has no column {absent[0]!r}; its rows have {', '.join(map(str, rows[0]))}.")
+    return Table(rows, caption, columns)
