@@ -36,8 +36,8 @@ def train(
     """Train `model` in place on `batches` (see `data.Batches`), AdamW unless `optimizer` is given. Returns a History.
 
     checkpoint: a path; written every `every` steps and at the end, and gone on from if it is there: bit for bit what an
-    uninterrupted run gives. Ctrl-C ends the step in hand, saves and returns. Raises RuntimeError with a sentence for a checkpoint that cannot
-    be read, FloatingPointError when the loss is not finite.
+    uninterrupted run gives. Ctrl-C ends the step in hand, saves and returns. Raises RuntimeError with a sentence for a
+    checkpoint that cannot be read, FloatingPointError when the loss is not finite.
     """
     if optimizer is None:
         decayed = [weight for weight in model.parameters() if weight.ndim == 2]
