@@ -76,18 +76,21 @@ def _magnitude(value):
     return int(f"{value:e}".split("e")[1])
 
 
-def human(value, unit):
-    """`value` with its unit at a readable size: bytes by 1024 (16 GiB), FLOP by 1000 (2.1 PFLOP), others as given."""
-    scales = {"bytes": (1024, ("B", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"))}
-    scales["FLOP"] = (1000, ("FLOP", "kFLOP", "MFLOP", "GFLOP", "TFLOP", "PFLOP", "EFLOP", "ZFLOP", "YFLOP"))
-    if unit not in scales:
-        return f"{significant(value)} {unit}".strip()
-    step, names = scales[unit]
-    size = 0
-    # 1023.7 GiB would be written 1,024 GiB: go up as soon as three digits no longer hold it.
-    while size + 1 < len(names) and abs(float(f"{value:.3g}")) >= step:
-        value, size = value / step, size + 1
-    return f"{significant(value)} {names[size]}"
+def tokens(count):
+    """A number of tokens as the field writes it: 131072 is 128K, 1048576 is 1M."""
+    for size, letter in ((1 << 20, "M"), (1 << 10, "K")):
+        if count >= size and count % size == 0:
+            return f"{count // size}{letter}"
+    return f"{count:,}"
+
+
+def heading(text, axis="", side="left", row=None):
+    """An annotation over a panel (`axis` is plotly's number of it), or over the bar at height `row` within it."""
+    edge = dict(left=0, right=1)[side]
+    place = dict(x=edge, xref=f"x{axis} domain", xanchor=side, yanchor="bottom", showarrow=False, align=side)
+    if row is None:
+        return dict(text=text, y=1, yref=f"y{axis} domain", yshift=4, font=dict(size=NORMAL), **place)
+    return dict(text=text, y=row + 0.25, yref=f"y{axis}", yshift=1, font=dict(size=NORMAL), **place)
 
 
 def inline(text):
