@@ -220,10 +220,10 @@ def cache(context=131072, key_value_heads=8, dtype="bfloat16", model=costs.LLAMA
     ))  # fmt: skip
     annotations.append(dict(
         text=f"<b>{costs.format_bytes(size)}</b>", x=math.log10(context), y=math.log10(size), showarrow=False,
-        xanchor="left", xshift=10, yanchor="top", yshift=-2, font=dict(size=theme.LARGE),
+        xanchor="left", xshift=10, yanchor="top", yshift=-2, font=dict(size=theme.LARGE), bgcolor=theme.PAPER,
     ))  # fmt: skip
     annotations.append(dict(
-        text="all memory of an 80 GB GPU", x=0, xref="paper", xanchor="left", y=math.log10(memory), yanchor="bottom",
+        text="80 GB, a whole GPU", x=0, xref="paper", xanchor="left", y=math.log10(memory), yanchor="bottom",
         showarrow=False, font=dict(size=theme.SMALL),
     ))  # fmt: skip
     stroke = dict(color=theme.INK, dash="longdash")
