@@ -96,8 +96,8 @@ def test_numbers_keep_five_digits_in_the_smallest_type():
 
 
 def test_a_grid_over_its_budget_says_how_large_it_is_and_what_to_coarsen():
-    with pytest.raises(ValueError, match=r"demo takes [\d,]+ bytes \(50 states .*budget of 4,000; give step fewer"):
-        explore.explore(bars, step=range(50), budget=4_000, **EXPLORE)
+    with pytest.raises(ValueError, match=r"demo takes [\d,]+ bytes \(50 states .*budget of 3,000; give step fewer"):
+        explore.explore(bars, step=range(50), budget=3_000, **EXPLORE)
     with pytest.raises(ValueError, match="12,000 states"):
         explore.explore(bars, step=range(6000), tall=[False, True], **EXPLORE)
 
