@@ -136,10 +136,22 @@ def test_data_cannot_end_the_script_and_alt_is_escaped():
     assert data_of(html)["base"]["data"][0]["name"] == text
 
 
-def test_static_output_holds_no_widget(monkeypatch):
-    monkeypatch.setenv("EFFATTN_STATIC", "1")
-    bundle = explore.explore(bars, step=range(3), **EXPLORE)._repr_mimebundle_()
-    assert set(bundle) == {"text/html", "text/plain"} and len(bundle["text/plain"]) < 80
+@pytest.mark.parametrize("static", [True, False])
+def test_in_a_real_kernel_the_environment_decides_whether_widgets_are_stored(monkeypatch, static):
+    import nbclient
+    import nbformat
+
+    monkeypatch.setenv("EFFATTN_STATIC", "1" if static else "0")
+    code = (
+        "from figures import attention\nfrom figures.explore import explore\n"
+        "explore(attention.visibility, name='mask', caption='c', alt='The mask.', window=[1, 2])"
+    )
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
+    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
+    (output,) = notebook.cells[0].outputs
+    widget = {"application/vnd.jupyter.widget-view+json"}
+    assert set(output["data"]) == {"text/html", "text/plain"} | (set() if static else widget)
+    assert output["data"]["text/plain"] == "<figure mask>"
 
 
 def test_live_output_holds_the_widgets_and_the_static_form(monkeypatch):
