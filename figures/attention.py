@@ -218,9 +218,11 @@ def cache(context=131072, key_value_heads=8, dtype="bfloat16", model=costs.LLAMA
         x=[context], y=[size], mode="markers", showlegend=False, hoverinfo="skip",
         marker=dict(symbol="circle-open", size=20, color=theme.INK, line=dict(width=3)),
     ))  # fmt: skip
+    right, left = dict(xanchor="left", xshift=12, yanchor="top"), dict(xanchor="right", xshift=-12, yanchor="bottom")
+    beside = right if context < contexts[-2] else left
     annotations.append(dict(
         text=f"<b>{costs.format_bytes(size)}</b>", x=math.log10(context), y=math.log10(size), showarrow=False,
-        xanchor="left", xshift=10, yanchor="top", yshift=-2, font=dict(size=theme.LARGE), bgcolor=theme.PAPER,
+        font=dict(size=theme.LARGE), bgcolor=theme.PAPER, **beside,
     ))  # fmt: skip
     annotations.append(dict(
         text="80 GB, a whole GPU", x=0, xref="paper", xanchor="left", y=math.log10(memory), yanchor="bottom",
@@ -232,7 +234,7 @@ def cache(context=131072, key_value_heads=8, dtype="bfloat16", model=costs.LLAMA
     return theme.figure(
         *traces, height=400, annotations=annotations, shapes=[line], showlegend=True, margin=dict(l=8, r=16, t=8, b=8),
         xaxis=dict(type="log", title=dict(text="context, tokens"), tickvals=contexts[::2],
-                   ticktext=[theme.tokens(each) for each in contexts[::2]], range=[3.55, 6.6]),
+                   ticktext=[theme.tokens(each) for each in contexts[::2]], range=[3.55, 6.12]),
         yaxis=dict(type="log", title=dict(text="KV cache"), tickvals=powers, range=[6.5, 12.2],
                    ticktext=[costs.format_bytes(each) for each in powers]),
     )  # fmt: skip

@@ -19,8 +19,10 @@ STATIC = Path(__file__).parent.parent / "book" / "_static"
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="explore.css">
 <script src="explore.js" defer></script><style>body {{ max-width: 46rem; margin: 1rem auto; padding: 0 1rem;
-background: var(--explorable-paper); color: var(--explorable-ink) }}</style></head>
-<body><main><h1>Figures</h1>{}</main></body></html>"""
+background: var(--explorable-paper); color: var(--explorable-ink) }}
+/* as the book's theme has it: a light sheet under outputs on a dark page */
+html[data-theme=dark] .bd-content div.cell_output .text_html:not(:has(table.dataframe)) {{ background-color: #ced6dd;
+padding: .5rem }}</style></head><body><main class="bd-content"><h1>Figures</h1>{}</main></body></html>"""
 
 
 def figures():
@@ -66,7 +68,8 @@ def address(tmp_path_factory):
     shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder / "vendor")
     for name in ("explore.js", "explore.css"):
         shutil.copy(STATIC / name, folder)
-    body = "\n".join(each._repr_mimebundle_()["text/html"] for each in figures())
+    outputs = (each._repr_mimebundle_()["text/html"] for each in figures())
+    body = "\n".join(f'<div class="cell_output"><div class="text_html">{html}</div></div>' for html in outputs)
     (folder / "index.html").write_text(PAGE.format(body), encoding="utf-8")
     return (folder / "index.html").as_uri()
 
@@ -200,6 +203,8 @@ def test_the_chart_takes_the_colours_of_the_page_s_theme(open_page):
     light = page.evaluate(colour)
     page.evaluate("document.documentElement.dataset.theme = 'dark'")
     page.wait_for_function(f"{colour} !== '{light}'")
+    sheets = "[...document.querySelectorAll('.text_html')].map((sheet) => getComputedStyle(sheet).backgroundColor)"
+    assert set(page.evaluate(sheets)) == {"rgba(0, 0, 0, 0)"}
     assert (light, page.evaluate(colour)) == ("rgb(36, 41, 47)", "rgb(230, 232, 235)")
 
 
