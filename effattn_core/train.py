@@ -4,13 +4,14 @@ import contextlib
 import math
 import os
 import signal
+import sys
 import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
-from tqdm.auto import tqdm
+from tqdm import tqdm
 
 
 @dataclass
@@ -49,7 +50,8 @@ def train(
         _restore(checkpoint, model, optimizer, batches, history)
     device = next(model.parameters()).device
     done = len(history.losses)
-    bar = tqdm(total=steps, initial=done, unit="step", disable=not progress, mininterval=0.5)
+    # On standard output and in plain letters, so that a stored notebook holds the last line and no widget.
+    bar = tqdm(total=steps, initial=done, unit="step", disable=not progress, mininterval=0.5, file=sys.stdout, ncols=78)
     with _interruptible() as stopped, bar:
         for step in range(done, steps):
             for group in optimizer.param_groups:

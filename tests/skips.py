@@ -13,7 +13,7 @@ def skipped():
     try:
         subprocess.run(["nvidia-smi", "-L"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):
-        yield "skipped: compiled kernels on a GPU, because nvidia-smi finds none; they are interpreted and compiled only"
+        yield "skipped: compiled kernels on a GPU, because nvidia-smi finds none (interpreted and compiled only)"
 
 
 if __name__ == "__main__":
