@@ -1,10 +1,12 @@
 """How a grid of figures becomes one piece of HTML that needs no kernel: what changes is stored, once, and compactly.
 
 The data, read by `book/_static/explore.js`:
-  base     the figure, without what changes
-  values   every distinct thing that changes; null stands for "absent"
-  columns  one for each place that changes: its path in the figure, and for each state the index into `values`
-  states   one for each parameter: its name, its kind, its values as text and in words
+
+- base: the figure, without what changes;
+- values: every distinct thing that changes; null stands for "absent";
+- columns: one for each place that changes: its path in the figure, and for each state the index into `values`;
+- states: one for each parameter: its name, its kind, its values as text and in words.
+
 States are numbered with the last parameter running fastest.
 """
 

@@ -1,9 +1,8 @@
 """Say, before the tests run, what they will skip on this machine and why."""
 
-import shutil
 import subprocess
 
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+from house import CHROMIUM
 
 
 def skipped():

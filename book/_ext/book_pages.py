@@ -16,6 +16,7 @@ ROOT = Path(__file__).resolve().parents[2]
 def setup(app):
     free_codecs()
     app.connect("config-inited", leave_out_paired_sources)
+    app.connect("config-inited", finish_configuration)
     app.connect("builder-inited", copy_plotly)
     app.connect("doctree-read", box_untitled_sections, priority=100)  # before sphinx_codeautolink reads the page
     app.connect("html-page-context", complete_page)
@@ -37,6 +38,17 @@ def leave_out_paired_sources(app, config):
     source = Path(app.srcdir)
     pairs = (path.with_suffix(".md") for path in source.rglob("*.ipynb") if "_build" not in path.parts)
     config.exclude_patterns += [str(path.relative_to(source)) for path in pairs if path.exists()]
+
+
+def finish_configuration(app, config):
+    """One search field, legible code in both themes, and the site's address, which follows from the repository's."""
+    config.html_theme_options |= {
+        "navbar_persistent": [],
+        "pygments_light_style": "a11y-high-contrast-light",
+        "pygments_dark_style": "a11y-high-contrast-dark",
+    }
+    owner, name = config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
+    config.ogp_site_url = f"https://{owner}.github.io/{name}/"
 
 
 def copy_plotly(app):
@@ -69,6 +81,8 @@ def complete_page(app, pagename, templatename, context, doctree):
         app.add_js_file("explore.js", loading_method="defer")
     # Jupyter Book sets up thebe, twice, for cells that run on a server. This book's pages need none.
     context["script_files"] = [script for script in context["script_files"] if not _is_thebe(script)]
+    # The bibliography calls itself a list without having list items, which misleads a screen reader.
+    body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if doctree is not None:
         context["body"] = body + colophon(Path(app.srcdir), pagename, context.get("title", ""))
 

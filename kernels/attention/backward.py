@@ -1,9 +1,11 @@
 """Flash attention, backward: scores are computed again from the saved log-sum-exp, and no two programs share a sum.
 
-With P = exp(scale · query keyᵀ - log_sum_exp) and dP = grad_output valueᵀ the gradients are
-    delta = Σ grad_output · output - grad_log_sum_exp,    dS = P · (dP - delta),
-    grad_value = Pᵀ grad_output,    grad_query = scale · dS key,    grad_key = scale · dSᵀ query
-(eq. attention-backward). Three launches: delta, then (grad_key, grad_value) by key blocks, then grad_query.
+With P = exp(scale · query keyᵀ - log_sum_exp) and dP = grad_output valueᵀ the gradients are (eq. attention-backward)
+
+- delta = Σ grad_output · output - grad_log_sum_exp and dS = P · (dP - delta),
+- grad_value = Pᵀ grad_output, grad_query = scale · dS key, grad_key = scale · dSᵀ query.
+
+Three launches: delta, then (grad_key, grad_value) by key blocks, then grad_query.
 """
 
 import torch

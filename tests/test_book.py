@@ -1,0 +1,100 @@
+"""The built book: every page is there, no link is broken, nothing is asked of the network."""
+
+import re
+from html.parser import HTMLParser
+from urllib.parse import unquote, urlsplit
+
+import pytest
+from house import ROOT, chapters, notebooks
+
+
+class Page(HTMLParser):
+    """The ids of a page, its links, and what a browser would fetch for it."""
+
+    def __init__(self, path):
+        super().__init__()
+        self.ids, self.links, self.fetched = set(), [], []
+        self.feed(path.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        given = dict(attributes)
+        self.ids |= {given[name] for name in ("id", "name") if given.get(name)}
+        if tag == "a" and given.get("href"):
+            self.links.append(given["href"])
+        if tag in ("script", "img", "iframe", "source") and given.get("src"):
+            self.fetched.append(given["src"])
+        if tag == "link" and given.get("rel") in ("stylesheet", "preload", "modulepreload", "icon", "manifest"):
+            self.fetched.append(given.get("href", ""))
+
+
+def outside(folder):
+    """Addresses of other machines that the pages in `folder` would fetch."""
+    found = [(path.name, url) for path in folder.rglob("*.html") for url in Page(path).fetched]
+    return [(name, url) for name, url in found if urlsplit(url).netloc or url.startswith("//")]
+
+
+def broken(folder):
+    """Links from page to page that lead nowhere."""
+    # viewcode's own listings of the sources name members that the reference leaves out.
+    parsed = {path.resolve(): Page(path) for path in folder.rglob("*.html") if "_modules" not in path.parts}
+    for path, page in parsed.items():
+        for link in page.links:
+            parts = urlsplit(link)
+            if parts.scheme or parts.netloc:
+                continue
+            target = (path.parent / unquote(parts.path)).resolve() if parts.path else path
+            if not target.exists():
+                yield path.name, link
+            elif parts.fragment and target in parsed and unquote(parts.fragment) not in parsed[target].ids:
+                yield path.name, link
+
+
+def test_every_chapter_is_a_page_of_substance(pages):
+    for chapter in chapters():
+        page = pages / f"{chapter}.html"
+        assert page.exists(), chapter
+        words = len(re.sub(r"<[^>]+>", " ", page.read_text().split("<article", 1)[-1]).split())
+        print(f"{chapter}: {page.stat().st_size / 1024:.0f} KiB, {words} words")
+        assert words > 100, chapter
+        assert 'class="colophon"' in page.read_text()
+
+
+def test_no_link_between_pages_is_broken(pages):
+    assert list(broken(pages)) == []
+
+
+def test_no_page_asks_another_machine_for_anything(pages):
+    assert outside(pages) == []
+
+
+def test_names_in_code_cells_link_to_the_reference(pages):
+    text = (pages / "1-attention" / "attention.html").read_text()
+    assert re.search(r'href="../reference.html#effattn_core.attention.attention"', text)
+
+
+def test_every_module_is_in_the_reference():
+    named = set(re.findall(r"automodule:: ([\w.]+)", (ROOT / "book" / "reference.md").read_text()))
+    modules = {
+        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        for package in ("effattn_core", "kernels", "figures")
+        for path in (ROOT / package).rglob("*.py")
+    }
+    assert modules - named <= {"kernels"}, sorted(modules - named)
+    assert named <= modules
+
+
+def test_figures_keep_to_the_budget_of_a_page():
+    from figures.explore import page_weight
+
+    for path in notebooks():
+        print(f"{path.name}: {page_weight(path) / 1024:.0f} KiB of figures")
+
+
+@pytest.mark.parametrize("chapter", ["1-attention/attention"])
+def test_a_chapter_has_the_parts_of_its_contract(chapter):
+    text = (ROOT / "book" / f"{chapter}.md").read_text()
+    parts = ["bill", "literalinclude", "explore(", "train(", "ledger(", "grade(", "could lie to", "Where to read on"]
+    for part in parts:
+        assert part in text, part
+    prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    assert 1500 <= len(prose.split()) <= 3500, len(prose.split())
