@@ -1,61 +1,51 @@
 # One place for every command. Bare `make` lists them.
+#   PYTHON=python3.12     the Python that a new environment is made with
+#   VENV=path             the environment to use; one that exists keeps the PyTorch that it holds
+#   EFFATTN_TORCH=cpu     or cuda: the build of PyTorch to install, whatever nvidia-smi says
 VENV ?= .venv
-PYTHON ?= python3
 BIN := $(VENV)/bin
-STAMP := $(VENV)/.installed
 CHAPTER ?=
 KERNEL ?= attention
-PAGE := _build/html/index.html
-# A CUDA build of PyTorch where there is an NVIDIA GPU, else the CPU build; EFFATTN_TORCH=cpu or cuda decides otherwise.
-EFFATTN_TORCH ?= $(shell nvidia-smi -L >/dev/null 2>&1 && echo cuda || echo cpu)
+PAGES := _build/html
+export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help book test lab notebooks bench inspect lint build clean
+.SECONDARY:
+.PHONY: help book test lab notebooks bench inspect lint clean
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## */\t/' | expand -t 12
+	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
 
-book: $(STAMP) build  ## install, build the pages, print the address to open
-	@echo "the book is built; open  file://$(abspath $(PAGE))"
+book: $(VENV)/.installed-book  ## install, build the pages, print the address to open
+	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter-book build book --config _config.yml --path-output . -W -n --keep-going
+	@$(BIN)/python book/_ext/built.py $(PAGES)
 
-test: $(STAMP) lint  ## install, then prove everything that CI proves
+test: $(VENV)/.installed-test lint  ## install, and prove all that CI proves
 	@$(BIN)/python tests/skips.py
 	EFFATTN_STATIC=1 $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-lab: $(STAMP)  ## JupyterLab on the chapters
+lab: $(VENV)/.installed-lab  ## JupyterLab on the chapters
 	$(BIN)/jupyter lab --notebook-dir book
 
-notebooks: $(STAMP)  ## execute, pair and store the chapters (CHAPTER=word for some)
+notebooks: $(VENV)/.installed-lab  ## execute, pair and store the chapters (CHAPTER=word for some)
 	$(BIN)/python book/_ext/notebooks.py $(CHAPTER)
 
-bench: $(STAMP)  ## time kernels and CPU forms against peers; writes book/measurements/*.json
-	set -e; for driver in book/measurements/bench_*.py; do $(BIN)/python $$driver; done
+bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, store book/measurements/*.json
+	@ls book/measurements/bench_*.py >/dev/null 2>&1 || echo "there is no driver book/measurements/bench_*.py yet: nothing is timed"
+	@set -e; for driver in $(sort $(wildcard book/measurements/bench_*.py)); do $(BIN)/python $$driver; done
 
-inspect: $(STAMP)  ## what the compiler made of a kernel (KERNEL=attention)
+inspect: $(VENV)/.installed-lab  ## what the compiler makes of a topic's kernels (KERNEL=attention)
 	$(BIN)/python -m kernels.inspect $(KERNEL)
 
-lint: $(STAMP)  ## style, and the direction of imports
+lint: $(VENV)/.installed-test  ## style of the code, and the direction of its imports
 	$(BIN)/ruff check .
 	$(BIN)/lint-imports
 	@if command -v npx >/dev/null; then npx --yes eslint@9.39.1 book/_static || exit 1; \
 	else echo "skipped: the book's JavaScript is not linted, because node is not installed"; fi
 
-build: $(STAMP)
-	PATH="$(abspath $(BIN)):$$PATH" $(BIN)/jupyter-book build book --config _config.yml --path-output . -W -n --keep-going
-	@test -s $(PAGE) || { echo "no page was built at $(PAGE)"; exit 1; }
-
 clean:  ## remove what the commands made, and nothing else
-	rm -rf $(VENV) _build .cache .pytest_cache .ruff_cache .hypothesis book/_static/vendor *.egg-info
+	rm -rf $(VENV) _build .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache book/_static/vendor *.egg-info
 
-$(STAMP): pyproject.toml constraints.txt
-	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --upgrade pip
-	@if [ "$(EFFATTN_TORCH)" = cuda ]; then \
-	  echo "PyTorch: the CUDA build, because nvidia-smi found a GPU (EFFATTN_TORCH=cpu for the other)"; \
-	  grep -v -E '^(torch|triton)==' constraints.txt > $(VENV)/constraints.txt; \
-	else \
-	  echo "PyTorch: the CPU build, because nvidia-smi found no GPU (EFFATTN_TORCH=cuda for the other)"; \
-	  cp constraints.txt $(VENV)/constraints.txt; \
-	fi
-	$(BIN)/python -m pip install --quiet --constraint $(VENV)/constraints.txt --editable '.[test]'
-	touch $@
+$(VENV)/.installed-%: pyproject.toml constraints.txt .ci/install
+	.ci/install $(VENV) $*
+	@touch $@
