@@ -145,8 +145,8 @@ def schedule(time=512, block=64, window=None, sinks=0, causal=True, head_dim=64)
     )  # fmt: skip
     most = naive.loaded  # one scale for all that moves, another for operations
     rows = [
-        ("Operations, flash", flash.flops / naive.flops, costs.format_flops(flash.flops)),
-        ("Operations, naive", 1.0, costs.format_flops(naive.flops)),
+        ("FLOP, flash", flash.flops / naive.flops, costs.format_flops(flash.flops)),
+        ("FLOP, naive", 1.0, costs.format_flops(naive.flops)),
         ("Stored, flash", flash.stored / most, costs.format_bytes(flash.stored)),
         ("Stored, naive", naive.stored / most, costs.format_bytes(naive.stored)),
         ("Loaded, flash", flash.loaded / most, costs.format_bytes(flash.loaded)),
