@@ -7,7 +7,7 @@ import pytest
 
 from kernels import inspect
 
-TOPICS = ["attention"]
+TOPICS = ["attention", "primer"]
 SHARED_MEMORY_OF_A_BLOCK = {80: 163 * 1024, 90: 227 * 1024}  # what one block may ask for (CUDA C++ Programming Guide)
 
 
