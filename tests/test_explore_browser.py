@@ -8,13 +8,8 @@ import pytest
 
 from figures import attention, bill, explore, theme
 
-pytestmark = pytest.mark.browser
+pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("explorables")]
 
-CHROMIUM = "/usr/bin/chromium"
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-).split()
 STATIC = Path(__file__).parent.parent / "book" / "_static"
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="explore.css">
@@ -72,17 +67,6 @@ def address(tmp_path_factory):
     body = "\n".join(f'<div class="cell_output"><div class="text_html">{html}</div></div>' for html in outputs)
     (folder / "index.html").write_text(PAGE.format(body), encoding="utf-8")
     return (folder / "index.html").as_uri()
-
-
-@pytest.fixture(scope="module")
-def browser():
-    if not Path(CHROMIUM).exists():
-        pytest.skip(f"no browser: {CHROMIUM} is absent; `apt-get install chromium` brings it")
-    playwright = pytest.importorskip("playwright.sync_api", reason="no playwright: the extra `test` brings it")
-    with playwright.sync_playwright() as driver:
-        running = driver.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
-        yield running
-        running.close()
 
 
 @pytest.fixture

@@ -1,0 +1,130 @@
+"""Honest timings: correctness first, candidates in one process taking turns, medians with spread."""
+
+import datetime
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Seconds of one candidate. ratio: its median over the first candidate's, timed in the same turns."""
+
+    name: str
+    median: float
+    lower_quartile: float
+    upper_quartile: float
+    ratio: float
+    repeats: int
+
+
+def compare(candidates, *, check=None, repeats=9, warmup=2, device="cpu", progress=True):
+    """Time functions of no arguments against each other. candidates: name -> function; the first is the baseline.
+
+    check: called as check(name, result) before anything is timed, raising if a result is wrong. On a GPU the clock is
+    CUDA's and the L2 cache is flushed between calls. Raises ValueError for fewer than three repeats or no candidate.
+    """
+    if repeats < 3 or not candidates:
+        raise ValueError(f"compare needs a candidate and three repeats; got {len(candidates)} and {repeats}.")
+    if check is not None:
+        for name, function in candidates.items():
+            check(name, function())
+    clock = _gpu_clock() if torch.device(device).type == "cuda" else _cpu_clock
+    for function in candidates.values():
+        for _ in range(warmup):
+            function()
+    taken = {name: [] for name in candidates}
+    names = list(candidates)
+    for turn in tqdm(range(repeats), disable=not progress, unit="turn", leave=False):
+        for name in names[turn % len(names) :] + names[: turn % len(names)]:  # no candidate always follows another
+            taken[name].append(clock(candidates[name]))
+    base = statistics.median(taken[names[0]])
+    timings = []
+    for name in names:
+        lower, middle, upper = statistics.quantiles(taken[name], n=4, method="inclusive")
+        timings.append(Timing(name, middle, lower, upper, middle / base, repeats))
+    return timings
+
+
+def _cpu_clock(function):
+    begin = time.perf_counter()
+    function()
+    return time.perf_counter() - begin
+
+
+def _gpu_clock():
+    """A clock by CUDA events, with a buffer larger than any L2 cache written before each call."""
+    flush = torch.empty(256 << 20, dtype=torch.int8, device="cuda")
+
+    def clock(function):
+        flush.zero_()
+        begin, end = torch.cuda.Event(enable_timing=True), torch.cuda.Event(enable_timing=True)
+        begin.record()
+        function()
+        end.record()
+        torch.cuda.synchronize()
+        return begin.elapsed_time(end) / 1e3
+
+    return clock
+
+
+def provenance(command, seed=0):
+    """Where, when and with what a measurement was made. command: the line that makes it again."""
+    import triton
+
+    cuda = torch.cuda.is_available()
+    return {
+        "command": command,
+        "date": datetime.date.today().isoformat(),
+        "commit": _commit(),
+        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "processor": platform.machine(),
+        "python": platform.python_version(),
+        "torch": torch.__version__,
+        "triton": triton.__version__,
+        "seed": seed,
+    }
+
+
+def _commit():
+    root = Path(__file__).resolve().parent.parent
+    command = ["git", "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+
+
+def rows_of(case, timings):
+    """The timings of one case as rows of a measurement: the case's settings beside each."""
+    return [{**case, **asdict(timing)} for timing in timings]
+
+
+def stored(path, commit):
+    """The rows of a measurement already made at this commit, to go on from; empty otherwise."""
+    path = Path(path)
+    if not path.exists():
+        return []
+    content = json.loads(path.read_text())
+    return content["rows"] if content["provenance"]["commit"] == commit and "dirty" not in commit else []
+
+
+def write_measurement(path, source, rows):
+    """Write {provenance, rows} as JSON: aside, then renamed, so that an interrupted run leaves no broken file."""
+    path = Path(path)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as aside:
+        json.dump({"provenance": source, "rows": rows}, aside, indent=1)
+        aside.write("\n")
+    os.chmod(aside.name, 0o644)
+    os.replace(aside.name, path)
+    print(f"{len(rows)} rows in {path.name}", file=sys.stderr)
