@@ -1,7 +1,9 @@
 """Where kernels run here: on a GPU, in Triton's interpreter, or nowhere. Decided once, before triton is imported."""
 
+import importlib.metadata
 import importlib.util
 import os
+import re
 import sys
 
 import torch
@@ -33,7 +35,23 @@ def statement():
     """One sentence: device, versions, how kernels run and why."""
     device = torch.cuda.get_device_name() if mode == "gpu" else "CPU"
     how = {"gpu": "compiled", "interpreter": "interpreted", "compiler": "compiled only", "none": "not run"}[mode]
-    return f"{device}, torch {torch.__version__}: Triton kernels are {how}, because {reason}."
+    sentence = f"{device}, torch {torch.__version__}: Triton kernels are {how}, because {reason}."
+    return " ".join(filter(None, (sentence, known_fault())))
+
+
+def known_fault(version=None, capability=None):
+    """A warning where this Triton can give silently wrong gradients on this GPU, else "".
+
+    Triton 3.4.0 to 3.7.0 on Hopper: flash-linear-attention issue 640, mended in 3.7.1.
+    """
+    if capability is None:
+        capability = architecture() if mode == "gpu" else 0
+    if version is None:
+        version = importlib.metadata.version("triton") if capability else "0"
+    release = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
+    if capability // 10 == 9 and (3, 4, 0) <= release <= (3, 7, 0):
+        return f"Triton {version} can give wrong gradients on this GPU: check them before training, or take 3.7.1."
+    return ""
 
 
 def require_kernels():

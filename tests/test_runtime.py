@@ -34,3 +34,16 @@ def test_a_foreign_kernels_package_is_refused():
     effattn_core._require_our_kernels(kernels.__file__, effattn_core.__file__)
     with pytest.raises(ImportError, match="uninstall the other package"):
         effattn_core._require_our_kernels("/elsewhere/kernels/__init__.py", effattn_core.__file__)
+
+
+@pytest.mark.parametrize(
+    ("version", "capability", "warned"),
+    [("3.6.0", 90, True), ("3.7.0", 90, True), ("3.7.1", 90, False), ("3.6.0", 80, False), ("3.3.1", 90, False)],
+)
+def test_a_triton_with_wrong_gradients_on_hopper_is_said(version, capability, warned):
+    assert ("check them before training" in runtime.known_fault(version, capability)) == warned
+
+
+def test_the_architecture_can_be_asked_for():
+    code = "import kernels; print(kernels.runtime.architecture(), kernels.runtime.device())"
+    assert run(code, EFFATTN_ARCHITECTURE="80", CUDA_VISIBLE_DEVICES="") == "80 cpu"
