@@ -184,7 +184,9 @@ def tiled_backward(grad, query, key, value, part, *, causal=True, window=None, s
 def _forward_on_cpu(query, key, value, causal, window, sinks, scale, implementation):
     if implementation == "triton":
         return run_forward(query, key, value, causal, window, sinks, scale, implementation)
-    return tuple(tiled(query, key, value, causal=causal, window=window, sinks=sinks, scale=scale))
+    # A few queries, as in decoding, take longer tiles of keys: as many scores, in fewer steps.
+    block = max(BLOCK, BLOCK * BLOCK // max(1, query.shape[2]))
+    return tuple(tiled(query, key, value, causal=causal, window=window, sinks=sinks, scale=scale, block=block))
 
 
 def _backward_on_cpu(grad_output, grad_log_sum_exp, query, key, value, output, log_sum_exp, *settings):
