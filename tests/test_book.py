@@ -72,6 +72,16 @@ def test_names_in_code_cells_link_to_the_reference(pages):
     assert re.search(r'href="../reference.html#effattn_core.attention.attention"', text)
 
 
+def test_a_chapter_can_be_launched_edited_and_shared(pages):
+    text = (pages / "1-attention" / "attention.html").read_text()
+    for service in ("colab.research.google.com", "mybinder.org"):
+        assert re.search(rf'href="https://{re.escape(service)}[^"]*attention.ipynb"', text), service
+    assert re.search(r'href="[^"]*/edit/main/book/1-attention/attention.md"', text)
+    for name in ("og:title", "og:image", "og:description"):
+        assert f'property="{name}"' in text
+    assert "not set" not in "".join(re.findall(r"<meta[^>]*>", text))
+
+
 def test_every_module_is_in_the_reference():
     named = set(re.findall(r"automodule:: ([\w.]+)", (ROOT / "book" / "reference.md").read_text()))
     modules = {

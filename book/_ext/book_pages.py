@@ -20,6 +20,7 @@ def setup(app):
     app.connect("builder-inited", copy_plotly)
     app.connect("doctree-read", box_untitled_sections, priority=100)  # before sphinx_codeautolink reads the page
     app.connect("html-page-context", complete_page)
+    app.connect("html-page-context", edit_the_text, priority=600)  # after the theme has made its buttons
     return {"parallel_read_safe": True}
 
 
@@ -49,6 +50,7 @@ def finish_configuration(app, config):
     }
     owner, name = config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
     config.ogp_site_url = f"https://{owner}.github.io/{name}/"
+    config.ogp_site_name = config.html_title
 
 
 def copy_plotly(app):
@@ -85,6 +87,14 @@ def complete_page(app, pagename, templatename, context, doctree):
     body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if doctree is not None:
         context["body"] = body + colophon(Path(app.srcdir), pagename, context.get("title", ""))
+
+
+def edit_the_text(app, pagename, templatename, context, doctree):
+    """The edit button of a chapter leads to its .md, which people edit, and not to the executed pair."""
+    groups = [button for button in context.get("header_buttons", []) if button.get("buttons")]
+    for button in [*context.get("header_buttons", []), *(each for group in groups for each in group["buttons"])]:
+        if button.get("label") == "source-edit-button":
+            button["url"] = button["url"].replace(".ipynb", ".md")
 
 
 def _is_thebe(script):
