@@ -6,6 +6,8 @@ import os
 import pytest
 from house import CHROMIUM, ROOT, build
 
+import kernels  # noqa: F401  (before any test file imports triton, so that its interpreter can be chosen)
+
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync"""
 

@@ -75,6 +75,19 @@ def test_the_cache_changes_no_token(changes, temperature):
     assert texts[0] == texts[1] and len(texts[0]) == 30
 
 
+def test_decoding_gives_the_logits_of_the_whole_text():
+    """On logits, with weights large enough for positions to matter: the likeliest token hides a wrong rotation."""
+    model, tokens = tiny(window=9, sinks=2).double().eval(), torch.randint(LETTERS, (2, 20))
+    for weight in model.parameters():
+        weight.data *= 8
+    states, steps = model.new_states(2), []
+    with torch.no_grad():
+        for part in tokens.split([7, 1, 1, 5, 6], 1):
+            logits, states = model(part, states)
+            steps.append(logits)
+        torch.testing.assert_close(torch.cat(steps, 1), model(tokens)[0], rtol=1e-5, atol=1e-5)
+
+
 def test_sizes_that_do_not_fit_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match="key_value_heads must divide heads"):
         configuration("tiny", 5, key_value_heads=3)
