@@ -45,6 +45,14 @@ def test_the_pair_is_in_step(notebook):
 
 
 @pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
+def test_jupyterlab_can_open_the_pair(notebook):
+    """Lab refuses a pair whose text, written from the notebook, is not the text that is there."""
+    written = jupytext.writes(jupytext.read(notebook), fmt="md:myst")
+    ours, theirs = (text.split("\n---\n", 1)[1] for text in (written, notebook.with_suffix(".md").read_text()))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
 def test_stored_outputs_are_what_a_fresh_run_gives(notebook):
     begin = time.perf_counter()
     done = compare(notebook)

@@ -57,7 +57,7 @@ def execute(source):
     notebook.metadata = {
         "jupytext": {"formats": "md:myst,ipynb", "text_representation": {"extension": ".md", "format_name": "myst"}},
         "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
+        "language_info": {"name": "python", "pygments_lexer": "ipython3"},  # without it jupytext drops "ipython3"
         "effattn": {"": device, "Python": python, "torch": torch, "triton": triton},
     }
     join_streams(notebook)
