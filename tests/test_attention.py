@@ -103,6 +103,27 @@ def test_split_decoding_equals_the_oracle(window, splits, nan_filled):
         torch.testing.assert_close(given_.double(), wanted, rtol=0, atol=2e-6)
 
 
+def test_the_kernels_take_a_value_dim_of_their_own(nan_filled):
+    query, key, value = tensors(torch.float32, 65, key_heads=2)
+    wide = torch.cat([value, -value], -1).detach().requires_grad_()
+    output = attention(query, key, wide, window=20, sinks=3, implementation="triton")
+    exact = [tensor.detach().double().requires_grad_() for tensor in (query, key, wide)]
+    truth = attention(*exact, window=20, sinks=3, implementation="oracle")
+    torch.testing.assert_close(output.double(), truth, rtol=0, atol=2e-6)
+    gradients = zip(*(torch.autograd.grad(each.square().sum(), inputs)
+                      for each, inputs in ((output, (query, key, wide)), (truth, exact))), strict=True)  # fmt: skip
+    for ours, wanted in gradients:
+        torch.testing.assert_close(ours.double(), wanted, rtol=0, atol=2e-5)
+
+
+def test_the_kernels_refuse_what_they_cannot_do_in_a_sentence():
+    odd, whole = torch.randn(1, 1, 3, 48), torch.ones(1, 1, 3, 32, dtype=torch.float64)
+    with pytest.raises(ValueError, match=r"head_dim and value_dim among \(32, 64, 128\); got 48 and 48"):
+        attention(odd, odd, odd, implementation="triton")
+    with pytest.raises(ValueError, match="take float32, float16 or bfloat16; got torch.float64"):
+        attention(whole, whole, whole, implementation="triton")
+
+
 def test_operators_pass_the_library_s_own_checks():
     query, key, value = tensors(torch.float32, 33, key_heads=2)
     for implementation in ("device", "triton"):
@@ -194,7 +215,8 @@ def test_decoding_with_the_cache_gives_the_whole_sequence():
 @pytest.mark.parametrize("shape", [(0, 4, 5, 32), (2, 4, 0, 32)])
 def test_no_batch_or_no_query_gives_an_empty_output(shape):
     key = torch.randn(shape[0], 4, 5, 32)
-    assert attention(torch.randn(shape), key, key).shape == shape
+    for implementation in ("torch", "triton"):
+        assert attention(torch.randn(shape), key, key, implementation=implementation).shape == shape
 
 
 QUERY = torch.randn(1, 4, 6, 8)
