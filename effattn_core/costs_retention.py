@@ -1,0 +1,103 @@
+"""What retention costs: operations and bytes of a chunk size, the state that is kept, the bill of a RetNet."""
+
+import dataclasses
+
+from effattn_core import costs
+
+
+@dataclasses.dataclass(frozen=True)
+class ChunkCost:
+    """A token of one head by chunks. inner, state: FLOP inside the chunk and for the state; moved: bytes in all."""
+
+    inner: float
+    state: float
+    moved: float
+
+    def seconds(self, hardware, dtype="bfloat16"):
+        """Estimated from published peaks, as if computing and moving could not overlap: a sum, so that both count."""
+        return (self.inner + self.state) / hardware.flops[dtype] + self.moved / hardware.bandwidth
+
+
+def chunk_cost(chunk, key_dim=64, value_dim=64, *, element=2, state_element=4):
+    """The forward pass by chunks of `chunk` tokens, a token and head (eq. retention-cost).
+
+    Inside: scores and weighted values, 2 · chunk · (key_dim + value_dim), the upper triangle not skipped. State: one
+    write and one read of 2 · key_dim · value_dim each. Moved: keys and values twice (once for the states, once for the
+    outputs), queries and outputs once, and each chunk's state written and read. Raises ValueError for no chunk.
+    """
+    if chunk < 1:
+        raise ValueError(f"chunk must be at least 1 token; it is {chunk}.")
+    inner = 2 * chunk * (key_dim + value_dim)
+    state = 4 * key_dim * value_dim
+    tokens = element * (3 * key_dim + 3 * value_dim)
+    return ChunkCost(inner, state, tokens + 2 * state_element * key_dim * value_dim / chunk)
+
+
+CHUNKS = tuple(1 << power for power in range(3, 11))
+
+
+def best_chunk(hardware, key_dim=64, value_dim=64, *, element=2, chunks=CHUNKS):
+    """The chunk size of CHUNKS whose estimated time is least on `hardware`."""
+    dtype = "bfloat16" if element == 2 else "float32"
+    return min(
+        chunks, key=lambda chunk: chunk_cost(chunk, key_dim, value_dim, element=element).seconds(hardware, dtype)
+    )
+
+
+def state_bytes(layers, heads, key_dim, value_dim, *, batch=1, element=4):
+    """Bytes of the states that decoding keeps, whatever the context: layers · heads · key_dim · value_dim, float32."""
+    return batch * layers * heads * key_dim * value_dim * element
+
+
+def retention_traffic(batch, heads, time, key_dim, value_dim, *, chunk, states, outputs, element=4):
+    """Exactly what the two forward kernels move (eq. retention-traffic); masked-off lanes are not counted.
+
+    states, outputs: (block_key, block_value) of each kernel. A tile of the state reads the key's columns once for each
+    tile of the value, and the other way round; a tile of the outputs reads queries and keys whole.
+    """
+    chunks = -(-time // chunk)
+    matrix = 4 * key_dim * value_dim  # a float32 state
+    key_tiles, value_tiles = key_dim // states[0], value_dim // states[1]
+    loaded = element * time * (key_dim * value_tiles + value_dim * key_tiles) + matrix + 4 * key_tiles * value_tiles
+    stored = (chunks + 1) * matrix
+    flops = chunks * 2 * chunk * key_dim * value_dim
+    tiles = value_dim // outputs[1]
+    loaded += element * time * (2 * key_dim * tiles + value_dim) + chunks * (matrix + 4 * tiles)
+    stored += element * time * value_dim
+    flops += chunks * 2 * chunk * (key_dim * value_dim + chunk * (key_dim * tiles + value_dim))
+    return costs.Traffic(batch * heads * loaded, batch * heads * stored, batch * heads * flops)
+
+
+def step_traffic(batch, heads, key_dim, value_dim, *, block_value, element=4):
+    """What decoding one token moves: each state read and written once, queries and keys once for each of its tiles."""
+    tiles = value_dim // block_value
+    matrix = 4 * key_dim * value_dim
+    loaded = matrix + tiles * (2 * element * key_dim + 4) + element * value_dim
+    return costs.Traffic(batch * heads * loaded, batch * heads * (matrix + element * value_dim), 0)
+
+
+# The heads of a RetNet of Llama 3 8B's width, by the paper's rule: keys of 256, values twice as wide, all parameters as
+# many as before (the feed-forward is narrower by what the wider values take).
+HEADS, KEY_DIM, VALUE_DIM, CHUNK = 16, 256, 512, 128
+
+
+def bill(model=costs.LLAMA_8B, context=131072, **changes):
+    """`costs.bill` with every attention replaced by retention of the same parameters: prompt, cache and decode fall.
+
+    Shapes: 16 heads with keys of 256 and values of 512, states in float32, the prompt read by chunks of 128.
+    """
+    chunked = chunk_cost(CHUNK, KEY_DIM, VALUE_DIM)
+    prompt = model.layers * HEADS * (chunked.inner + chunked.state) * context
+    kept = state_bytes(model.layers, HEADS, KEY_DIM, VALUE_DIM)
+    weights = int(model.matrix_parameters * costs.BYTES["bfloat16"]) + costs.head_bytes(model)
+    changed = {
+        "prefill": (costs.prefill_flops(model, context) - costs.attention_flops(model, context) + prompt,
+                    "every matrix for every token, and chunks with one state between them"),
+        "cache": (kept, "one state a layer and head, however long the text"),
+        "decode": (weights + kept, "all weights and the states, once a token"),
+    }  # fmt: skip
+    return [
+        dataclasses.replace(line, value=changed[line.key][0], explanation=changed[line.key][1])
+        if line.key in changed else line
+        for line in costs.bill(model, context, **changes)
+    ]  # fmt: skip

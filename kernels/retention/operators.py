@@ -1,0 +1,84 @@
+"""The kernels as `torch.library` operators: the device picks the implementation, autograd and torch.compile follow.
+
+`effattn_core.retention` adds the CPU implementation. `implementation` matters there only: "triton" interprets the
+kernels, anything else runs the chunkwise PyTorch form.
+"""
+
+import torch
+
+from kernels.retention.backward import launch_gradients
+from kernels.retention.configurations import chunk_for
+from kernels.retention.outputs import launch_outputs
+from kernels.retention.states import launch_grad_states, launch_states
+from kernels.retention.step import launch_step
+
+
+def _log2(decay):
+    """log2 of the decays in float32, taken in float64: in float32 a logarithm near 1 loses half of its digits."""
+    return decay.double().log2().float()
+
+
+def run_forward(query, key, value, decay, state, scale, chunk_size, implementation):
+    """Launch the kernels that fit: one step for a single token, states and outputs for more."""
+    chunk, state = chunk_for(query.dtype, query.shape[3], value.shape[3]), state.contiguous()
+    if query.shape[2] == 1:
+        return launch_step(query, key, value, decay.float(), state, scale)
+    if query.numel() == 0:
+        return torch.empty_like(value), state.clone()
+    states, final = launch_states(key, value, _log2(decay), state, chunk)
+    return launch_outputs(query, key, value, _log2(decay), states, scale, chunk), final
+
+
+def run_backward(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
+    """Launch the states again, their gradients, and the gradients of the tokens."""
+    chunk, log2_decay = chunk_for(query.dtype, query.shape[3], value.shape[3]), _log2(decay)
+    if query.numel() == 0:
+        return *(torch.zeros_like(each) for each in (query, key, value)), grad_state.clone()
+    states, _ = launch_states(key, value, log2_decay, state.contiguous(), chunk)
+    grad_states, grad_initial = launch_grad_states(
+        query, grad_output, log2_decay, grad_state.contiguous(), scale, chunk
+    )
+    gradients = launch_gradients(grad_output, query, key, value, log2_decay, states, grad_states, scale, chunk)
+    return *gradients, grad_initial
+
+
+INPUTS = "Tensor query, Tensor key, Tensor value, Tensor decay, Tensor state"
+SETTINGS = "float scale, int chunk_size, str implementation"
+retention_forward = torch.library.custom_op(
+    "effattn::retention_forward",
+    run_forward,
+    mutates_args=(),
+    device_types="cuda",
+    schema=f"({INPUTS}, {SETTINGS}) -> (Tensor, Tensor)",
+)
+retention_backward = torch.library.custom_op(
+    "effattn::retention_backward",
+    run_backward,
+    mutates_args=(),
+    device_types="cuda",
+    schema=f"(Tensor grad_output, Tensor grad_state, {INPUTS}, {SETTINGS}) -> (Tensor, Tensor, Tensor, Tensor)",
+)
+
+
+@retention_forward.register_fake
+def _(query, key, value, decay, state, scale, chunk_size, implementation):
+    return value.new_empty(value.shape), state.new_empty(state.shape)
+
+
+@retention_backward.register_fake
+def _(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
+    return tuple(each.new_empty(each.shape) for each in (query, key, value, state))
+
+
+def _keep(ctx, inputs, output):
+    *tensors, ctx.scale, ctx.chunk_size, ctx.implementation = inputs
+    ctx.save_for_backward(*tensors)
+
+
+def _gradients(ctx, grad_output, grad_state):
+    settings = (ctx.scale, ctx.chunk_size, ctx.implementation)
+    *gradients, grad_initial = retention_backward(grad_output, grad_state, *ctx.saved_tensors, *settings)
+    return *gradients, None, grad_initial, None, None, None
+
+
+retention_forward.register_autograd(_gradients, setup_context=_keep)
