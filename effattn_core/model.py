@@ -1,6 +1,7 @@
 """One small language model that takes any token mixer: pre-norm blocks, RMSNorm, SwiGLU, rotary positions."""
 
 import dataclasses
+import importlib
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +13,10 @@ from effattn_core.attention import KeyValueCache, attention
 
 @dataclass(frozen=True)
 class Configuration:
-    """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds."""
+    """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds.
+
+    mixer: a name of MIXERS. value_dim: of a mixer whose values have a size of their own; None for head_dim.
+    """
 
     vocabulary: int
     width: int = 128
@@ -25,6 +29,8 @@ class Configuration:
     rotary_base: float = 10000.0
     window: int | None = None
     sinks: int = 0
+    mixer: str = "attention"
+    value_dim: int | None = None
 
     def __post_init__(self):
         if self.heads % self.key_value_heads:
@@ -33,12 +39,25 @@ class Configuration:
             )
         if self.head_dim % 2:
             raise ValueError(f"rotary positions turn pairs, so head_dim must be even; it is {self.head_dim}.")
+        if self.mixer not in MIXERS:
+            raise ValueError(f"mixer must be one of {sorted(MIXERS)}; it is {self.mixer!r}.")
 
+
+# Where the class of each token mixer lives: imported when a model asks for it.
+MIXERS = {
+    "attention": "effattn_core.model:AttentionMixer",
+    "retention": "effattn_core.retention_mixer:MultiScaleRetention",
+}
 
 SIZES = {
     "tiny": dict(width=64, layers=2, heads=4, key_value_heads=2, head_dim=16, feed_forward=176, context=64),
     "small": dict(width=96, layers=3, heads=4, key_value_heads=2, head_dim=32, feed_forward=256, context=256),
-}
+    # As many parameters as "small": keys of d, values, gate and output of 2d, and the feed-forward pays for them.
+    "small-retention": dict(
+        mixer="retention", width=96, layers=3, heads=3, key_value_heads=3, head_dim=32, value_dim=64, feed_forward=128,
+        context=256,
+    ),
+}  # fmt: skip
 
 
 def configuration(size, vocabulary, **changes):
@@ -48,14 +67,25 @@ def configuration(size, vocabulary, **changes):
     return Configuration(vocabulary, **{**SIZES[size], **changes})
 
 
+def mixer_class(name):
+    """The class of a token mixer, by its name in MIXERS."""
+    module, _, member = MIXERS[name].partition(":")
+    return getattr(importlib.import_module(module), member)
+
+
 def rotate(tensor, first, base):
     """Turn the pair (2i, 2i+1) of the token at position t by t · base^(-2i / head_dim): interleaved rotary positions.
 
     tensor: [batch, heads, time, head_dim]; first: position of its first token. (Su et al. 2021, eq. 34)
     """
-    time, head_dim = tensor.shape[-2:]
-    position = torch.arange(first, first + time, device=tensor.device, dtype=torch.float32)
-    speed = base ** (-torch.arange(0, head_dim, 2, device=tensor.device, dtype=torch.float32) / head_dim)
+    head_dim, wide = tensor.shape[-1], torch.promote_types(tensor.dtype, torch.float32)
+    speed = base ** (-torch.arange(0, head_dim, 2, device=tensor.device, dtype=wide) / head_dim)
+    return turn(tensor, first, speed)
+
+
+def turn(tensor, first, speed):
+    """Turn the pair (2i, 2i+1) of the token at position t by t · speed[i]. speed: [head_dim / 2], radians a token."""
+    position = torch.arange(first, first + tensor.shape[-2], device=tensor.device, dtype=speed.dtype)
     angle = position[:, None] * speed
     cosine, sine = angle.cos().to(tensor.dtype), angle.sin().to(tensor.dtype)
     even, odd = tensor[..., 0::2], tensor[..., 1::2]
@@ -119,10 +149,14 @@ class Block(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Tokens in, logits of the next token out. mixer: a class built from a Configuration, called (hidden, state)."""
+    """Tokens in, logits of the next token out.
 
-    def __init__(self, sizes, mixer=AttentionMixer):
+    mixer: a class built from a Configuration and called (hidden, state); by default the one that `sizes` names.
+    """
+
+    def __init__(self, sizes, mixer=None):
         super().__init__()
+        mixer = mixer or mixer_class(sizes.mixer)
         self.sizes = sizes
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
         self.blocks = nn.ModuleList(Block(sizes, mixer) for _ in range(sizes.layers))

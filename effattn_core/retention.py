@@ -12,7 +12,7 @@ import torch
 from kernels.runtime import require_kernels
 
 FORMS = ("parallel", "recurrent", "chunkwise")
-SEGMENT = 32  # chunks that a CPU takes at once: enough to fill its cores, few enough to stay in its cache
+SEGMENT = 8  # chunks that a CPU takes at once: enough to fill its cores, few enough to stay in its cache
 
 
 def decay_schedule(heads, variant="code"):
@@ -227,6 +227,8 @@ def retention(
     scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
     if implementation == "triton" and retention_forward is None:
         require_kernels()
+    if query.shape[2] == 0:  # nothing to read: the state is what it was
+        return torch.empty_like(value), (new_state(query, value) if state is None else state.clone())
     if implementation == "oracle" or form == "parallel":
         return parallel(query, key, value, decay, scale=scale, state=state)
     if form == "recurrent":

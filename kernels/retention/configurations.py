@@ -71,7 +71,7 @@ def chunk_for(dtype, key_dim, value_dim):
 
 
 def choose(kernel, dtype, key_dim, value_dim):
-    """The constants of a launch: {BLOCK_KEY, BLOCK_VALUE, PRECISION, num_warps, num_stages}; tiles no wider than dims."""
+    """Constants of a launch: {BLOCK_KEY, BLOCK_VALUE, PRECISION, num_warps, num_stages}; no tile wider than its dim."""
     check(dtype, key_dim, value_dim)
     for limit in _limits(max(key_dim, value_dim)):
         for row in ((kernel, dtype.itemsize, limit, runtime.architecture()), (kernel, dtype.itemsize, limit)):

@@ -23,7 +23,7 @@ def run_forward(query, key, value, decay, state, scale, chunk_size, implementati
     chunk, state = chunk_for(query.dtype, query.shape[3], value.shape[3]), state.contiguous()
     if query.shape[2] == 1:
         return launch_step(query, key, value, decay.float(), state, scale)
-    if query.numel() == 0:
+    if query.numel() == 0:  # a batch of none
         return torch.empty_like(value), state.clone()
     states, final = launch_states(key, value, _log2(decay), state, chunk)
     return launch_outputs(query, key, value, _log2(decay), states, scale, chunk), final
