@@ -11,7 +11,7 @@ export PYTHON ?= python3
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench inspect lint clean
+.PHONY: help book test lab notebooks bench runs inspect lint clean
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -33,6 +33,9 @@ notebooks: $(VENV)/.installed-lab  ## execute, pair and store the chapters (CHAP
 bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, store book/measurements/*.json
 	@ls book/measurements/bench_*.py >/dev/null 2>&1 || echo "there is no driver book/measurements/bench_*.py yet: nothing is timed"
 	@set -e; for driver in $(sort $(wildcard book/measurements/bench_*.py)); do $(BIN)/python $$driver; done
+
+runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/*.json
+	@set -e; for driver in $(sort $(wildcard book/measurements/run_*.py)); do $(BIN)/python $$driver; done
 
 inspect: $(VENV)/.installed-lab  ## what the compiler makes of a topic's kernels (KERNEL=attention)
 	$(BIN)/python -m kernels.inspect $(KERNEL)

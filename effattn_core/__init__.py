@@ -1,5 +1,7 @@
 """What is true: oracles, modules, data, training and costs."""
 
+import importlib
+import pkgutil
 from pathlib import Path
 
 import kernels
@@ -15,6 +17,12 @@ def _require_our_kernels(kernels_file, here):
 
 
 _require_our_kernels(kernels.__file__, __file__)
+
+
+def topic_modules(room):
+    """The modules `<room>_<topic>` of this package, in the order of their names: a new topic is found, not listed."""
+    names = sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name.startswith(f"{room}_"))
+    return [importlib.import_module(f"{__name__}.{name}") for name in names]
 
 
 def reproducible(seed=0, threads=2):

@@ -3,11 +3,11 @@
 A failure says what differs and the likely cause. Cases live with their topic: `checks_<topic>.py` registers them.
 """
 
-import importlib
 from dataclasses import dataclass
 
+from effattn_core import topic_modules
+
 EXERCISES = {}
-TOPICS = ("attention", "primer")
 
 
 @dataclass(frozen=True)
@@ -37,8 +37,7 @@ def grade(name, function):
 
     Whatever the function raises becomes a sentence. Raises ValueError for a name that is no exercise.
     """
-    for topic in TOPICS:
-        importlib.import_module(f"effattn_core.checks_{topic}")
+    topic_modules("checks")  # each registers its exercises
     if name not in EXERCISES:
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(sorted(EXERCISES))}.")
     try:

@@ -1,5 +1,6 @@
 """The built pages in a real browser with the network cut."""
 
+import re
 import time
 
 import pytest
@@ -86,17 +87,24 @@ def test_mathematics_and_search_need_no_network(visit):
     assert not [each for each in wrong if each.startswith("http")]
 
 
-@pytest.mark.parametrize("chapter", ["index", "1-attention/attention"])
+@pytest.mark.parametrize("chapter", [each for each in chapters() if each == "index" or re.match("[1-6]-", each)])
 def test_a_page_is_usable_soon(browser, pages, chapter):
-    """Target: 2 s. Measured from the request to the first figure drawn; on a shared core twice that is let pass."""
-    taken = []
+    """Target: 2 s until the first figure answers, in the page's own processor time: a shared core does not count.
+
+    The time by the clock is printed, and is what a reader waits where nothing else runs.
+    """
+    waited, worked = [], []
     for _ in range(3):
         context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
         page = context.new_page()
+        session = context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})
         begin = time.perf_counter()
         page.goto((pages / f"{chapter}.html").as_uri(), wait_until="commit")
         page.wait_for_selector("figure.explorable fieldset:not([disabled])")
-        taken.append(time.perf_counter() - begin)
+        waited.append(time.perf_counter() - begin)
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        worked.append(metrics["TaskDuration"])
         context.close()
-    print(f"{chapter}: controls answer after {sorted(taken)[1]:.2f} s")
-    assert sorted(taken)[1] < 4
+    print(f"{chapter}: controls answer after {sorted(waited)[1]:.2f} s, {sorted(worked)[1]:.2f} s of work")
+    assert 0.01 < sorted(worked)[1] < 2

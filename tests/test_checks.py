@@ -2,9 +2,11 @@
 
 import pytest
 import torch
+from house import notebooks
 
+from effattn_core import topic_modules
 from effattn_core.attention import visible
-from effattn_core.checks import grade
+from effattn_core.checks import EXERCISES, grade
 
 
 def unsolved(*arguments):
@@ -58,6 +60,13 @@ def test_the_stub_fails_and_the_solution_passes(name, capsys):
 def test_each_known_mistake_is_named(name, mistake, sentence):
     verdict = grade(name, mistake)
     assert not verdict.passed and sentence.lower() in verdict.reason.lower()
+
+
+def test_every_exercise_has_a_stub_and_a_graded_solution_in_a_chapter():
+    text = "".join(path.with_suffix(".md").read_text() for path in notebooks())
+    topic_modules("checks")
+    for name in EXERCISES:
+        assert f'verdict = grade("{name}"' in text and f'assert grade("{name}"' in text, name
 
 
 def test_an_unknown_exercise_is_refused_in_a_sentence():

@@ -3,6 +3,7 @@
 import codecs
 import html
 import json
+import re
 import shutil
 import subprocess
 from pathlib import Path
@@ -18,6 +19,7 @@ def setup(app):
     app.connect("config-inited", leave_out_paired_sources)
     app.connect("config-inited", finish_configuration)
     app.connect("builder-inited", copy_plotly)
+    app.connect("source-read", list_modules)
     app.connect("doctree-read", box_untitled_sections, priority=100)  # before sphinx_codeautolink reads the page
     app.connect("html-page-context", complete_page)
     app.connect("html-page-context", edit_the_text, priority=600)  # after the theme has made its buttons
@@ -51,6 +53,19 @@ def finish_configuration(app, config):
     owner, name = config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
     config.ogp_site_url = f"https://{owner}.github.io/{name}/"
     config.ogp_site_name = config.html_title
+
+
+def list_modules(app, docname, source):
+    """In the reference "(every module of X)" becomes an automodule for each: a new module is found, not listed."""
+
+    def automodules(match):
+        package = ROOT / match[1]
+        paths = sorted(path.relative_to(ROOT).with_suffix("") for path in package.rglob("*.py"))
+        names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
+        return "\n".join(f".. automodule:: {name}\n   :members:\n" for name in sorted(names))
+
+    if docname == "reference":
+        source[0] = re.sub(r"^\(every module of (\w+)\)$", automodules, source[0], flags=re.MULTILINE)
 
 
 def copy_plotly(app):
