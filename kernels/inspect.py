@@ -2,19 +2,26 @@
 
 No GPU is needed. A child process without the interpreter calls a topic's `example_launches`; each launch is specialised
 as Triton would specialise it (alignment, ones, None) and compiled for the architecture asked for, then dropped.
+
+A topic is a module of the kernels package, or the path of a file of this repository that has such a function, so that
+kernels of other libraries are compiled by the same compiler in the same way. A function that yields words names the
+launches after each word by it.
 """
 
 import argparse
+import ast
 import dataclasses
 import hashlib
 import importlib
 import importlib.metadata
+import importlib.util
 import json
 import os
 import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 CACHE = Path(__file__).resolve().parent.parent / ".cache" / "inspect"
 
@@ -28,8 +35,9 @@ LIMITS = {
     90: (65536, 64, 32, 228 * 1024),
 }
 
+WARP_GROUP = ("HGMMA", "QGMMA", "IGMMA")  # a product of four warps together, operands in shared memory: sm_90 alone
 CLASSES = {
-    "matrix": ("HGMMA", "HMMA", "QGMMA", "IMMA", "DMMA"),
+    "matrix": (*WARP_GROUP, "HMMA", "IMMA", "DMMA"),
     "asynchronous copy": ("LDGSTS", "UTMALDG", "UBLKCP"),
     "global": ("LDG", "STG"),
     "shared": ("LDS", "STS", "LDSM", "STSM", "ATOMS"),
@@ -41,7 +49,12 @@ CLASSES = {
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """One kernel as compiled. spills, shared_memory: bytes; occupancy: share of a multiprocessor's warps resident."""
+    """One kernel as compiled. spills, shared_memory: bytes; occupancy: share of a multiprocessor's warps resident.
+
+    warp_group: those of the matrix instructions that a group of four warps issues together; part: the word that
+    `example_launches` yielded before the launch; tensor_bytes: bytes of the tensors handed to all its launches in this
+    part, each tensor once a launch: the least that they move where each is read or written whole.
+    """
 
     kernel: str
     architecture: int
@@ -54,6 +67,15 @@ class Report:
     limiter: str
     instructions: dict
     constants: dict
+    warp_group: int
+    part: str
+    tensor_bytes: int
+
+
+def _limits(architecture):
+    if architecture not in LIMITS:
+        raise ValueError(f"no published limits for sm_{architecture} here; known are {sorted(LIMITS)}.")
+    return LIMITS[architecture]
 
 
 def occupancy(registers, shared_memory, warps, architecture):
@@ -61,9 +83,7 @@ def occupancy(registers, shared_memory, warps, architecture):
 
     Raises ValueError for an architecture whose limits are not in the table.
     """
-    if architecture not in LIMITS:
-        raise ValueError(f"no published limits for sm_{architecture} here; known are {sorted(LIMITS)}.")
-    all_registers, all_warps, all_blocks, all_shared = LIMITS[architecture]
+    all_registers, all_warps, all_blocks, all_shared = _limits(architecture)
     a_warp = -(-registers * 32 // 256) * 256
     blocks = {
         "registers": all_registers // a_warp // warps,
@@ -75,22 +95,25 @@ def occupancy(registers, shared_memory, warps, architecture):
     return blocks[limiter] * warps / all_warps, limiter
 
 
-def reports(topic, architecture=90, dtype="bfloat16", head_dim=64):
-    """A Report for each distinct kernel that `kernels.<topic>.example_launches(dtype, head_dim)` launches.
+def reports(topic, architecture=90, dtype="bfloat16", head_dim=64, *, examples="example_launches", packages=()):
+    """A Report for each distinct kernel and part that the topic's `example_launches(dtype, head_dim, "cpu")` launches.
 
-    The result is kept in `.cache/inspect` under a hash of the sources and versions. Raises RuntimeError with the
-    compiler's own line if a kernel does not compile.
+    topic: a name in the kernels package, or the path of a Python file from the root of this repository.
+    examples: another function of the topic; packages: the distributions, beside torch and triton, that it launches.
+    The result is kept in `.cache/inspect` under a hash of the sources and versions. Raises ValueError for a topic or
+    package that does not exist, RuntimeError with the compiler's own line if a kernel does not compile.
     """
-    kept = CACHE / f"{topic}-{architecture}-{dtype}-{head_dim}-{_fingerprint(topic)}.json"
+    settings = f"{architecture}-{dtype}-{head_dim}"
+    kept = CACHE / f"{Path(topic).stem}-{examples}-{settings}-{_fingerprint(topic, packages)}.json"
     if not kept.exists():
         environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
         environment |= {"EFFATTN_COMPILE_ONLY": "1", "EFFATTN_ARCHITECTURE": str(architecture)}
-        command = [sys.executable, "-m", "kernels.inspect", topic, "--child", "--dtype", dtype]
+        command = [sys.executable, "-m", "kernels.inspect", topic, "--child", "--dtype", dtype, "--examples", examples]
         command += ["--architecture", str(architecture), "--head-dim", str(head_dim)]
         done = subprocess.run(command, env=environment, cwd=CACHE.parents[1], capture_output=True, text=True)
         if done.returncode:
             lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise RuntimeError(f"kernels.{topic} does not compile for sm_{architecture} in {dtype}: {lines[-1]}")
+            raise RuntimeError(f"{_title(topic)} does not compile for sm_{architecture} in {dtype}: {lines[-1]}")
         CACHE.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=CACHE, delete=False) as aside:
             aside.write(done.stdout)
@@ -98,47 +121,97 @@ def reports(topic, architecture=90, dtype="bfloat16", head_dim=64):
     return [Report(**fields) for fields in json.loads(kept.read_text())]
 
 
-def _fingerprint(topic):
-    """A hash of every kernel source that the topic may use, and of the versions that compile it."""
-    versions = [importlib.metadata.version(name) for name in ("triton", "torch")]
-    found = importlib.util.find_spec(f"kernels.{topic}")
-    if found is None:
-        raise ValueError(f"there is no kernels.{topic}; the topics are the modules of the kernels package.")
-    folder = Path(found.origin).parent
-    sources = sorted(folder.glob("*.py")) if folder.name == topic else [Path(found.origin)]
-    text = "".join(versions) + "".join(path.read_text() for path in (*sources, Path(__file__)))
+def _title(topic):
+    return topic if topic.endswith(".py") else f"kernels.{topic}"
+
+
+def _fingerprint(topic, packages):
+    """A hash of every source of this repository that the topic uses, and of the versions that compile it."""
+    versions = []
+    for name in ("triton", "torch", *packages):
+        try:
+            versions.append(importlib.metadata.version(name))
+        except importlib.metadata.PackageNotFoundError:
+            raise ValueError(f"{_title(topic)} needs the distribution {name}, which is not installed.") from None
+    root = CACHE.parents[1]
+    first = root / topic if topic.endswith(".py") else _file(root, f"kernels.{topic}")
+    if first is None or not first.is_file():
+        raise ValueError(f"there is no {_title(topic)}; a topic is a module of the kernels package or a file's path.")
+    text = "".join(versions) + "".join(_sources(first, root)) + Path(__file__).read_text()
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _compile(topic, architecture, dtype, head_dim):
+def _file(root, module):
+    """The file of a module by its dotted name, or None if this repository has none."""
+    path = root.joinpath(*module.split("."))
+    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
+
+
+def _sources(first, root):
+    """The texts of a file and of all that it imports from this repository, in turn."""
+    texts, waiting = {}, [first]
+    while waiting:
+        path = waiting.pop()
+        texts[path] = path.read_text()
+        for node in ast.walk(ast.parse(texts[path])):
+            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module, *(f"{node.module}.{name}" for name in names)]
+            waiting += {found for name in names if (found := _file(root, name))} - set(texts)
+    return [texts[path] for path in sorted(texts)]
+
+
+def _module(topic):
+    """In the child: the module of a topic, a file by its path."""
+    if not topic.endswith(".py"):
+        return importlib.import_module(f"kernels.{topic}")
+    specification = importlib.util.spec_from_file_location(Path(topic).stem, topic)
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+def _compile(topic, architecture, dtype, head_dim, examples):
     """In the child: call the examples with a driver that knows a target but no device, and compile each launch."""
     import torch
     from triton.backends.compiler import GPUTarget
     from triton.runtime import driver, jit
 
+    # One block may ask for all the shared memory of a multiprocessor but the 1 KiB that the system reserves.
+    properties = {"max_shared_mem": _limits(architecture)[3] - 1024}
+
     class Target:
-        """All of a driver that compiling needs."""
+        """All of a driver that compiling needs, and libraries that ask the device for its limits."""
 
         get_current_target = staticmethod(lambda: GPUTarget("cuda", architecture, 32))
         get_current_device = staticmethod(lambda: 0)
         get_current_stream = staticmethod(lambda device=None: 0)
+        utils = SimpleNamespace(get_device_properties=lambda device=0: properties)
 
     driver.set_active(Target())
-    compiled = {}
+    part, compiled = "", {}
     launch = jit.JITFunction.run
 
     def compile_only(self, *args, grid, warmup, **kwargs):
         kernel = launch(self, *args, grid=grid, warmup=True, **kwargs)
         constants = {name: value for name, value in kwargs.items() if name.isupper()}
-        compiled[self.fn.__name__, kernel.hash] = (kernel, constants)
+        tensors = {each.data_ptr(): each.nbytes for each in (*args, *kwargs.values()) if torch.is_tensor(each)}
+        key = (self.fn.__name__, kernel.hash, part)
+        before = compiled[key][2] if key in compiled else 0
+        compiled[key] = (kernel, constants, before + sum(tensors.values()))
         return kernel
 
     jit.JITFunction.run = compile_only
-    importlib.import_module(f"kernels.{topic}").example_launches(getattr(torch, dtype), head_dim, "cpu")
-    return [_read(name, kernel, constants, architecture) for (name, _), (kernel, constants) in compiled.items()]
+    launches = getattr(_module(topic), examples)(getattr(torch, dtype), head_dim, "cpu")
+    for part in launches or ():  # noqa: B007 (compile_only reads it)
+        pass
+    return [
+        _read(name, part, kernel, constants, moved, architecture)
+        for (name, _, part), (kernel, constants, moved) in compiled.items()
+    ]
 
 
-def _read(name, kernel, constants, architecture):
+def _read(name, part, kernel, constants, moved, architecture):
     """The Report of a compiled kernel, read from its machine code with the tools in Triton's own package."""
     import re
 
@@ -152,12 +225,17 @@ def _read(name, kernel, constants, architecture):
         code = _output(tools / "nvdisasm", "-c", binary.name)
     registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
     counts = dict.fromkeys([*CLASSES, "other"], 0)
-    for opcode in re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", code, re.MULTILINE):
+    opcodes = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", code, re.MULTILINE)
+    for opcode in opcodes:
         counts[next((group for group, names in CLASSES.items() if opcode in names), "other")] += 1
     warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
     share, limiter = occupancy(registers, shared, warps, architecture)
     stages = kernel.metadata.num_stages
-    return Report(name, architecture, registers, stack, shared, warps, stages, share, limiter, counts, constants)
+    together = sum(opcode in WARP_GROUP for opcode in opcodes)
+    return Report(
+        name, architecture, registers, stack, shared, warps, stages, share, limiter, counts, constants,
+        together, part, moved,
+    )  # fmt: skip
 
 
 def _output(*command):
@@ -177,6 +255,7 @@ def rows(found):
             "shared (KiB)": round(report.shared_memory / 1024, 1),
             "occupancy": f"{report.occupancy:.0%}, {report.limiter}",
             "matrix": report.instructions["matrix"],
+            "warp-group matrix": report.warp_group,
             "async copies": report.instructions["asynchronous copy"],
         }
         for report in found
@@ -186,25 +265,26 @@ def rows(found):
 def main(arguments=None):
     """`python -m kernels.inspect TOPIC`: print the table, or JSON with --json."""
     parser = argparse.ArgumentParser(prog="python -m kernels.inspect", description="Kernels, compiled and not run.")
-    parser.add_argument("topic")
+    parser.add_argument("topic", help="a module of the kernels package, or the path of a file of this repository")
     parser.add_argument("--architecture", type=int, default=90, help="80, 86, 89 or 90 (default)")
     parser.add_argument("--dtype", default="bfloat16", choices=["bfloat16", "float16", "float32"])
     parser.add_argument("--head-dim", type=int, default=64)
+    parser.add_argument("--examples", default="example_launches", help="the function that launches the kernels")
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     settings = (asked.topic, asked.architecture, asked.dtype, asked.head_dim)
     if asked.child:
-        print(json.dumps([dataclasses.asdict(report) for report in _compile(*settings)]))
+        print(json.dumps([dataclasses.asdict(report) for report in _compile(*settings, asked.examples)]))
         return
-    found = reports(*settings)
+    found = reports(*settings, examples=asked.examples)
     if asked.json:
         print(json.dumps([dataclasses.asdict(report) for report in found], indent=1))
         return
     table = rows(found)
     widths = {name: max(len(name), *(len(str(row[name])) for row in table)) for name in table[0]}
     where = f"sm_{asked.architecture}, {asked.dtype}, head_dim {asked.head_dim}"
-    print(f"kernels.{asked.topic}, {where}: compiled, not run")
+    print(f"{_title(asked.topic)}, {where}: compiled, not run")
     for row in [dict(zip(widths, widths, strict=True)), *table]:
         print("  ".join(str(row[name]).ljust(width) for name, width in widths.items()).rstrip())
 

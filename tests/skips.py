@@ -1,5 +1,6 @@
 """Say, before the tests run, what they will skip on this machine and why."""
 
+import importlib.util
 import subprocess
 
 from house import CHROMIUM
@@ -9,6 +10,8 @@ def skipped():
     """A sentence for each group of tests that cannot run here."""
     if CHROMIUM is None:
         yield "skipped: browser tests, because no Chromium is installed (apt-get install chromium)"
+    if importlib.util.find_spec("fla") is None:
+        yield "skipped: the peer's kernels beside ours, because flash-linear-attention is not installed (extra bench)"
     try:
         subprocess.run(["nvidia-smi", "-L"], check=True, capture_output=True)
     except (OSError, subprocess.CalledProcessError):

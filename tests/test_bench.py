@@ -44,5 +44,7 @@ def test_every_stored_measurement_says_where_it_comes_from_and_names_no_machine(
     content = json.loads(path.read_text())
     assert {"command", "date", "commit", "device", "torch", "triton", "seed"} <= set(content["provenance"])
     for row in content["rows"]:
+        if "median" not in row:  # compiled and not run, fitted to other rows, or left out with a reason
+            continue
         assert row["lower_quartile"] <= row["median"] <= row["upper_quartile"]
     assert "/home" not in path.read_text() and "/root" not in path.read_text()
