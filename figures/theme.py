@@ -4,6 +4,7 @@ A figure is drawn once and shown on light and on dark pages. Text, grid and back
 below: middle greys that can be read on both, which `book/_static/explore.js` replaces by the page's own colours.
 """
 
+import functools
 import html
 import re
 
@@ -48,6 +49,7 @@ def layout(**changes):
     return {**base, **changes}
 
 
+@functools.cache
 def template():
     """The plotly template of the book: `layout()` under every figure, whatever its builder set."""
     import plotly.graph_objects as go

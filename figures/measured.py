@@ -1,0 +1,115 @@
+"""Figures of what was measured: how something grows with the tokens, how losses fall. For any topic and any names."""
+
+from figures import theme
+
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
+
+
+def _looks(names):
+    """(name, colour, dash, symbol) of each name; ValueError where they could not be told apart."""
+    if not 1 <= len(names) <= len(DASHES):
+        raise ValueError(f"lines for 1 to {len(DASHES)} names can be told apart; got {len(names)}.")
+    return list(zip(names, theme.CLASSES.values(), DASHES, SYMBOLS, strict=False))
+
+
+def _grouped(rows):
+    """Rows by name, in order of tokens. ValueError if there is none, or one lacks what is drawn."""
+    rows = list(rows)
+    if not rows:
+        raise ValueError("growth needs at least one row; it was given none.")
+    for row in rows:
+        for key in ("name", "tokens", "median", "lower_quartile", "upper_quartile"):
+            if key not in row:
+                raise ValueError(f"each row needs {key!r}; one has {', '.join(map(str, row))}.")
+    names = dict.fromkeys(row["name"] for row in rows)
+    return {name: sorted((row for row in rows if row["name"] == name), key=lambda row: row["tokens"]) for name in names}
+
+
+def growth(rows, title, scale=1.0, logarithmic=True):
+    """What does it cost as the text grows? Medians over tokens, the quartiles as bars; one line a name.
+
+    rows: dicts with name, tokens, median, lower_quartile, upper_quartile, as `kernels.bench` writes them in seconds.
+    title: of the upward axis, with its unit. scale: into that unit, 1e3 for milliseconds.
+    """
+    import plotly.graph_objects as go
+
+    groups, traces = _grouped(rows), []
+    for name, colour, dash, symbol in _looks(list(groups)):
+        low, median, high = (
+            [scale * row[key] for row in groups[name]] for key in ("lower_quartile", "median", "upper_quartile")
+        )
+        spread = dict(
+            type="data", symmetric=False, thickness=1.5, width=5, color=theme.INK,
+            array=[top - middle for top, middle in zip(high, median, strict=True)],
+            arrayminus=[middle - bottom for middle, bottom in zip(median, low, strict=True)],
+        )  # fmt: skip
+        traces.append(go.Scatter(
+            x=[row["tokens"] for row in groups[name]], y=median, error_y=spread, mode="lines+markers", name=str(name),
+            line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=10),
+            hovertemplate="%{x:,} tokens: %{y:.3g}<extra>" + str(name) + "</extra>",
+        ))  # fmt: skip
+    tokens = sorted({row["tokens"] for group in groups.values() for row in group})
+    vertical = dict(type="log", dtick=1) if logarithmic else dict(rangemode="tozero")
+    return theme.figure(
+        *traces, height=380, showlegend=True,
+        xaxis=dict(type="log", title=dict(text="tokens"), tickvals=tokens, ticktext=list(map(theme.tokens, tokens))),
+        yaxis=dict(title=dict(text=title), exponentformat="none", **vertical),
+    )  # fmt: skip
+
+
+def growth_says(rows, title, scale=1.0, logarithmic=True):
+    """`growth` in a sentence: where each line starts and ends."""
+    parts = []
+    for name, group in _grouped(rows).items():
+        ends = first, last = group[0]["median"], group[-1]["median"]
+        start, end = (
+            f"{theme.significant(scale * median)} at {theme.tokens(row['tokens'])} tokens"
+            for median, row in zip(ends, (group[0], group[-1]), strict=True)
+        )
+        times = theme.significant(last / first, 2)
+        grown = "as much" if times == "1" else f"{times} times as much"
+        parts.append(f"{name} from {start} to {end}, {grown}" if len(group) > 1 else f"{name} {start}")
+    return f"{title[:1].upper()}{title[1:]}: {'; '.join(parts)}."
+
+
+def _running_mean(values, window):
+    """The mean of each value and of up to window - 1 before it."""
+    return [sum(part := values[max(0, end - window) : end]) / len(part) for end in range(1, len(values) + 1)]
+
+
+def _smooth(histories):
+    """(smoothed losses by name, the window): a fortieth of the longest run, at least one step."""
+    if not histories or not all(len(losses) for losses in histories.values()):
+        raise ValueError("losses needs at least one model, and a loss of each; it was given none.")
+    window = max(1, max(map(len, histories.values())) // 40)
+    return {name: _running_mean(list(losses), window) for name, losses in histories.items()}, window
+
+
+def losses(histories, title="training loss, nats a letter"):
+    """How do the models learn? Training losses by step, each the mean of the last few; one line a name.
+
+    histories: a dict from name to the list of losses, as `effattn_core.train.History` holds them.
+    """
+    import plotly.graph_objects as go
+
+    smooth, window = _smooth(histories)
+    traces = [
+        go.Scatter(
+            x=list(range(1, len(smooth[name]) + 1)), y=smooth[name], mode="lines", name=str(name),
+            line=dict(color=colour, dash=dash, width=3),
+            hovertemplate="step %{x}: %{y:.3f}<extra>" + str(name) + "</extra>",
+        )
+        for name, colour, dash, _ in _looks(list(smooth))
+    ]  # fmt: skip
+    mean = f"step (each point: the mean of {window} steps)" if window > 1 else "step"
+    return theme.figure(
+        *traces, height=360, showlegend=True, xaxis=dict(title=dict(text=mean)), yaxis=dict(title=dict(text=title)),
+    )  # fmt: skip
+
+
+def losses_says(histories, title="training loss, nats a letter"):
+    """`losses` in a sentence: the smoothed loss of each model at its end."""
+    smooth, window = _smooth(histories)
+    ends = "; ".join(f"{name} {each[-1]:.2f} after {len(each):,} steps" for name, each in smooth.items())
+    return f"{title[:1].upper()}{title[1:]}, mean of the last {window} steps: {ends}."
