@@ -3,10 +3,14 @@
 Claims live with their topic: each `claims_<topic>.py` has a list CLAIMS.
 """
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 
 from effattn_core import topic_modules
+
+MEASUREMENTS = Path(__file__).resolve().parents[1] / "book" / "measurements"
 
 
 @dataclass(frozen=True)
@@ -25,6 +29,17 @@ class Claim:
     measure: Callable
     agrees: Callable
     conditions: str
+
+
+def measured(name):
+    """The rows of a recorded measurement of this repository, by its file's name.
+
+    Raises FileNotFoundError, with the command that makes it, where there is none.
+    """
+    path = MEASUREMENTS / f"{name}.json"
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is not recorded yet: run make bench or make runs.")
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
 
 
 def claims():

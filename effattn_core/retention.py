@@ -34,11 +34,11 @@ def decay_schedule(heads, variant="code"):
 
 def half_life(decay):
     """Tokens after which half of a memory is left: ln 2 / -ln decay; infinite for decay 1. A float or a tensor."""
-    return math.log(2) / -torch.log(torch.as_tensor(decay, dtype=torch.float64))
+    return math.log(2) / torch.log(torch.as_tensor(decay, dtype=torch.float64)).abs()
 
 
 def decay_mask(decay, time):
-    """decay^(n - m) for m ≤ n, else 0: [heads, time, time], in float64 or the wider of float32 and decay's dtype."""
+    """decay^(i - j) for j ≤ i, else 0: [heads, time, time], in float64 or the wider of float32 and decay's dtype."""
     log_decay = decay.to(torch.promote_types(decay.dtype, torch.float32)).log()
     position = torch.arange(time, device=decay.device)
     distance = position[:, None] - position[None, :]
@@ -55,9 +55,9 @@ def parallel(query, key, value, decay, *, scale, state=None):
     time = query.shape[2]
     mask = decay_mask(decay.to(value.dtype), time).to(value.dtype)  # [heads, time, time]
     output = (scale * query @ key.mT * mask) @ value
-    after = (key * mask[:, -1:].mT).mT @ value  # the last row of the mask: decay^(time - 1 - m)
+    after = (key * mask[:, -1:].mT).mT @ value  # the last row of the mask: decay^(time - 1 - j)
     if state is not None:
-        faded = mask[:, :, :1] * decay.to(value)[:, None, None]  # decay^(n + 1)
+        faded = mask[:, :, :1] * decay.to(value)[:, None, None]  # decay^(i + 1)
         output = output + (scale * query * faded) @ state.to(value.dtype)
         after = after + faded[:, -1:] * state.to(value.dtype)
     return output, after
@@ -85,8 +85,8 @@ def new_state(query, value):
 class Fading:
     """How much is left, for chunks of one size: factors of each head, every exponent at most 0 in log decay.
 
-    inner: decay^(n - m) inside a chunk, [heads, 1, chunk, chunk]; entering: decay^(j + 1), what is left of the state
-    before the chunk at position j; leaving: decay^(chunk - 1 - j), what is left of token j at the chunk's end; both
+    inner: decay^(i - j) inside a chunk, [heads, 1, chunk, chunk]; entering: decay^(i + 1), what is left of the state
+    before the chunk at position i; leaving: decay^(chunk - 1 - j), what is left of token j at the chunk's end; both
     [heads, 1, chunk, 1]; whole: decay^chunk, [heads, 1, 1].
     """
 
@@ -220,8 +220,8 @@ def retention(
     scale: defaults to key_dim ** -0.5. form: "parallel", "recurrent" or "chunkwise", which compute the same.
     chunk_size: of the chunkwise form in PyTorch; the kernels take theirs from a table.
     implementation: "oracle" (the parallel form), "torch", "triton" (the chunkwise form only, interpreted without a
-    GPU); None lets the device pick. Raises ValueError for shapes, dtypes, devices or settings that do not fit,
-    RuntimeError for "triton" where no kernel runs.
+    GPU); None lets the device pick. Raises ValueError for shapes, dtypes, devices or settings that do not fit (decays
+    are looked at on a CPU only), RuntimeError for "triton" where no kernel runs.
     """
     _check(query, key, value, decay, scale, state, chunk_size, form, implementation)
     scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
@@ -265,7 +265,8 @@ def _check(query, key, value, decay, scale, state, chunk_size, form, implementat
         raise ValueError(f"shapes must agree; got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}.")
     if decay.shape != query.shape[1:2]:
         raise ValueError(f"decay must be one number a head, ({query.shape[1]},); its shape is {tuple(decay.shape)}.")
-    if not torch.compiler.is_compiling():  # a compiled graph cannot look at numbers
+    # On a GPU a look at numbers would wait for it, and a compiled graph has none to look at.
+    if decay.device.type == "cpu" and not torch.compiler.is_compiling():
         for head, each in enumerate(decay.tolist()):
             if not 0 < each <= 1:
                 raise ValueError(f"decay must lie in (0, 1]; head {head} has {each:g}.")

@@ -147,6 +147,7 @@ def test_the_schedules_are_the_published_ones():
     logs = (1 - paper.double()).log()
     torch.testing.assert_close(logs.diff(), logs.diff()[:1].expand(7), rtol=1e-3, atol=0)
     assert [round(each) for each in half_life(code)[[0, 7]].tolist()] == [22, 2839]
+    assert half_life(1.0) == float("inf")
     with pytest.raises(ValueError, match="at least one head; got 0"):
         decay_schedule(0)
     with pytest.raises(ValueError, match="'code' or 'paper'; it is 'other'"):

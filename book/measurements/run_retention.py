@@ -21,7 +21,7 @@ from kernels import bench, runtime
 
 MODELS = {"Transformer": "small", "RetNet": "small-retention"}
 SEEDS = (0, 1, 2)
-STEPS, BATCH, CONTEXT, LONGEST = 600, 16, 256, 4096
+STEPS, BATCH, CONTEXT, LONGEST = 400, 8, 256, 4096
 DECODED = (1024, 4096, 16384, 65536)
 ROOT = Path(__file__).resolve().parents[2]
 

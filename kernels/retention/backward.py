@@ -1,10 +1,10 @@
 """Retention, backward: the gradients of a chunk from its tokens, the state before it and the gradient after it.
 
-With A = scale · (query keyᵀ ⊙ decay^(n-m)), dA = scale · (grad_output valueᵀ ⊙ decay^(n-m)), S the state before the
+With A = scale · (query keyᵀ ⊙ decay^(i-j)), dA = scale · (grad_output valueᵀ ⊙ decay^(i-j)), S the state before the
 chunk and dS the gradient of the state after it (eq. retention-backward):
 
 - grad_value = Aᵀ grad_output + decay^(C-1-j) · key dS,
-- grad_query = dA key + scale · decay^(j+1) · grad_output Sᵀ, grad_key = dAᵀ query + decay^(C-1-j) · value dSᵀ.
+- grad_query = dA key + scale · decay^(i+1) · grad_output Sᵀ, grad_key = dAᵀ query + decay^(C-1-j) · value dSᵀ.
 
 No two programs add into the same place.
 """
@@ -85,7 +85,7 @@ def retention_grad_query_key_kernel(
     KEY_DIM: tl.constexpr, VALUE_DIM: tl.constexpr, CHUNK: tl.constexpr,
     BLOCK_KEY: tl.constexpr, BLOCK_VALUE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """grad_query = dA key + scale · decay^(j+1) · grad_output Sᵀ;  grad_key = dAᵀ query + decay^(C-1-j) · value dSᵀ
+    """grad_query = dA key + scale · decay^(i+1) · grad_output Sᵀ;  grad_key = dAᵀ query + decay^(C-1-j) · value dSᵀ
 
     Both [batch, heads, time, KEY_DIM], contiguous, written in full. One program owns BLOCK_KEY columns of one chunk of
     one head, and walks the columns of the value.

@@ -11,7 +11,7 @@ from kernels.retention.states import head_of, tile_of
 
 @triton.jit
 def fading(log2_decay, length, CHUNK: tl.constexpr):
-    """decay^(n - m) for m ≤ n inside a chunk of `length` tokens, 0 elsewhere: float32 [CHUNK, CHUNK]."""
+    """decay^(i - j) for j ≤ i inside a chunk of `length` tokens, 0 elsewhere: float32 [CHUNK, CHUNK]."""
     places = tl.arange(0, CHUNK)
     distance = places[:, None] - places[None, :]
     seen = (distance >= 0) & (places < length)[:, None]
@@ -29,7 +29,7 @@ def retention_outputs_kernel(
     KEY_DIM: tl.constexpr, VALUE_DIM: tl.constexpr, CHUNK: tl.constexpr,
     BLOCK_KEY: tl.constexpr, BLOCK_VALUE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """output = scale · ((query keyᵀ ⊙ decay^(n-m)) value + decay^(j+1) · query S)     (eq. retention-chunk)
+    """output = scale · ((query keyᵀ ⊙ decay^(i-j)) value + decay^(i+1) · query S)     (eq. retention-chunk)
 
     S is the state before the chunk. output: [batch, heads, time, VALUE_DIM], contiguous, written in full. One program
     owns BLOCK_VALUE columns of the outputs of one chunk of one head, and walks the columns of query and key.
