@@ -16,6 +16,7 @@ class Configuration:
     """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds.
 
     mixer: a name of MIXERS. value_dim: of a mixer whose values have a size of their own; None for head_dim.
+    rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`.
     """
 
     vocabulary: int
@@ -31,6 +32,7 @@ class Configuration:
     sinks: int = 0
     mixer: str = "attention"
     value_dim: int | None = None
+    rule: str | None = None
 
     def __post_init__(self):
         if self.heads % self.key_value_heads:
@@ -47,6 +49,7 @@ class Configuration:
 MIXERS = {
     "attention": "effattn_core.model:AttentionMixer",
     "retention": "effattn_core.retention_mixer:MultiScaleRetention",
+    "recurrent": "effattn_core.recurrences_mixer:RecurrentMixer",
 }
 
 SIZES = {

@@ -1,0 +1,64 @@
+"""What the recurrence kernels move between memory and chip, and multiply: exact counts, from their tiles."""
+
+from effattn_core.costs import Traffic
+
+
+def _sum(parts):
+    """Launches one after the other: their bytes and operations add."""
+    parts = list(parts)
+    return Traffic(*(sum(getattr(part, name) for part in parts) for name in ("loaded", "stored", "flops")))
+
+
+def _states(batch, heads, time, key_dim, value_dim, *, vector, chunk, tile, element, gate_element):
+    """Stage one: each tile of a head's state walks all tokens; the state before each chunk and the last are stored."""
+    chunks, key_tiles, value_tiles = -(-time // chunk), key_dim // tile[0], value_dim // tile[1]
+    tokens = element * (key_dim * value_tiles + value_dim * key_tiles)
+    gates = gate_element * value_tiles * (key_dim if vector else key_tiles)
+    state = 4 * key_dim * value_dim
+    flops = 2 * chunks * chunk * key_dim * value_dim
+    loaded = time * (tokens + gates) + state
+    return Traffic(batch * heads * loaded, batch * heads * (chunks + 1) * state, batch * heads * flops)
+
+
+def _outputs(batch, heads, time, key_dim, value_dim, *, vector, chunk, tile, element, gate_element):
+    """Stage two: each chunk, once for each tile of value dimensions, reads its tokens and the state before it."""
+    chunks, value_tiles = -(-time // chunk), value_dim // tile[1]
+    tokens = element * (2 * key_dim * value_tiles + value_dim)
+    gates = gate_element * value_tiles * (key_dim if vector else 1)
+    levels = chunk.bit_length() - 1 if vector else 1  # a chunk halved again and again multiplies its scores each time
+    scores = 2 * chunk * chunk * (levels * key_dim * value_tiles + value_dim)
+    flops = chunks * (scores + 2 * chunk * key_dim * value_dim)
+    loaded = time * (tokens + gates) + chunks * 4 * key_dim * value_dim
+    return Traffic(batch * heads * loaded, batch * heads * time * element * value_dim, batch * heads * flops)
+
+
+def _gradients(batch, heads, time, key_dim, value_dim, *, vector, chunk, tile, element, gate_element):
+    """The last stage backwards: each chunk reads its tokens, the state before it and the gradient of that after it."""
+    chunks, key_tiles = -(-time // chunk), key_dim // tile[0]
+    passes = 2 * key_tiles if vector else 1 + key_tiles  # over values and output gradients
+    tokens = element * (2 * key_dim + 2 * value_dim * passes)
+    gates = gate_element * (key_dim if vector else 1)
+    levels = chunk.bit_length() - 1 if vector else 1
+    pairs = 2 * chunk * chunk * (value_dim * (key_tiles if vector else 1) + 2 * levels * key_dim)
+    flops = chunks * (pairs + 4 * chunk * key_dim * value_dim)
+    loaded = time * (tokens + gates) + chunks * 8 * key_dim * value_dim
+    stored = time * (element * 2 * key_dim + gates)
+    return Traffic(batch * heads * loaded, batch * heads * stored, batch * heads * flops)
+
+
+def gated_traffic(
+    batch, heads, time, key_dim, value_dim, *, vector, chunk, states, outputs, gradients=None, element=4, gate_element=4
+):
+    """Exactly what the gated recurrence kernels move (eq. gated-traffic); masked-off lanes are not counted.
+
+    vector: a gate a key dimension rather than a head. chunk: tokens; states, outputs, gradients: the (key, value) tile
+    of each kernel, as `kernels.recurrences.choose` gives them. element, gate_element: bytes of the inputs and gates.
+    With `gradients` the backward pass is counted instead of the forward: states again, their gradients, those of the
+    values, and the rest. Products are counted as the hardware multiplies them, padding included.
+    """
+    sizes = (batch, heads, time, key_dim, value_dim)
+    shared = dict(vector=vector, chunk=chunk, element=element, gate_element=gate_element)
+    walk, emit = _states(*sizes, tile=states, **shared), _outputs(*sizes, tile=outputs, **shared)
+    if gradients is None:
+        return _sum([walk, emit])
+    return _sum([walk, walk, emit, _gradients(*sizes, tile=gradients, **shared)])
