@@ -127,9 +127,10 @@ def gated_recurrence(query, key, value, log_gate, *, scale, state, chunk_size=64
     """The rules that only fade: S = diag(exp(log_gate)) S + keyᵀ value, output = scale · query S. Not checked.
 
     log_gate: [batch, heads, time] or [batch, heads, time, key_dim]; state a tensor; others as in `recurrence`.
-
-    On a CPU, and where the kernels serve, through the operator `effattn::gated_recurrence_forward`.
+    Through the operator `effattn::gated_recurrence_forward` on a CPU, and on a GPU where the kernels serve.
     """
+    if query.shape[2] == 0:  # an operator may not return what it was given
+        return value.clone(), state.clone()
     if gated_forward_operator is None or not (query.device.type == "cpu" or _by_kernel(query, value, implementation)):
         return gated_chunkwise(query, key, value, log_gate, scale=scale, state=state, chunk_size=chunk_size)
     return gated_forward_operator(query, key, value, log_gate, state, scale, chunk_size, implementation or "device")
@@ -189,6 +190,8 @@ def check(query, key, value, rule, log_gate, beta, bonus, scale, state, chunk_si
     if len(devices) > 1:
         raise ValueError(f"all tensors must share a device; got {', '.join(sorted(map(str, devices)))}.")
     if implementation == "triton":
+        if form == "recurrent":
+            raise ValueError("form 'recurrent' is a loop in PyTorch and has no kernel: leave implementation open.")
         if rule.erases:
             raise ValueError(f"the rule {rule.name!r} has no kernel: use implementation='torch'.")
         if gated_forward_operator is None:
