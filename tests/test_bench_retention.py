@@ -51,7 +51,7 @@ def test_a_dry_run_times_every_candidate_and_says_what_is_left_out(driver, tmp_p
         assert [row["from_tokens"] for row in rows if row["what"] == f"exponent of {what}"] == [32]
     longer = [row for row in rows if row.get("tokens") == 64 and row["what"].startswith("forward")]
     assert all(row["left_out"][0].startswith("PyTorch SDPA: stops at 32 tokens") for row in longer)
-    growth = {(row["name"], row["tokens"]): row["growth"] for row in rows if row["what"] == "decode one token"}
+    growth = {(row["name"], row["tokens"]): row["ratio"] for row in rows if row["what"] == "decode one token"}
     assert set(growth) == {(name, tokens) for name in (driver.STATE, driver.CACHE) for tokens in (16, 32)}
     assert growth[driver.STATE, 16] == growth[driver.CACHE, 16] == 1
 

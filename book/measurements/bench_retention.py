@@ -7,6 +7,7 @@ there for its cost. Before anything is timed, retention and its gradients must a
 shortest length, and at longer ones with the peer's where there is one, else with chunks of another size.
 """
 
+import dataclasses
 import functools
 import importlib.metadata
 import importlib.util
@@ -141,42 +142,45 @@ def measure(case, peer, refused, sdpa_limit, shortest, device, dtype):
         require_close(name, results, truth, case)
 
     few = device.type == "cpu" and shape[2] > 4096
-    timings = bench.compare(candidates, check=check, repeats=3 if few else 9, warmup=1 if few else 2, device=device)
+    timings = bench.compare(candidates, check=check, repeats=5 if few else 9, warmup=1 if few else 2, device=device)
     return bench.rows_of(case | ({"left_out": left_out} if left_out else {}), timings)
 
 
-def measure_decoding(case, shortest, device, dtype):
-    """The rows of one decoded token after a past of `tokens`: a state that was carried, and a cache that was kept."""
-    shape = (1, case["heads"], case["tokens"] + 1, case["head_dim"])
-    query, key, value = (torch.randn(shape, dtype=dtype, device=device) for _ in range(3))
-    past, last = slice(0, case["tokens"]), slice(case["tokens"], None)
-    decay = schedule(case["heads"], query.device)
-    _, state = retention(query[:, :, past], key[:, :, past], value[:, :, past], decay)
-    token = [tensor[:, :, last].contiguous() for tensor in (query, key, value)]
-    truth = {
-        STATE: (oracle if case["tokens"] == shortest else other_chunks)(query, key, value)[:, :, last],
-        CACHE: scaled_dot_product_attention(token[0], key, value),
-    }
-    candidates = {
-        STATE: lambda: retention(*token, decay, state=state)[0],
-        CACHE: lambda: attention(token[0], key, value),
-    }
-    timings = bench.compare(
-        candidates,
-        check=lambda name, result: require_close(name, [result], [truth[name]], case),
-        repeats=31,  # a call takes less than a millisecond
-        warmup=5,
-        device=device,
-    )
-    return bench.rows_of(case, timings)
+def measure_decoding(case, contexts, device, dtype):
+    """The rows of one decoded token after each past: by a state that was carried, and by a cache that was kept.
+
+    A way of decoding takes turns with itself after other pasts, not with the other way, which would empty the caches of
+    the processor between its calls. Its ratio is its time over that after the shortest past.
+    """
+    decay = schedule(case["heads"], device)
+    ways, truth = {STATE: {}, CACHE: {}}, {}
+    for context in contexts:
+        shape = (1, case["heads"], context + 1, case["head_dim"])
+        query, key, value = (torch.randn(shape, dtype=dtype, device=device) for _ in range(3))
+        past, last = slice(0, context), slice(context, None)
+        _, state = retention(query[:, :, past], key[:, :, past], value[:, :, past], decay)
+        token = [tensor[:, :, last].contiguous() for tensor in (query, key, value)]
+        ways[STATE][context] = functools.partial(_carried, token, decay, state)
+        ways[CACHE][context] = functools.partial(attention, token[0], key, value)
+        form = oracle if context == min(contexts) else other_chunks
+        truth[STATE, context] = form(query, key, value)[:, :, last]
+        truth[CACHE, context] = scaled_dot_product_attention(token[0], key, value)
+
+    def check(context, result, name):
+        require_close(name, [result], [truth[name, context]], case | {"tokens": context})
+
+    rows = []
+    for name, candidates in ways.items():
+        timings = bench.compare(
+            candidates, check=functools.partial(check, name=name), repeats=31, warmup=5, device=device
+        )  # a call takes less than a millisecond
+        for timing in timings:
+            rows += bench.rows_of(case | {"tokens": timing.name}, [dataclasses.replace(timing, name=name)])
+    return rows
 
 
-def add_growth(rows):
-    """Beside each decoding: its time over the same candidate's after the shortest past."""
-    decoding = [row for row in rows if row["what"] == "decode one token" and "median" in row]
-    for row in decoding:
-        same = [each for each in decoding if each["name"] == row["name"]]
-        row["growth"] = row["median"] / min(same, key=lambda each: each["tokens"])["median"]
+def _carried(token, decay, state):
+    return retention(*token, decay, state=state)[0]
 
 
 def exponents(rows, fit_from):
@@ -227,9 +231,12 @@ def main(times=TIMES, contexts=CONTEXTS, sizes=None, fit_from=FIT_FROM, peer=Non
         shape = (1, tune_at, HEADS, head_dim)
         return mine, refusal(lambda *given: peer(*given)[0], shape, dtype, device, Exception)
 
-    sequences = itertools.product(("forward", "forward and backward"), head_dims, batches, times)
-    decoding = itertools.product(("decode one token",), head_dims[:1], (1,), contexts)
-    for what, head_dim, batch, tokens in itertools.chain(sequences, decoding):
+    def left_out(case):
+        return [case | {"name": OURS, "left_out": ["all: this size does not fit in the memory of the device"]}]
+
+    for what, head_dim, batch, tokens in itertools.product(
+        ("forward", "forward and backward"), head_dims, batches, times
+    ):
         if (what, tokens, batch, head_dim) in done:
             continue
         case = {"what": what, "tokens": tokens, "batch": batch, "heads": HEADS, "head_dim": head_dim,
@@ -238,17 +245,19 @@ def main(times=TIMES, contexts=CONTEXTS, sizes=None, fit_from=FIT_FROM, peer=Non
         try:
             if mine:
                 new = [case | {"name": OURS, "left_out": [f"{OURS}: {mine}"]}]
-            elif what == "decode one token":
-                new = measure_decoding(case, min(contexts), device, dtype)
             else:
                 new = measure(case, peer, theirs, sdpa_limit, min(times), device, dtype)
         except torch.OutOfMemoryError:
-            new = [case | {"name": OURS, "left_out": ["all: this size does not fit in the memory of the device"]}]
+            new = left_out(case)
         rows += new
-        add_growth(rows)
         bench.write_measurement(path, source, rows)
-        ratios = (f"{row['name']} {row.get('ratio', math.nan):.2f}" for row in new)
-        print(what, tokens, batch, head_dim, *ratios, sep="; ")
+        print(what, tokens, batch, head_dim, *(f"{row['name']} {row.get('ratio')}" for row in new), sep="; ")
+    case = {"what": "decode one token", "batch": 1, "heads": HEADS, "head_dim": head_dims[0], "dtype": str(dtype)[6:]}
+    if contexts and (case["what"], min(contexts), 1, head_dims[0]) not in done:
+        try:
+            rows += measure_decoding(case, contexts, device, dtype)
+        except torch.OutOfMemoryError:
+            rows += left_out(case | {"tokens": min(contexts)})
     rows += exponents([row for row in rows if "median" in row], fit_from)
     bench.write_measurement(path, source, rows)
 
