@@ -73,8 +73,8 @@ CLAIMS = [
         "retention", "Sun et al. 2023", "abstract: scaling comparable with Transformers",
         "A RetNet models language about as well as a Transformer of its size.",
         None, "× the Transformer's held-out loss", _loss_ratio, lambda ours: ours < 1.05,
-        "the small models of the chapter on letters of Shakespeare, three seeds, recorded by make runs; as we recall, the "
-        "paper's smallest has 1.3 billion parameters",
+        "the small models of the chapter on letters of Shakespeare, three seeds, recorded by make runs; the paper's "
+        "smallest, as we recall, has 1.3 billion parameters",
     ),
     Claim(
         "retention", "Sun et al. 2023", "abstract: training parallelism at linear cost",

@@ -1,7 +1,7 @@
 """How much is left between two tokens of a chunk: the device functions that every recurrence kernel shares.
 
 G is the running sum of log gates from the chunk's first token on, base 2. Between tokens n and m, in either order,
-exp2(-|G_n - G_m|) is left: gates are at most 0, so no exponent here is above 0.
+`exp2(-abs(G_n - G_m))` is left: gates are at most 0, so no exponent here is above 0.
 """
 
 import triton
