@@ -17,9 +17,13 @@ SIZES = ((1,), (16,), 32)  # batch sizes, head sizes, longest sequence of SDPA
 
 @pytest.fixture
 def driver(monkeypatch):
-    """The drivers as the command finds them, in their own folder; on the CPU anywhere, and a few repeats are enough."""
+    """The drivers as the command finds them, in their own folder; on the CPU anywhere, and a few repeats are enough.
+
+    Every call starts from nothing: in a clean checkout one would go on from the rows of the call before it.
+    """
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(bench, "stored", lambda path, commit: [])
     compare = bench.compare
     quick = dict(repeats=3, warmup=0, progress=False)
     monkeypatch.setattr(bench, "compare", lambda *given, **settings: compare(*given, **settings | quick))
