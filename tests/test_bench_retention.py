@@ -17,17 +17,19 @@ SIZES = ((1,), (16,), 32)  # batch sizes, head sizes, longest sequence of SDPA
 
 @pytest.fixture
 def driver(monkeypatch):
-    """The drivers as the command finds them, in their own folder; on the CPU anywhere, and a few repeats are enough.
-
-    Every call starts from nothing: in a clean checkout one would go on from the rows of the call before it.
-    """
+    """The drivers as the command finds them, in their own folder; on the CPU anywhere, and a few repeats are enough."""
     monkeypatch.syspath_prepend(FOLDER)
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
-    monkeypatch.setattr(bench, "stored", lambda path, commit: [])
     compare = bench.compare
     quick = dict(repeats=3, warmup=0, progress=False)
     monkeypatch.setattr(bench, "compare", lambda *given, **settings: compare(*given, **settings | quick))
     return importlib.import_module("bench_retention")
+
+
+@pytest.fixture
+def from_nothing(monkeypatch):
+    """Every call starts from nothing: in a clean checkout it would go on from the rows of the call before it."""
+    monkeypatch.setattr(bench, "stored", lambda path, commit: [])
 
 
 def peer(query, key, value):
@@ -60,7 +62,7 @@ def test_a_dry_run_times_every_candidate_and_says_what_is_left_out(driver, tmp_p
     assert growth[driver.STATE, 16] == growth[driver.CACHE, 16] == 1
 
 
-def test_without_a_peer_chunks_of_another_size_are_the_gate(driver, tmp_path, monkeypatch):
+def test_without_a_peer_chunks_of_another_size_are_the_gate(driver, tmp_path, monkeypatch, from_nothing):
     driver.main(times=(32, 64), contexts=(16,), sizes=SIZES, folder=tmp_path)
     assert {row["name"] for row in rows_in(tmp_path)} == {driver.OURS, driver.SDPA, driver.STATE, driver.CACHE}
     monkeypatch.setattr(driver, "ours", lambda *tensors: 1.01 * driver.other_chunks(*tensors))
@@ -102,7 +104,7 @@ def test_a_wrong_peer_is_refused_and_never_timed(driver, tmp_path, monkeypatch, 
     assert len(clocked) == 3 * len(stored) and len(calls) >= 2
 
 
-def test_a_head_size_that_is_not_taken_is_a_row_with_the_reason(driver, tmp_path, monkeypatch):
+def test_a_head_size_that_is_not_taken_is_a_row_with_the_reason(driver, tmp_path, monkeypatch, from_nothing):
     def refuses(query, key, value):
         raise NotImplementedError("no such head size")
 
