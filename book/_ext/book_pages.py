@@ -60,7 +60,7 @@ def list_modules(app, docname, source):
 
     def automodules(match):
         package = ROOT / match[1]
-        paths = sorted(path.relative_to(ROOT).with_suffix("") for path in package.rglob("*.py"))
+        paths = (path.relative_to(ROOT).with_suffix("") for path in package.rglob("*.py"))
         names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
         return "\n".join(f".. automodule:: {name}\n   :members:\n" for name in sorted(names))
 

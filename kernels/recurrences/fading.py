@@ -7,14 +7,8 @@ G is the running sum of log gates from the chunk's first token on, base 2. Betwe
 import triton
 import triton.language as tl
 
+from kernels.attention.forward import rows_of
 from kernels.recurrences.configurations import LOG2_E, STRONGEST
-
-
-@triton.jit
-def rows_of(pointer, first, rows, time_stride, dims, dim_stride):
-    """Pointers to rows first + rows of one head: the first in 64 bits, the steps from it in 32."""
-    start = pointer + tl.cast(first, tl.int64) * time_stride
-    return start + rows[:, None] * time_stride + dims[None, :] * dim_stride
 
 
 @triton.jit

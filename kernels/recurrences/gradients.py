@@ -13,8 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
+from kernels.attention.forward import rows_of
 from kernels.recurrences.configurations import choose
-from kernels.recurrences.fading import between, fading, halves, rows_of
+from kernels.recurrences.fading import between, fading, halves
 
 
 @triton.jit

@@ -25,8 +25,9 @@ def run_forward(query, key, value, decay, state, scale, chunk_size, implementati
         return launch_step(query, key, value, decay.float(), state, scale)
     if query.numel() == 0:  # a batch of none
         return torch.empty_like(value), state.clone()
-    states, final = launch_states(key, value, _log2(decay), state, chunk)
-    return launch_outputs(query, key, value, _log2(decay), states, scale, chunk), final
+    log2_decay = _log2(decay)
+    states, final = launch_states(key, value, log2_decay, state, chunk)
+    return launch_outputs(query, key, value, log2_decay, states, scale, chunk), final
 
 
 def run_backward(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
