@@ -305,3 +305,42 @@ class KeyValueCache:
     def nbytes(self):
         """Bytes reserved, filled or not."""
         return self._key.nbytes + self._value.nbytes
+
+
+class WindowCache:
+    """Keys and values of the last `window` tokens, a ring that each new token overwrites at its oldest place.
+
+    Turned keys may lie in any order for a single query, which sees them all; more queries get them put in order.
+    """
+
+    def __init__(self, batch, heads, window, head_dim, value_dim=None, *, dtype=torch.float32, device=None):
+        self._key = torch.empty(batch, heads, window, head_dim, dtype=dtype, device=device)
+        self._value = torch.empty(batch, heads, window, value_dim or head_dim, dtype=dtype, device=device)
+        self.length, self.window = 0, window
+
+    def attend(self, query, key, value):
+        """Take in new tokens and attend from each to the window that ends with it. Shapes as in `attention`."""
+        if query.shape[2] == 1:
+            self._keep(key, value)
+            filled = slice(0, min(self.length, self.window))
+            return attention(query, self._key[:, :, filled], self._value[:, :, filled], causal=False)
+        before = self._ordered()
+        keys, values = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
+        self._keep(key, value)
+        return attention(query, keys, values, window=self.window)
+
+    def _ordered(self):
+        """(keys, values) of the last window - 1 tokens, oldest first: what the next query sees beside its own."""
+        kept = torch.arange(max(0, self.length - self.window + 1), self.length, device=self._key.device)
+        return self._key[:, :, kept % self.window], self._value[:, :, kept % self.window]
+
+    def _keep(self, key, value):
+        new = min(key.shape[2], self.window)
+        self.length += key.shape[2]
+        place = torch.arange(self.length - new, self.length, device=key.device) % self.window
+        self._key[:, :, place], self._value[:, :, place] = key[:, :, -new:], value[:, :, -new:]
+
+    @property
+    def nbytes(self):
+        """Bytes reserved: they do not grow with the text."""
+        return self._key.nbytes + self._value.nbytes

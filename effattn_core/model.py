@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.attention import KeyValueCache, attention
+from effattn_core.attention import KeyValueCache, WindowCache, attention
 
 
 @dataclass(frozen=True)
@@ -16,7 +16,8 @@ class Configuration:
     """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds.
 
     mixer: a name of MIXERS. value_dim: of a mixer whose values have a size of their own; None for head_dim.
-    rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`.
+    rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`. cross_layers: how many of the layers, the
+    last ones, have no mixer and read one cache of keys and values that all of them share; see `effattn_core.yoco`.
     """
 
     vocabulary: int
@@ -33,6 +34,7 @@ class Configuration:
     mixer: str = "attention"
     value_dim: int | None = None
     rule: str | None = None
+    cross_layers: int = 0
 
     def __post_init__(self):
         if self.heads % self.key_value_heads:
@@ -43,6 +45,8 @@ class Configuration:
             raise ValueError(f"rotary positions turn pairs, so head_dim must be even; it is {self.head_dim}.")
         if self.mixer not in MIXERS:
             raise ValueError(f"mixer must be one of {sorted(MIXERS)}; it is {self.mixer!r}.")
+        if not 0 <= self.cross_layers < self.layers:
+            raise ValueError(f"cross_layers must be fewer than the {self.layers} layers; it is {self.cross_layers}.")
 
 
 # Where the class of each token mixer lives: imported when a model asks for it.
@@ -50,6 +54,7 @@ MIXERS = {
     "attention": "effattn_core.model:AttentionMixer",
     "retention": "effattn_core.retention_mixer:MultiScaleRetention",
     "recurrent": "effattn_core.recurrences_mixer:RecurrentMixer",
+    "gated": "effattn_core.retention_mixer:GatedRetention",
 }
 
 SIZES = {
@@ -58,6 +63,15 @@ SIZES = {
     # As many parameters as "small": keys of d, values, gate and output of 2d, and the feed-forward pays for them.
     "small-retention": dict(
         mixer="retention", width=96, layers=3, heads=3, key_value_heads=3, head_dim=32, value_dim=64, feed_forward=128,
+        context=256,
+    ),
+    # Four layers of which two share a cache, for hardly fewer parameters: those two have no keys and values of their own.
+    "small-yoco": dict(
+        width=96, layers=4, cross_layers=2, heads=4, key_value_heads=2, head_dim=32, window=32, feed_forward=170,
+        context=256,
+    ),
+    "small-yoco-gated": dict(
+        mixer="gated", width=96, layers=4, cross_layers=2, heads=3, key_value_heads=3, head_dim=32, feed_forward=159,
         context=256,
     ),
 }  # fmt: skip
@@ -70,10 +84,20 @@ def configuration(size, vocabulary, **changes):
     return Configuration(vocabulary, **{**SIZES[size], **changes})
 
 
+def _named(path):
+    """What a path like "package.module:Name" names."""
+    module, _, member = path.partition(":")
+    return getattr(importlib.import_module(module), member)
+
+
 def mixer_class(name):
     """The class of a token mixer, by its name in MIXERS."""
-    module, _, member = MIXERS[name].partition(":")
-    return getattr(importlib.import_module(module), member)
+    return _named(MIXERS[name])
+
+
+def build(sizes):
+    """The model of a Configuration: a LanguageModel, or a YOCO where some layers share a cache."""
+    return _named("effattn_core.yoco:YOCO")(sizes) if sizes.cross_layers else LanguageModel(sizes)
 
 
 def rotate(tensor, first, base):
@@ -84,6 +108,12 @@ def rotate(tensor, first, base):
     head_dim, wide = tensor.shape[-1], torch.promote_types(tensor.dtype, torch.float32)
     speed = base ** (-torch.arange(0, head_dim, 2, device=tensor.device, dtype=wide) / head_dim)
     return turn(tensor, first, speed)
+
+
+def even_speeds(head_dim, base, like):
+    """base^-linspace(0, 1, head_dim / 2), as the released RetNet and YOCO have them: the slowest is 1 / base."""
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return base ** -torch.linspace(0, 1, head_dim // 2, dtype=wide, device=like.device)
 
 
 def turn(tensor, first, speed):
@@ -107,21 +137,30 @@ class AttentionMixer(nn.Module):
         self.output = nn.Linear(sizes.heads * sizes.head_dim, sizes.width, bias=False)
 
     def new_state(self, batch, like):
-        shape = (batch, self.sizes.key_value_heads, self.sizes.context, self.sizes.head_dim)
-        return KeyValueCache(*shape, dtype=like.dtype, device=like.device)
+        """An empty cache: of the window where there is one (and no sinks before it), else of the whole context."""
+        sizes = self.sizes
+        rolls = sizes.window is not None and not sizes.sinks
+        shape = (batch, sizes.key_value_heads, sizes.window if rolls else sizes.context, sizes.head_dim)
+        return (WindowCache if rolls else KeyValueCache)(*shape, dtype=like.dtype, device=like.device)
 
     def forward(self, hidden, state=None):
-        """hidden: [batch, time, width]. Returns (output of that shape, state); state None keeps nothing."""
+        """hidden: [batch, time, width]. Returns (output of that shape, state); state None keeps nothing.
+
+        A state that has `attend(query, key, value)` decides itself what it keeps and what a query reads.
+        """
         sizes, first = self.sizes, state.length if state else 0
         query, key, value = (
             projection(hidden).unflatten(-1, (-1, sizes.head_dim)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
         query, key = rotate(query, first, sizes.rotary_base), rotate(key, first, sizes.rotary_base)
-        if state is not None:
-            state.append(key, value)
-            key, value = state.key, state.value
-        mixed = attention(query, key, value, window=sizes.window, sinks=sizes.sinks)
+        if hasattr(state, "attend"):
+            mixed = state.attend(query, key, value)
+        else:
+            if state is not None:
+                state.append(key, value)
+                key, value = state.key, state.value
+            mixed = attention(query, key, value, window=sizes.window, sinks=sizes.sinks)
         return self.output(mixed.transpose(1, 2).flatten(2)), state
 
 
@@ -159,10 +198,9 @@ class LanguageModel(nn.Module):
 
     def __init__(self, sizes, mixer=None):
         super().__init__()
-        mixer = mixer or mixer_class(sizes.mixer)
         self.sizes = sizes
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
-        self.blocks = nn.ModuleList(Block(sizes, mixer) for _ in range(sizes.layers))
+        self.make_layers(mixer or mixer_class(sizes.mixer))
         self.norm = nn.RMSNorm(sizes.width)
         self.head = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
         for name, weight in self.named_parameters():
@@ -170,6 +208,10 @@ class LanguageModel(nn.Module):
                 # What adds to the residual stream starts smaller, so that depth does not grow it (GPT-2).
                 deep = (2 * sizes.layers) ** -0.5 if name.endswith(("output.weight", "down.weight")) else 1.0
                 nn.init.normal_(weight, std=0.02 * deep)
+
+    def make_layers(self, mixer):
+        """The layers between embedding and head; a model of another make has its own."""
+        self.blocks = nn.ModuleList(Block(self.sizes, mixer) for _ in range(self.sizes.layers))
 
     @property
     def parameter_count(self):
@@ -179,20 +221,46 @@ class LanguageModel(nn.Module):
         """An empty state for each block, for decoding."""
         return [block.mixer.new_state(batch, self.head.weight) for block in self.blocks]
 
-    def forward(self, tokens, states=None):
-        """tokens: [batch, time] int64. Returns (logits: [batch, time, vocabulary], states)."""
-        if tokens.ndim != 2 or tokens.shape[1] == 0:
-            raise ValueError(f"tokens must be [batch, time] with at least one; the shape is {tuple(tokens.shape)}.")
-        hidden = self.embedding(tokens)
+    def read(self, hidden, states):
+        """Take tokens in: (what the layers make of them: [batch, time, width], states)."""
         states = list(states) if states is not None else [None] * len(self.blocks)
         for number, block in enumerate(self.blocks):
             hidden, states[number] = block(hidden, states[number])
-        return self.head(self.norm(hidden)), states
+        return hidden, states
+
+    def answer(self, hidden, states):
+        """What is left to do for tokens that a prediction is wanted of: nothing here, all layers have read them."""
+        return hidden
+
+    def forward(self, tokens, states=None):
+        """tokens: [batch, time] int64. Returns (logits: [batch, time, vocabulary], states)."""
+        hidden, states = self.read(self.embedding(_checked(tokens)), states)
+        return self.head(self.norm(self.answer(hidden, states))), states
+
+    def prefill(self, tokens, states=None, *, chunk=None):
+        """Read a prompt: (logits of its last token alone: [batch, 1, vocabulary], states to decode from).
+
+        chunk: tokens read at once; a prompt longer than memory allows is read by so many at a time, and gives the same.
+        Raises ValueError for no token or no chunk.
+        """
+        if chunk is not None and chunk < 1:
+            raise ValueError(f"chunk must be at least 1 token, or None for the whole prompt; it is {chunk}.")
+        states = self.new_states(len(tokens)) if states is None else states
+        for part in _checked(tokens).split(chunk or tokens.shape[1], 1):
+            hidden, states = self.read(self.embedding(part), states)
+        return self.head(self.norm(self.answer(hidden[:, -1:], states))), states
 
     def loss(self, tokens, targets):
         """Mean cross-entropy in nats a token."""
         logits, _ = self(tokens)
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+
+
+def _checked(tokens):
+    """The tokens, unless there are none."""
+    if tokens.ndim != 2 or tokens.shape[1] == 0:
+        raise ValueError(f"tokens must be [batch, time] with at least one; the shape is {tuple(tokens.shape)}.")
+    return tokens
 
 
 @torch.no_grad()
@@ -209,7 +277,7 @@ def generate(model, prompt, count, *, use_cache=True, temperature=0.0, generator
     text, states = prompt[None], model.new_states() if use_cache else None
     unread = text
     for _ in range(count):
-        logits, states = model(unread, states) if use_cache else model(text)
+        logits, states = model.prefill(unread, states) if use_cache else model(text)
         last = logits[:, -1].float()
         if temperature > 0:
             token = torch.multinomial((last / temperature).softmax(-1), 1, generator=generator)

@@ -1,4 +1,4 @@
-"""Multi-scale retention as a token mixer: rotary positions, a decay a head, a norm a head, and a gate."""
+"""Retention as a token mixer: rotary positions, a decay a head or a gate a token, a norm a head, and an output gate."""
 
 from dataclasses import dataclass
 
@@ -6,7 +6,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.model import turn
+from effattn_core.model import even_speeds, turn
+from effattn_core.recurrences import gated_recurrence
 from effattn_core.retention import decay_schedule, retention
 
 
@@ -53,14 +54,18 @@ class MultiScaleRetention(nn.Module):
             projection(hidden).unflatten(-1, (self.sizes.heads, -1)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        speed = self.sizes.rotary_base ** -torch.linspace(0, 1, query.shape[-1] // 2, dtype=wide, device=hidden.device)
+        speed = even_speeds(query.shape[-1], self.sizes.rotary_base, hidden)
         query, key = turn(query, first, speed), turn(key, first, speed)
-        memory = state.memory if state is not None else None
-        mixed, memory = retention(query, key, value, self.decay, state=memory)
+        state = self.new_state(hidden.shape[0], hidden) if state is None else state
+        mixed, state = self.retain(hidden, query, key, value, state)
         mixed = functional.rms_norm(mixed, (self.value_dim,), eps=self.epsilon).transpose(1, 2).flatten(2)
         output = self.output(functional.silu(self.gate(hidden)) * mixed)
-        return output, RetentionState(memory, first + hidden.shape[1])
+        return output, state
+
+    def retain(self, hidden, query, key, value, state):
+        """(what each token reads: [batch, heads, time, value_dim], the state after them)."""
+        mixed, memory = retention(query, key, value, self.decay, state=state.memory)
+        return mixed, RetentionState(memory, state.length + query.shape[2])
 
     def prefill(self, hidden):
         """A whole prompt by chunks: (output, the state that `step` goes on from)."""
@@ -71,3 +76,32 @@ class MultiScaleRetention(nn.Module):
         if hidden.shape[1] != 1:
             raise ValueError(f"a step decodes one token; hidden is {tuple(hidden.shape)}: use prefill for a text.")
         return self(hidden, state)
+
+
+class GatedRetention(MultiScaleRetention):
+    """Retention whose decay each token sets itself: log decay = logsigmoid(x W_forget) / temperature, a head and token.
+
+    (Sun et al. 2024, YOCO, eq. 8 and the released gate_retention.py.) A temperature of 16 starts a new model at
+    decays near 2^(-1/16), and a gate that wants to forget at once still can. A state that has
+    `recur(query, key, value, log_gate, scale)` decides itself how it goes on.
+    """
+
+    temperature = 16
+
+    def __init__(self, sizes):
+        super().__init__(sizes)
+        del self.decay
+        self.forget = nn.Linear(sizes.width, sizes.heads, bias=False)
+
+    def log_gate(self, hidden):
+        """Natural logarithm of what each token leaves of the past: [batch, heads, time], at most 0."""
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        return functional.logsigmoid(self.forget(hidden).to(wide)).mT / self.temperature
+
+    def retain(self, hidden, query, key, value, state):
+        """(what each token reads: [batch, heads, time, value_dim], the state after them)."""
+        scale, log_gate = query.shape[-1] ** -0.5, self.log_gate(hidden)
+        if hasattr(state, "recur"):
+            return state.recur(query, key, value, log_gate, scale)
+        mixed, memory = gated_recurrence(query, key, value, log_gate, scale=scale, state=state.memory)
+        return mixed, RetentionState(memory, state.length + query.shape[2])
