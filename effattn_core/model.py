@@ -16,8 +16,9 @@ class Configuration:
     """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds.
 
     mixer: a name of MIXERS. value_dim: of a mixer whose values have a size of their own; None for head_dim.
-    rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`. cross_layers: how many of the layers, the
-    last ones, have no mixer and read one cache of keys and values that all of them share; see `effattn_core.yoco`.
+    rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`.
+    cross_layers: how many of the layers, the last ones, have no mixer and read one cache that all of them share; see
+    `effattn_core.yoco`.
     """
 
     vocabulary: int
@@ -65,7 +66,7 @@ SIZES = {
         mixer="retention", width=96, layers=3, heads=3, key_value_heads=3, head_dim=32, value_dim=64, feed_forward=128,
         context=256,
     ),
-    # Four layers of which two share a cache, for hardly fewer parameters: those two have no keys and values of their own.
+    # Four layers with hardly fewer parameters: the two that share a cache have no keys and values of their own.
     "small-yoco": dict(
         width=96, layers=4, cross_layers=2, heads=4, key_value_heads=2, head_dim=32, window=32, feed_forward=170,
         context=256,

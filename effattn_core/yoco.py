@@ -35,7 +35,7 @@ class SharedCacheWriter(nn.Module):
         self.key, self.value = nn.Linear(sizes.width, keys, bias=False), nn.Linear(sizes.width, keys, bias=False)
 
     def forward(self, hidden, cache=None):
-        """hidden: [batch, time, width]. Returns the cache with the new tokens in it, or a SharedKeyValue without one."""
+        """hidden: [batch, time, width]. Returns the cache with the new tokens in it; without one a SharedKeyValue."""
         normed, first = self.norm(hidden), cache.length if cache is not None else 0
         key, value = (
             projection(normed).unflatten(-1, (-1, self.sizes.head_dim)).transpose(1, 2)

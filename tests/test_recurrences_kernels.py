@@ -6,10 +6,12 @@ from torch.nn.functional import logsigmoid
 
 from effattn_core import costs
 from effattn_core.costs_recurrences import gated_traffic
+from effattn_core.costs_retention import step_traffic
 from effattn_core.recurrences import RULES, gated_chunkwise, gated_recurrence, oracle, recurrence
 from effattn_core.recurrences.interface import gated_forward_operator
 from kernels import inspect, runtime
 from kernels.recurrences import MATRIX_KERNELS, choose, run_backward, run_forward
+from kernels.retention.configurations import choose as choose_step
 from kernels.trace import trace
 
 DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
@@ -201,11 +203,33 @@ def test_both_passes_move_exactly_what_the_formula_says(vector, dtype, sizes, ti
     with trace(query=inputs[0]) as traffic:
         output, final = run_forward(*inputs, 0.3, 64, "triton")
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
-    assert counted == gated_traffic(1, 2, time, *sizes, **shape, states=tiles["states"], outputs=tiles["outputs"])
+    wanted = gated_traffic(1, 2, time, *sizes, **shape, states=tiles["states"], outputs=tiles["outputs"])
+    if time == 1 and not vector:  # a decoded token takes the step of retention, its gate for a decay
+        block_value = choose_step("step", dtype, *sizes)["BLOCK_VALUE"]
+        wanted = step_traffic(1, 2, *sizes, block_value=block_value, element=dtype.itemsize)
+    assert counted == wanted
     with trace() as traffic:
         run_backward(output, final, *inputs, 0.3, 64, "triton")
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     assert counted == gated_traffic(1, 2, time, *sizes, **shape, **tiles)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, HALF])
+def test_steps_of_one_token_walk_a_text_as_the_oracle_does(dtype, nan_filled):
+    """Batch, heads and gates that differ: a step that took another row's gate or state would show."""
+    generator = torch.Generator().manual_seed(3)
+    query, key, value = (torch.randn(2, 3, 12, 32, generator=generator).to(DEVICE, dtype) for _ in range(3))
+    log_gate = (-torch.rand(2, 3, 12, generator=generator)).to(DEVICE)
+    state, outputs = torch.zeros(2, 3, 32, 32, device=DEVICE), []
+    for at in range(12):
+        step = (each[:, :, at : at + 1] for each in (query, key, value, log_gate))
+        output, state = gated_recurrence(*step, scale=0.3, state=state, implementation="triton")
+        outputs.append(output)
+    wide = [each.double() for each in (query, key, value)]
+    exact, final = oracle(*wide, rule="gated", log_gate=log_gate.double(), state=None, scale=0.3)
+    tolerance = 40 * torch.finfo(dtype).eps
+    torch.testing.assert_close(torch.cat(outputs, 2).double(), exact, rtol=tolerance, atol=tolerance)
+    torch.testing.assert_close(state.double(), final, rtol=1e-5, atol=1e-5)
 
 
 def test_the_kernels_compile_without_a_spill_and_multiply_by_warp_groups():

@@ -9,10 +9,16 @@ import torch
 from kernels.recurrences.gradients import launch_gradients
 from kernels.recurrences.outputs import launch_outputs
 from kernels.recurrences.states import launch_states
+from kernels.retention.step import launch_step
 
 
 def run_forward(query, key, value, log_gate, state, scale, chunk_size, implementation):
-    """(output, state): states first, then outputs. Shapes as `effattn_core.recurrences.gated_recurrence` takes them."""
+    """(output, state). Shapes as `effattn_core.recurrences.gated_recurrence` takes them.
+
+    States first, then outputs. A single token with a gate a head is one step of retention whose decay is its gate.
+    """
+    if query.shape[2] == 1 and log_gate.ndim == 3 and query.numel():
+        return launch_step(query, key, value, log_gate.float().exp(), state.float().contiguous(), scale)
     before, final = launch_states(key, value, log_gate, state.float().contiguous())
     return launch_outputs(query, key, value, log_gate, before, scale=scale, state_scale=scale), final
 

@@ -11,7 +11,7 @@ from kernels.retention.states import head_of, tile_of
 @triton.jit
 def retention_step_kernel(
     query_pointer, key_pointer, value_pointer, decay_pointer, state_pointer, output_pointer, after_pointer,
-    heads,
+    heads, decays,
     query_batch_stride, query_head_stride, query_dim_stride,
     key_batch_stride, key_head_stride, key_dim_stride,
     value_batch_stride, value_head_stride, value_dim_stride,
@@ -22,7 +22,8 @@ def retention_step_kernel(
     """after = decay · state + keyᵀ value;  output = scale · query after     (eq. retention-recurrent)
 
     state, after: [batch, heads, KEY_DIM, VALUE_DIM] float32, contiguous. One program owns BLOCK_VALUE columns of the
-    state of one head: each is read once and written once. Nothing is a matrix product, so PRECISION plays no part.
+    state of one head: each is read once and written once. decay: [decays] float32, one for each head, or for each
+    batch and head where a gate sets it. Nothing is a matrix product, so PRECISION plays no part.
     """
     first_value, row = tl.program_id(0) * BLOCK_VALUE, tl.program_id(1)
     keys, values = tl.arange(0, KEY_DIM), first_value + tl.arange(0, BLOCK_VALUE)
@@ -31,7 +32,7 @@ def retention_step_kernel(
     value = tl.load(
         head_of(value_pointer, row, heads, value_batch_stride, value_head_stride) + values * value_dim_stride
     )
-    decay = tl.load(decay_pointer + row % heads)
+    decay = tl.load(decay_pointer + row % decays)
     state = tl.load(tile_of(state_pointer, row, 0, first_value, KEY_DIM, VALUE_DIM, KEY_DIM, BLOCK_VALUE))
     after = decay * state + key.to(tl.float32)[:, None] * value.to(tl.float32)[None, :]
     output = tl.sum(query.to(tl.float32)[:, None] * after, 0) * scale
@@ -41,7 +42,10 @@ def retention_step_kernel(
 
 
 def launch_step(query, key, value, decay, state, scale):
-    """Launch over (tiles of the value, batch · heads). query: [batch, heads, 1, key_dim]; returns (output, state)."""
+    """Launch over (tiles of the value, batch · heads). query: [batch, heads, 1, key_dim]; returns (output, state).
+
+    decay: [heads], or [batch, heads] where each sequence has its own.
+    """
     batch, heads, _, key_dim = query.shape
     value_dim = value.shape[3]
     output = torch.empty(batch, heads, 1, value_dim, dtype=query.dtype, device=query.device)
@@ -49,8 +53,8 @@ def launch_step(query, key, value, decay, state, scale):
     constants = choose("step", query.dtype, key_dim, value_dim)
     strides = [each.stride(axis) for each in (query, key, value) for axis in (0, 1, 3)]
     retention_step_kernel[(value_dim // constants["BLOCK_VALUE"], batch * heads)](
-        query, key, value, decay, state, output, after,
-        heads,
+        query, key, value, decay.contiguous(), state, output, after,
+        heads, decay.numel(),
         *strides,
         scale,
         KEY_DIM=key_dim,
