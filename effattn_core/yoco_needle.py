@@ -13,7 +13,7 @@ from effattn_core.model import build, configuration
 IGNORED = -100  # a target that cross-entropy leaves out
 KEYS = VALUES = 16
 
-# Models of one task, nearly equal in parameters. The one with windows alone sees 3 · 15 letters back through its layers.
+# Models of one task, nearly equal in parameters. The one with windows alone sees 3 · 15 letters back in all.
 MODELS = {
     "Transformer": dict(layers=3, feed_forward=153),
     "window alone": dict(layers=3, feed_forward=153, window=16),
@@ -41,7 +41,8 @@ class FactEmbedding(nn.Module):
 
 
 def needle_model(name, letters, context, **changes):
-    """A model of MODELS that reads letters, facts and questions and answers with values. ValueError for another name."""
+    """A model of MODELS that reads letters, facts and questions and answers with values. Raises ValueError for others.
+    """
     if name not in MODELS:
         raise ValueError(f"name must be one of {', '.join(MODELS)}; it is {name!r}.")
     model = build(configuration("tiny", VALUES, **{**SHARED, **MODELS[name], "context": context, **changes}))
@@ -79,7 +80,10 @@ def hidden_facts(text, batch, time, generator, *, letters, facts=4, depth=None):
 
 
 class NeedleBatches:
-    """Endless batches of `hidden_facts`, each of one of `times`, as many tokens each. `generator` is its whole state."""
+    """Endless batches of `hidden_facts`, of one of `times` each, `tokens` tokens a batch.
+
+    Its `generator` is its whole state, as `effattn_core.train` wants it.
+    """
 
     def __init__(self, text, tokens, times, seed=0, **settings):
         self.text, self.tokens, self.times, self.settings = text, tokens, list(times), settings
