@@ -288,6 +288,13 @@ def generate(model, prompt, count, *, use_cache=True, temperature=0.0, generator
         yield token.item()
 
 
+def kept_bytes(states):
+    """Bytes that decoding keeps: the filled part of every cache, and all of every window or state, summed."""
+    return sum(
+        each.key.nbytes + each.value.nbytes if isinstance(each, KeyValueCache) else each.nbytes for each in states
+    )
+
+
 def describe(model):
     """One line: layers, heads, sizes, parameters."""
     sizes = dataclasses.asdict(model.sizes)

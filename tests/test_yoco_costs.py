@@ -7,7 +7,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from effattn_core import costs
 from effattn_core import costs_yoco as prices
 from effattn_core.attention import attention
-from effattn_core.model import build, configuration
+from effattn_core.model import build, configuration, kept_bytes
 from kernels import runtime
 from kernels.trace import trace
 
@@ -24,11 +24,6 @@ def made(architecture, context=50, **changes):
     return build(configuration("tiny", 11, layers=4, context=context, **MODELS[architecture], **changes)).eval()
 
 
-def summed(states):
-    """Bytes of the filled parts of caches, and of all that rings and states hold."""
-    return sum(each.key.nbytes + each.value.nbytes if hasattr(each, "append") else each.nbytes for each in states)
-
-
 @pytest.mark.parametrize("architecture", prices.ARCHITECTURES)
 @pytest.mark.parametrize("batch", [1, 3])
 def test_the_formula_gives_the_bytes_of_the_tensors_that_decoding_keeps(architecture, batch):
@@ -38,7 +33,7 @@ def test_the_formula_gives_the_bytes_of_the_tensors_that_decoding_keeps(architec
         found = prices.kept(
             prices.model_of(model.sizes), context, architecture, batch=batch, element=4, window=7, window_heads=2
         )
-        assert summed(states) == found.total
+        assert kept_bytes(states) == found.total
         assert found.constant == sum(each.nbytes for each in states if not hasattr(each, "append"))
 
 

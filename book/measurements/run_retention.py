@@ -14,7 +14,7 @@ from letters import EVERY, LONGEST, RUNS, STEPS, curve, loss_by_position, traine
 
 from effattn_core import reproducible
 from effattn_core.data import Characters, shakespeare, split
-from effattn_core.model import LanguageModel, configuration
+from effattn_core.model import LanguageModel, configuration, kept_bytes
 from kernels import bench, runtime
 
 MODELS = {"Transformer": "small", "RetNet": "small-retention"}
@@ -43,7 +43,7 @@ def decode_rows(letters, contexts=DECODED, repeats=15):
             lower, middle, upper = statistics.quantiles(taken, n=4, method="inclusive")
             rows.append(
                 {"what": "decode", "name": name, "tokens": context, "median": middle, "lower_quartile": lower,
-                 "upper_quartile": upper, "repeats": repeats, "bytes": sum(_kept(state) for state in states)}
+                 "upper_quartile": upper, "repeats": repeats, "bytes": kept_bytes(states)}
             )  # fmt: skip
             print(f"{name}, {context:,} tokens: {1e3 * middle:.2f} ms, {rows[-1]['bytes']:,} B kept")
     return rows
@@ -55,13 +55,6 @@ def _filled(state, context):
         state._key.normal_(), state._value.normal_()
         state.length = context
     return state
-
-
-def _kept(state):
-    """Bytes of what is filled: the tensors are summed, not computed from a formula."""
-    if hasattr(state, "append"):
-        return state.key.nbytes + state.value.nbytes
-    return state.nbytes
 
 
 def main(seeds=SEEDS, steps=STEPS, contexts=DECODED, longest=LONGEST, folder=RUNS, target=None):
