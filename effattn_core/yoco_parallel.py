@@ -5,9 +5,10 @@ ranks would have handed on is added once all know each other's states: D · E nu
 text. A layer with a window needs the last window - 1 keys of the rank before. The cross-decoder needs all keys and
 values up to its own, and gathers them once for all of its layers, where a Transformer must in every layer.
 
-torchrun --nproc-per-node 2 -m effattn_core.yoco_parallel      compares loss, gradients and bytes with one process
+torchrun --nproc-per-node 2 -m effattn_core.yoco_parallel [SIZE …]    compares loss, gradients, bytes with one process
 """
 
+import sys
 from dataclasses import dataclass
 
 import torch
@@ -186,4 +187,4 @@ def main(sizes=("small-yoco", "small-yoco-gated"), times=(256, 512)):
 
 
 if __name__ == "__main__":
-    main()
+    main(*([sys.argv[1:]] if len(sys.argv) > 1 else []))

@@ -100,6 +100,6 @@ def test_a_dry_run_of_the_recorded_trainings_writes_their_rows(name, monkeypatch
     short = dict(needle_steps=2, times=(16,)) if name == "run_yoco" else dict(contexts=(16,))
     driver.main(seeds=(0,), steps=2, longest=256, folder=tmp_path, target=target, **short)
     rows = json.loads(target.read_text())["rows"]
-    kinds = {"curve", "held out"} | ({"needle", "needle curve"} if name == "run_yoco" else {"decode"})
+    kinds = {"curve", "held out"} | ({"needle", "needle curve", "gates"} if name == "run_yoco" else {"decode"})
     assert {row["what"] for row in rows} == kinds
     assert all(row["parameters"] for row in rows if row["what"] != "decode")

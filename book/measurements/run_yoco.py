@@ -18,6 +18,7 @@ from kernels import bench, runtime
 
 TEXT = {"YOCO, window": "small-yoco", "YOCO, gated": "small-yoco-gated"}
 SEEDS = (0, 1, 2)
+PASSAGE = "To be, or not to be: that is the question:\nWhether 'tis nobler"
 NEEDLE_STEPS, NEEDLE_TOKENS, NEEDLE_RATE = 350, 1024, 6e-3
 TRAINED_TIMES = (32, 64, 128, 256, 512)
 ASKED_TIMES, DEPTHS = (128, 256, 512, 1024), (0.0, 0.25, 0.5, 0.75, 0.95)
@@ -32,7 +33,23 @@ def text_rows(seed, letters, training, held_out, *, steps, longest, folder):
         yield {"what": "curve", **shared, "every": EVERY, "losses": curve(losses)}
         for (start, stop), loss in loss_by_position(model.eval(), held_out, longest).items():
             yield {"what": "held out", **shared, "start": start, "stop": stop, "loss": loss}
+        if hasattr(model.blocks[0].mixer, "log_gate"):
+            yield {"what": "gates", **shared, "passage": PASSAGE, "log_gates": gates(model, letters.encode(PASSAGE))}
         print(f"{name}, seed {seed}: {losses[-1]:.3f}", flush=True)
+
+
+@torch.no_grad()
+def gates(model, tokens):
+    """Log gates of every head of every gated layer along a passage: [layers][heads][letters], rounded."""
+    found, hidden = [], model.embedding(tokens[None].to(runtime.device()))
+    for block in model.blocks:
+        found.append([[round(each, 5) for each in head] for head in _log_gates(block, hidden).tolist()])
+        hidden, _ = block(hidden)
+    return found
+
+
+def _log_gates(block, hidden):
+    return block.mixer.log_gate(block.before_mixer(hidden))[0]
 
 
 def needle_rows(seed, letters, training, held_out, *, steps, times, folder):
