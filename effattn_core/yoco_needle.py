@@ -50,7 +50,7 @@ def needle_model(name, letters, context, **changes):
     return model
 
 
-def hidden_facts(text, batch, time, generator, *, letters, facts=4, depth=None):
+def hidden_facts(text, batch, time, generator, *, letters, facts=8, depth=None):
     """(tokens, targets), each [batch, time]: `facts` facts in a window of `text`, then a question for each.
 
     text: int64 below `letters`, the haystack. Facts have different keys and stand at places drawn at random before the
@@ -98,7 +98,7 @@ class NeedleBatches:
 
 
 @torch.no_grad()
-def found(model, text, time, *, letters, depth, batch=64, seed=1, facts=4):
+def found(model, text, time, *, letters, depth, batch=64, seed=1, facts=8):
     """Share of the facts at `depth` in texts of `time` tokens that a model finds: answers to the first question."""
     generator = torch.Generator().manual_seed(seed)
     tokens, targets = hidden_facts(text, batch, time, generator, letters=letters, facts=facts, depth=depth)

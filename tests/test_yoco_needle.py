@@ -62,7 +62,7 @@ def test_a_window_finds_what_it_reaches_and_nothing_before():
     """Three layers of windows of 16 reach 45 letters: what lies before changes no answer, whatever the weights."""
     torch.manual_seed(0)
     model = needle_model("window alone", LETTERS, 128).double().eval()
-    tokens, _ = drawn(100, 4, depth=0.0)
+    tokens, _ = drawn(104, 8, depth=0.0)
     changed = tokens.clone()
     changed[:, :50] = LETTERS - 1 - changed[:, :50].clamp(max=LETTERS - 1)
     with torch.no_grad():
