@@ -19,8 +19,8 @@ from kernels import bench, runtime
 TEXT = {"YOCO, window": "small-yoco", "YOCO, gated": "small-yoco-gated"}
 SEEDS = (0, 1, 2)
 PASSAGE = "To be, or not to be: that is the question:\nWhether 'tis nobler"
-NEEDLE_STEPS, NEEDLE_TOKENS, NEEDLE_RATE = 400, 1024, 6e-3
-TRAINED_TIMES = (32, 64, 128, 256)
+NEEDLE_STEPS, NEEDLE_TOKENS, NEEDLE_RATE = 300, 1024, 6e-3
+TRAINED_TIMES = (32, 32, 64, 64, 128, 256)  # short texts more often: a model learns to answer at all from them
 ASKED_TIMES, DEPTHS = (128, 256, 512, 1024), (0.0, 0.25, 0.5, 0.75, 0.95)
 
 
