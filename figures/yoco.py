@@ -28,7 +28,7 @@ KINDS = {
     "cache": ("its own cache", theme.VERMILLION, "/"),
     "shared cache": ("the shared cache", theme.BLUE, ""),
     "window": ("a window", theme.ORANGE, "x"),
-    "state": ("a state", theme.GREEN, "."),
+    "state": ("a state", theme.GREEN, ""),
 }
 # What the paper reports of its 3B model, as we recall it: bytes in all at 1M tokens and how many times less than a
 # Transformer with grouped heads; seconds of a prompt of 512K tokens before and after (the second "under 6").
@@ -64,7 +64,7 @@ def layers(architecture="YOCO, gated", context=131072, size="3B"):
     ticks = [2.0**power for power in range(20, 41, 5)]
     return theme.figure(
         *traces, height=430, annotations=annotations, barmode="overlay", showlegend=True,
-        legend=dict(y=0, yanchor="top", yref="container", traceorder="normal"), margin=dict(t=30, b=8, l=8, r=14),
+        legend=dict(y=0, yanchor="bottom", yref="container", traceorder="normal"), margin=dict(t=30, b=64, l=8, r=14),
         meta=dict(narrow={"annotations.0.font.size": theme.SMALL, "annotations.1.font.size": theme.SMALL}),
         xaxis=dict(type="log", range=[math.log10(2.0**19), math.log10(2.0**36)], tickvals=ticks,
                    ticktext=[costs.format_bytes(tick) for tick in ticks], side="bottom"),
@@ -121,7 +121,7 @@ def early_exit(early=True, tokens=16, depth=8):
         mode="markers", marker=dict(symbol="x-thin", size=7, line=dict(width=1.5, color=theme.QUIET)), hoverinfo="skip",
     )  # fmt: skip
     names = [f"self {number + 1}" for number in range(half)] + ["K, V"] + [f"cross {n + 1}" for n in range(half)]
-    title = f"<b>{dropped}</b> of {tokens * depth} cells of a layer are not computed" if early else (
+    title = f"<b>{dropped}</b> of {tokens * depth} cells of the layers are not computed" if early else (
         "everything is computed, as in training")  # fmt: skip
     return theme.figure(
         heat, marks, height=360, annotations=[theme.heading(title)], showlegend=False, margin=dict(t=30, l=8, r=8, b=8),
