@@ -4,16 +4,19 @@ import math
 
 from figures import theme
 
+LONGEST = 1 << 14  # letters: a half-life beyond is drawn as this one
+
 
 def _half_life(log_gate):
-    """Tokens until half is left, if every token kept as much as this one does."""
-    return math.inf if log_gate >= 0 else math.log(2) / -log_gate
+    """Tokens until half is left, if every token kept as much as this one does; at most LONGEST."""
+    return min(LONGEST, math.log(2) / max(-log_gate, 1e-9))
 
 
 def gates(passage, log_gates, head=0):
     """What does each letter of a passage leave of the past? The half-life that its gate stands for, a bar a letter.
 
-    log_gates: [heads][letters], natural logarithms, at most 0. Raises ValueError where letters and gates do not pair.
+    log_gates: [heads][letters], natural logarithms, at most 0; a half-life beyond LONGEST is drawn as LONGEST. Raises
+    ValueError where letters and gates do not pair.
     """
     import plotly.graph_objects as go
 
