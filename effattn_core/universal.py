@@ -1,4 +1,4 @@
-"""YOCO-U: the self-decoder is gone through several times with one set of weights, so that depth grows and no cache does.
+"""YOCO-U: the self-decoder is gone through several times with one set of weights: depth grows, the cache does not.
 
 Only the layers that keep little run in loops. The last loop's output makes the keys and values, once, and the
 cross-decoder reads them, once. A looped Transformer is the contrast: each of its loops keeps a cache of its own.
@@ -88,7 +88,7 @@ class UniversalYOCO(YOCO, UniversalTransformer):
 class RandomLoops(nn.Module):
     """Trains `model` with another number of loops at each step, drawn evenly from 1 to `most`.
 
-    The number of the step is kept with the weights: a run that goes on from a checkpoint draws what it would have drawn.
+    The step's number is kept with the weights: a run that goes on from a checkpoint draws what it would have drawn.
     """
 
     def __init__(self, model, most, seed=0):

@@ -1,12 +1,16 @@
 """YOCO-U and the looped Transformer: one loop is the model they come from, and every loop count keeps its promises."""
 
 import dataclasses
+import importlib
+import json
 
 import pytest
 import torch
+from house import ROOT
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from effattn_core import costs_universal
 from effattn_core.attention import KeyValueCache, WindowCache
 from effattn_core.data import Batches
 from effattn_core.model import LanguageModel, build, configuration, generate
@@ -310,3 +314,24 @@ def test_configurations_that_do_not_fit_are_refused_in_a_sentence():
         RandomLoops(made("window"), 0)
     assert type(build(sizes_of("window", 2))) is UniversalYOCO
     assert type(build(sizes_of("Transformer", 2))) is UniversalTransformer
+
+
+def test_the_run_is_made_whole_by_a_dry_run(monkeypatch, tmp_path):
+    """Two steps of some models, fewer letters: every kind of row, and no file but the one that was asked for."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "measurements")
+    driver = importlib.import_module("run_universal")
+    monkeypatch.setattr(driver, "HELD_OUT", 257)
+    sizes = [driver.sizes_of(key, 80) for key in driver.MODELS if key[0] in ("YOCO-U", "looped Transformer")]
+    counts = [costs_universal.parameters(each) for each in sizes]
+    assert max(counts) / min(counts) < 1.005, counts
+    deep, four = driver.sizes_of(("YOCO without loops", 1), 80), driver.sizes_of(("YOCO-U", 4), 80)
+    assert costs_universal.forward_flops(deep, 128) == costs_universal.forward_flops(four, 128)
+    models = [("YOCO-U", 2), ("looped Transformer", 2), ("YOCO-U, random loops", 4), ("YOCO without loops", 1)]
+    path = tmp_path / "made.json"
+    driver.main(seeds=(0,), steps=2, contexts=(32,), models=models, folder=tmp_path, target=path)
+    rows = json.loads(path.read_text())["rows"]
+    held = [(row["name"], row["asked"]) for row in rows if row["what"] == "held out"]
+    assert held[:6] == [("YOCO-U", loops) for loops in driver.ASKED] and ("YOCO without loops", 1) in held
+    kept = [row for row in rows if row["what"] == "kept"]
+    assert len(kept) == 8 and all(row["bytes"] == row["formula"] for row in kept)
+    assert [len(row["changes"]) for row in rows if row["what"] == "changes"] == [8, 8]
