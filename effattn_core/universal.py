@@ -124,6 +124,11 @@ def loop_changes(model, tokens):
     return changes
 
 
+def kept_tensors(states):
+    """All tensors that states hold, as they were allocated: key and value of each cache or window, or a memory."""
+    return [each for state in states for each in vars(state).values() if isinstance(each, torch.Tensor)]
+
+
 def kept_bytes(states):
-    """Bytes that states hold: their tensors are summed as they were allocated, nothing is taken from a formula."""
-    return sum(each.nbytes for state in states for each in vars(state).values() if isinstance(each, torch.Tensor))
+    """Bytes that states hold: their tensors are summed, nothing is taken from a formula."""
+    return sum(tensor.nbytes for tensor in kept_tensors(states))

@@ -60,7 +60,7 @@ def unrolled(loops=3, model="YOCO-U"):
     )  # fmt: skip
     reads = [number for number, (_, what) in enumerate(rows) if what == "nothing"]
     annotations = [
-        theme.heading(f"<b>{model}</b>, {_times(loops)}: <b>{total}</b> keys and values kept"),
+        theme.heading(f"<b>{total}</b> keys and values kept"),
         *(dict(text="reads the shared cache, keeps nothing", x=TEXT / 2 + 0.5, y=row, font=dict(size=theme.SMALL))
           for row in reads),
     ]  # fmt: skip
@@ -123,7 +123,8 @@ def prices(loops=4, context=131072):
                 showlegend=panel == 0, **shared,
             ))  # fmt: skip
             traces.append(go.Scatter(
-                x=[loops], y=[heights[loops - 1]], mode="markers", marker=dict(color=colour, symbol=symbol, size=13),
+                x=[loops], y=[heights[loops - 1]], mode="markers", cliponaxis=False,
+                marker=dict(color=colour, symbol=symbol, size=13),
                 showlegend=False, hovertemplate=f"{name}: {says(values[loops - 1])}<extra></extra>", **shared,
             ))  # fmt: skip
     annotations = [theme.heading(text, "" if panel == 0 else "2") for panel, text in enumerate(texts)]
@@ -216,10 +217,10 @@ def changes(trained="4 loops"):
                    marker=dict(symbol="circle-open", size=18, color=theme.INK, line=dict(width=3))),
     ]  # fmt: skip
     annotations = [
-        theme.heading("<b>Change of the stream</b>: ‖h<sup>r</sup> − h<sup>r−1</sup>‖ over ‖h<sup>r−1</sup>‖"),
-        theme.heading("<b>Held-out loss</b> after so many loops, nats a letter", "2"),
+        theme.heading("<b>Change of the stream</b> by each loop"),
+        theme.heading("<b>Held-out loss</b>, nats a letter", "2"),
     ]
-    across = dict(tickvals=numbers, title=dict(text="loop"), range=[0.4, len(change) + 0.6])
+    across = dict(tickvals=numbers, title=dict(text="loops"), range=[0.4, len(change) + 0.6])
     narrow = {"height": 640, "xaxis.domain": [0, 1], "yaxis.domain": [0.6, 0.94], "xaxis2.domain": [0, 1],
               "yaxis2.domain": [0, 0.37]}  # fmt: skip
     low, high = _loss_range()
@@ -278,7 +279,7 @@ def against_compute():
             marker=dict(symbol=symbol, size=11), hovertemplate="%{x:.2f} MFLOP: %{y:.3f}<extra>" + name + "</extra>",
         ))  # fmt: skip
     return theme.figure(
-        *traces, height=400, showlegend=True, xaxis=dict(title=dict(text="MFLOP a trained token")),
+        *traces, height=400, showlegend=True, xaxis=dict(title=dict(text="MFLOP a trained letter")),
         yaxis=dict(title=dict(text="held-out loss, nats a letter")),
     )  # fmt: skip
 

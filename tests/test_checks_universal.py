@@ -86,7 +86,7 @@ MISTAKES = [
     ("universal.once", written_first, "before the last loop"),
     ("universal.once", all_of_it_in_the_loop, "cross-decoder ran 2 times"),
     ("universal.once", lambda b, w, a, h, n: once(b, w, a, h, 1), "self-decoder ran 1 times"),
-    ("universal.once", from_the_start, "what is passed between them"),
+    ("universal.once", from_the_start, "what is passed on is not"),
 ]
 
 
