@@ -53,7 +53,7 @@ CLAIMS = [
         "tensors of real states summed after 4,096 letters; what is over 1 are each loop's windows",
     ),
     Claim(
-        "universal", PAPER, "abstract: recursion confined to the shallow layers",
+        "universal", PAPER, "abstract: with conventional loops the cache grows with depth",
         "Loops over all layers of a Transformer multiply what it keeps.",
         None, "× the bytes of one loop, with four", _growth_without_sharing, lambda ours: ours > 3.9,
         "as above, of the looped Transformer; the factor of four is ours to measure, the abstract names none",
@@ -74,6 +74,6 @@ CLAIMS = [
         "universal", PAPER, "abstract: the combination beats either alone",
         "YOCO with loops is better than YOCO alone and than a looped Transformer.",
         None, "× the held-out loss of the better of the two", _against_either_alone, lambda ours: ours < 1,
-        f"{SIZE}, as many parameters, four loops of each; the looped Transformer spends more operations",
+        f"{SIZE}, as many parameters, four loops of each, of the latter one seed; it spends more operations",
     ),
 ]  # fmt: skip

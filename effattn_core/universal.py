@@ -16,9 +16,9 @@ from effattn_core.yoco import YOCO
 
 
 class UniversalTransformer(LanguageModel):
-    """A LanguageModel whose blocks are gone through `sizes.loops` times: h[r] = blocks(h[r-1] + what enters loop r).
+    """A LanguageModel whose blocks are gone through `sizes.loops` times: X[r] = blocks(X[r-1] + what enters loop r).
 
-    What enters: nothing; the embedding h[0] again from the second loop on, with `sizes.reinject`; a learned vector that
+    What enters: nothing; the embedding X[0] again from the second loop on, with `sizes.reinject`; a learned vector that
     starts at zero, with `sizes.loop_embedding` (a loop past the last vector takes the last). Each loop attends to what
     the same loop made of earlier tokens, so it needs states of its own: loops × blocks of them, loop by loop.
     """
@@ -111,9 +111,9 @@ class RandomLoops(nn.Module):
 
 @torch.no_grad()
 def loop_changes(model, tokens):
-    """What each loop still changes: a list of (‖h[r] - h[r-1]‖ / ‖h[r-1]‖, ‖h[r]‖ / ‖h[0]‖), means over all tokens.
+    """What each loop still changes: a list of (‖X[r] - X[r-1]‖ / ‖X[r-1]‖, ‖X[r]‖ / ‖X[0]‖), means over all tokens.
 
-    tokens: [batch, time] int64; h[0] is their embedding, r goes from 1 to the model's loops.
+    tokens: [batch, time] int64; X[0] is their embedding, r goes from 1 to the model's loops.
     """
     before = first = model.embedding(tokens)
     changes = []
@@ -127,8 +127,3 @@ def loop_changes(model, tokens):
 def kept_tensors(states):
     """All tensors that states hold, as they were allocated: key and value of each cache or window, or a memory."""
     return [each for state in states for each in vars(state).values() if isinstance(each, torch.Tensor)]
-
-
-def kept_bytes(states):
-    """Bytes that states hold: their tensors are summed, nothing is taken from a formula."""
-    return sum(tensor.nbytes for tensor in kept_tensors(states))

@@ -9,7 +9,7 @@ from test_universal import KINDS, made, sizes_of, text
 from torch.utils.flop_counter import FlopCounterMode
 
 from effattn_core import attention, costs, costs_universal, costs_yoco
-from effattn_core.universal import kept_bytes
+from effattn_core.model import kept_bytes
 
 LOOPS = (1, 2, 3, 4)
 TOKENS = 37
@@ -92,7 +92,7 @@ def test_bytes_kept_are_those_of_real_states(kind, loops):
     """Summed over the tensors, weights in float64: elements have 8 bytes, and so have the states."""
     model = made(kind, loops)
     _, states = model.prefill(text(90))
-    wanted = costs_universal.kept(model.sizes, batch=2, element=8, state_element=8)
+    wanted = costs_universal.kept(model.sizes, 90, batch=2, element=8, state_element=8)
     assert kept_bytes(states) == wanted.total
     if model.sizes.cross_layers:
         assert kept_bytes(states[-1:]) == wanted.growing and kept_bytes(states[:-1]) == wanted.constant

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from effattn_core import costs_universal
 from effattn_core.attention import KeyValueCache, WindowCache
 from effattn_core.data import Batches
-from effattn_core.model import LanguageModel, build, configuration, generate
+from effattn_core.model import LanguageModel, build, configuration, generate, kept_bytes
 from effattn_core.train import train
-from effattn_core.universal import RandomLoops, UniversalTransformer, UniversalYOCO, kept_bytes, loop_changes
+from effattn_core.universal import RandomLoops, UniversalTransformer, UniversalYOCO, loop_changes
 from effattn_core.yoco import YOCO
 
 LETTERS = 11
