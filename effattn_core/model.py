@@ -19,6 +19,9 @@ class Configuration:
     rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`.
     cross_layers: how many of the layers, the last ones, have no mixer and read one cache that all of them share; see
     `effattn_core.yoco`.
+    loops: how often the layers that have a mixer are gone through, with one set of weights; reinject: whether each loop
+    after the first gets the embedding again; loop_embedding: whether it learns a vector of its own. See
+    `effattn_core.universal`.
     """
 
     vocabulary: int
@@ -36,6 +39,9 @@ class Configuration:
     value_dim: int | None = None
     rule: str | None = None
     cross_layers: int = 0
+    loops: int = 1
+    reinject: bool = False
+    loop_embedding: bool = False
 
     def __post_init__(self):
         if self.heads % self.key_value_heads:
@@ -48,6 +54,8 @@ class Configuration:
             raise ValueError(f"mixer must be one of {sorted(MIXERS)}; it is {self.mixer!r}.")
         if not 0 <= self.cross_layers < self.layers:
             raise ValueError(f"cross_layers must be fewer than the {self.layers} layers; it is {self.cross_layers}.")
+        if self.loops < 1:
+            raise ValueError(f"loops must be at least 1; it is {self.loops}.")
 
 
 # Where the class of each token mixer lives: imported when a model asks for it.
@@ -97,7 +105,10 @@ def mixer_class(name):
 
 
 def build(sizes):
-    """The model of a Configuration: a LanguageModel, or a YOCO where some layers share a cache."""
+    """The model of a Configuration: a LanguageModel, or a YOCO where some layers share a cache; or either in loops."""
+    if sizes.loops > 1 or sizes.reinject or sizes.loop_embedding:
+        kind = "UniversalYOCO" if sizes.cross_layers else "UniversalTransformer"
+        return _named(f"effattn_core.universal:{kind}")(sizes)
     return _named("effattn_core.yoco:YOCO")(sizes) if sizes.cross_layers else LanguageModel(sizes)
 
 
