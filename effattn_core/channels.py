@@ -83,8 +83,12 @@ def build_mask(importance, pruned, align=1):
     threshold = importance.double().flatten().quantile(pruned)
     count = (importance.double() >= threshold).sum(-1, keepdim=True)
     count = (count + align // 2) // align * align
-    rank = importance.argsort(dim=-1, descending=True, stable=True).argsort(-1)
-    return rank < count
+    return keep_top(importance, count)
+
+
+def keep_top(importance, count):
+    """The `count` most important channels of each head: bool of importance's shape. count: a number, or one a head."""
+    return importance.argsort(dim=-1, descending=True, stable=True).argsort(-1) < count
 
 
 @dataclass(frozen=True)

@@ -235,7 +235,7 @@ BAD = {
     "a group's key, value and channels must agree": dict(channels=[torch.arange(4)[None]]),
     "the groups hold more heads than the 1 of": dict(dense_key=KEY[:, :1], dense_value=KEY[:, :1]),
     "implementation must be 'torch', 'triton' or None; it is 'oracle'": dict(implementation="oracle"),
-    "head_dim and value_dim among .* got 8 and 8": dict(implementation="triton"),
+    "head_dim among .* got 8: use implementation": dict(implementation="triton"),
 }
 
 
