@@ -281,16 +281,16 @@ class ChannelCache:
         if self.length and key.shape[2] > 1:  # after a prompt, tokens come one at a time
             tokens = zip(*(each.split(1, 2) for each in (query, key, value)), strict=True)
             return torch.cat([self.attend(*token) for token in tokens], 2)
-        self.length += key.shape[2]
-        self._take_in(key, value)
+        self.take_in(key, value)
         if key.shape[2] > 1:
             return attention(query, key, value)
         keys, values = [each.key for each in self.groups], [each.value for each in self.groups]
         tensors = query, self.dense.key, self.dense.value, keys, values, self.channels
         return decode(*tensors, implementation=self.implementation).output
 
-    def _take_in(self, key, value):
+    def take_in(self, key, value):
         """Append to the dense region; once that is full, move whole chunks of its oldest tokens to the middle."""
+        self.length += key.shape[2]
         if self.dense.length + key.shape[2] < self.sinks + self.recent + self.chunk:
             self.dense.append(key, value)
             return
