@@ -94,13 +94,15 @@ def _by_part(kept, parts):
     return kept.double().view(len(kept), parts, -1).mean((0, 2)).tolist()
 
 
-def survivors(importance, pruned=0.5, align=8):
+def survivors(importances, task="needle", pruned=0.5, align=8):
     """Which channels survive? Heads over channels from the fastest rotary pair to the slowest, and shares by eighths.
 
-    Beside ours the share of each quarter in the masks released for Llama 3.1 8B, at 69 % pruned.
+    importances: task -> importances as `frozen` returns them. Beside ours the share of each quarter in the masks
+    released for Llama 3.1 8B, at 69 % pruned.
     """
     import plotly.graph_objects as go
 
+    importance = importances[task]
     kept, share, _ = _kept(importance, pruned, align)
     values = torch.tensor(importance).flatten(0, 1)
     head_dim, heads = kept.shape[1], len(kept)
@@ -113,7 +115,7 @@ def survivors(importance, pruned=0.5, align=8):
                    colorbar=dict(title=dict(text="importance", side="right"), len=0.55, y=1, yanchor="top",
                                  thickness=12, tickvals=[0, 0.5, 1]),
                    hovertemplate="head %{y}, channel %{x}: importance %{z}<extra></extra>"),
-        go.Bar(x=[wide * (part + 0.5) - 0.5 for part in range(8)], y=parts, width=0.9 * wide, name="this model",
+        go.Bar(x=[wide * (part + 0.5) - 0.5 for part in range(8)], y=parts, width=0.9 * wide, name="kept here",
                marker=dict(color=theme.BLUE), xaxis="x2", yaxis="y2",
                hovertemplate="%{y:.0%} kept<extra></extra>"),
         go.Scatter(x=[head_dim * part / 4 - 0.5 for part in range(5)], y=[*quarters, quarters[-1]], mode="lines",
@@ -127,20 +129,21 @@ def survivors(importance, pruned=0.5, align=8):
         annotations=[theme.heading(title)],
         xaxis=dict(showticklabels=False, **across),
         yaxis=dict(domain=[0.42, 1], tickvals=list(range(heads)), ticktext=_names(importance), showgrid=False,
-                   range=[heads - 0.5, -0.5], title=dict(text="layer.head")),
+                   range=[heads - 0.5, -0.5], title=dict(text="seed.head" if task == "needle" else "layer.head")),
         xaxis2=dict(anchor="y2", title=dict(text="key channel: fast pairs left, slow pairs right"), **across),
         yaxis2=dict(anchor="x2", domain=[0, 0.34], range=[0, 1.02], tickformat=".0%", tickvals=[0, 0.5, 1],
                     title=dict(text="share kept")),
     )  # fmt: skip
 
 
-def survivors_says(importance, pruned=0.5, align=8):
+def survivors_says(importances, task="needle", pruned=0.5, align=8):
     """`survivors` in a sentence."""
-    kept, share, _ = _kept(importance, pruned, align)
+    kept, share, _ = _kept(importances[task], pruned, align)
     fast, slow = _by_part(kept, 4)[0], _by_part(kept, 2)[1]
     return (
-        f"With {share_words(pruned)} and counts in multiples of {align}, {share:.1%} of the channels are kept: "
-        f"{fast:.1%} in the fastest quarter of the rotary pairs, {slow:.1%} in the slower half."
+        f"The masks of the task “{task}”, with {share_words(pruned)} and counts in multiples of {align}, keep "
+        f"{share:.1%} of the channels: {fast:.1%} in the fastest quarter of the rotary pairs, {slow:.1%} in the slower "
+        "half."
     )
 
 

@@ -16,6 +16,8 @@ from figures import channels as draw
 from figures import explore
 
 IMPORTANCE = draw.frozen(torch.rand(2, 4, 32, generator=torch.Generator().manual_seed(0)).round(decimals=4).tolist())
+NEEDLE = torch.rand(3, 2, 64, generator=torch.Generator().manual_seed(1)).round(decimals=4)
+TASKS = {"needle": draw.frozen(NEEDLE.tolist()), "Shakespeare": IMPORTANCE}
 # The grids of the chapter: name -> (builder, its sentence, the parameters).
 GRIDS = {
     "cache-layout": (
@@ -23,8 +25,8 @@ GRIDS = {
         dict(pruned=draw.SHARES, grouped=[False, True]),
     ),
     "survivors": (
-        functools.partial(draw.survivors, IMPORTANCE), functools.partial(draw.survivors_says, IMPORTANCE),
-        dict(pruned=draw.SHARES, align=[1, 8]),
+        functools.partial(draw.survivors, TASKS), functools.partial(draw.survivors_says, TASKS),
+        dict(task=list(TASKS), pruned=draw.SHARES, align=[1, 8]),
     ),
     "rounding": (
         functools.partial(draw.rounding, IMPORTANCE), functools.partial(draw.rounding_says, IMPORTANCE),
@@ -93,7 +95,7 @@ def test_the_layout_holds_what_the_mask_keeps(pruned, grouped):
 
 def test_survivors_are_the_mask_and_its_shares_by_eighths():
     kept = channels.build_mask(torch.tensor(IMPORTANCE), 0.7, 8).flatten(0, 1)
-    cells, bars, released = draw.survivors(IMPORTANCE, 0.7, 8).data
+    cells, bars, released = draw.survivors(TASKS, "Shakespeare", 0.7, 8).data
     assert [[cell is not None for cell in row] for row in cells.z] == kept.tolist()
     assert list(bars.y) == pytest.approx(kept.double().view(8, 8, 4).mean((0, 2)).tolist())
     assert list(released.y)[:4] == list(costs_channels.RELEASED_QUARTERS)
@@ -128,7 +130,7 @@ from figures.explore import explore, show
 importance = draw.frozen([[[0.1 * head + 0.01 * channel for channel in range(16)] for head in range(4)]])
 made = [
     explore(functools.partial(draw.layout, importance), name="a", caption="c", alt="c", pruned=draw.SHARES[::4]),
-    explore(functools.partial(draw.survivors, importance), name="b", caption="c", alt="c", pruned=draw.SHARES[::4]),
+    explore(functools.partial(draw.survivors, {"needle": importance}), name="b", caption="c", alt="c", pruned=[0.3]),
     explore(functools.partial(draw.rounding, importance), name="c", caption="c", alt="c", pruned=draw.SHARES[::4]),
     explore(draw.empty_head, name="d", caption="c", alt=draw.empty_head_says, far=draw.FAR),
 ]

@@ -41,12 +41,14 @@ def once(path, make):
 
 
 def needle_rows(seed, *, shares, steps):
-    """Errors of each rule at each share, and the mean importance by eighths of the rotary pairs, fastest first."""
+    """Errors of each rule at each share, and the importances: all, and means by eighths of the pairs, fastest first."""
     generator = torch.Generator().manual_seed(seed)
     importance = channels_needle.learn(generator, steps=steps)
     octiles = importance.view(len(importance), 8, -1).mean((0, 2)).tolist()
     rows = [{"what": "needle", "seed": seed, **row} for row in channels_needle.compare(importance, shares, generator)]
-    return [*rows, {"what": "needle importance", "seed": seed, "octiles": [round(each, 4) for each in octiles]}]
+    values = [[round(each, 4) for each in head] for head in importance.tolist()]
+    kept = {"octiles": [round(each, 4) for each in octiles], "values": values}
+    return [*rows, {"what": "needle importance", "seed": seed, **kept}]
 
 
 def trained(seed, letters, training, steps, folder=FOLDER):
