@@ -88,8 +88,10 @@ def _pairs_agree():
     return 100 * (kept[..., 0] == kept[..., 1]).double().mean().item()
 
 
-def _speed(tokens=65536):
-    times = {row["method"]: row["median"] for row in measured("channels-cpu") if row["tokens"] == tokens}
+def _speed():
+    rows = measured("channels-cpu")
+    longest = max(row["tokens"] for row in rows)
+    times = {row["method"]: row["median"] for row in rows if row["tokens"] == longest}
     return times["dense"] / times["channels, 25% kept"]
 
 
@@ -152,6 +154,7 @@ CLAIMS = [
         "channels", PAPER, "abstract: attention 1.3 × faster",
         "A decoded token is faster.",
         1.3, "× faster", _speed, lambda ours: ours > 1.0,
-        "a whole small model on a CPU after 65,536 letters, a quarter of the key channels kept, recorded by make bench",
+        "a whole small model on a CPU after the longest text of the recording, a quarter of the key channels kept, "
+        "recorded by make bench",
     ),
 ]  # fmt: skip
