@@ -71,7 +71,7 @@ def layout(importance, pruned=0.5, grouped=False, align=8):
         legend=dict(y=-0.2, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
         xaxis=dict(range=[-head_dim - 0.5, head_dim + 0.5], tickvals=[-each for each in ticks[:0:-1]] + ticks,
                    ticktext=[str(each) for each in ticks[:0:-1] + ticks], showgrid=False,
-                   title=dict(text="numbers a token: key channels to the left, values to the right")),
+                   title=dict(text="numbers a token: ← key channels, values →")),
         yaxis=dict(range=[len(rows) - 0.5, -0.5], tickvals=rows, ticktext=[names[head] for head in order],
                    showgrid=False, title=dict(text="layer.head")),
     )  # fmt: skip
@@ -127,7 +127,7 @@ def survivors(importances, task="needle", pruned=0.5, align=8):
     return theme.figure(
         *traces, height=470, showlegend=True, legend=dict(y=-0.16, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
         annotations=[theme.heading(title)],
-        xaxis=dict(showticklabels=False, **across),
+        xaxis=dict(showticklabels=False, ticks="", **across),
         yaxis=dict(domain=[0.42, 1], tickvals=list(range(heads)), ticktext=_names(importance), showgrid=False,
                    range=[heads - 0.5, -0.5], title=dict(text="seed.head" if task == "needle" else "layer.head")),
         xaxis2=dict(anchor="y2", title=dict(text="key channel: fast pairs left, slow pairs right"), **across),
