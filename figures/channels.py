@@ -250,14 +250,15 @@ LOOKS = {
 }
 
 
-def errors(rows, key, title, logarithmic=False):
+def errors(tables, task="Shakespeare"):
     """What does each rule's mask cost? Means over seeds against the share of channels kept; bars from least to most.
 
-    rows: dicts with rule, pruned, `key` and, where counts were rounded, kept, as run_channels.py writes them.
+    tables: task -> (rows, key, title of the upward axis, whether it is logarithmic). rows: dicts with rule, pruned,
+    `key` and, where counts were rounded, kept, as run_channels.py writes them.
     """
     import plotly.graph_objects as go
 
-    traces = []
+    (rows, key, title, logarithmic), traces = tables[task], []
     for rule, points in _curves(rows, key).items():
         colour, dash, symbol = LOOKS[rule]
         kept, mean, least, most = zip(*points, strict=True)
@@ -278,8 +279,9 @@ def errors(rows, key, title, logarithmic=False):
     )  # fmt: skip
 
 
-def errors_says(rows, key, title, logarithmic=False):
+def errors_says(tables, task="Shakespeare"):
     """`errors` in a sentence: where each rule ends."""
+    rows, key, title, _ = tables[task]
     ends = "; ".join(f"{rule} {theme.significant(points[-1][1], 2)}" for rule, points in _curves(rows, key).items())
     share = max(row["pruned"] for row in rows if row["rule"] in RULES)
     return f"{title[:1].upper()}{title[1:]}, {share:.0%} asked to go, means over seeds: {ends}."

@@ -112,15 +112,17 @@ def test_rounding_shows_both_counts_and_an_empty_head_its_two_masses():
 
 
 def test_errors_are_means_between_the_least_and_the_most():
-    figure = draw.errors(ROWS, "kl", "KL", logarithmic=True)
+    tables = {"Shakespeare": (ROWS, "kl", "KL", True), "needle": (ROWS[:8], "kl", "error", False)}
+    figure = draw.errors(tables)
     check_legible(figure)
     first = figure.data[0]
     assert first.name == "learned, two stages" and list(first.x) == pytest.approx([0.77, 0.27])
     assert list(first.y) == pytest.approx([0.3, 0.8])
     assert list(first.error_y.array) == pytest.approx([0.05, 0.05])
-    assert "learned, two stages 0.8; learned 1.6; sizes of q and k 2.4" in draw.errors_says(ROWS, "kl", "KL")
+    assert "learned, two stages 0.8; learned 1.6; sizes of q and k 2.4" in draw.errors_says(tables)
+    assert len(draw.errors(tables, "needle").data) == 2 and draw.errors_says(tables, "needle").startswith("Error, 75%")
     with pytest.raises(ValueError, match="errors needs rows with a rule"):
-        draw.errors([], "kl", "KL")
+        draw.errors({"Shakespeare": ([], "kl", "KL", False)})
 
 
 SCRIPT = """
