@@ -138,7 +138,10 @@ def turn(tensor, first, speed):
 
 
 class AttentionMixer(nn.Module):
-    """Causal softmax attention over the tokens, with grouped key heads. Its state is a KeyValueCache."""
+    """Causal softmax attention over the tokens, with grouped key heads.
+
+    Its state is a KeyValueCache, or any object with a `length` and `attend(query, key, value) -> mixed`.
+    """
 
     def __init__(self, sizes):
         super().__init__()
