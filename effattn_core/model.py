@@ -96,7 +96,10 @@ def turn(tensor, first, speed):
 
 
 class AttentionMixer(nn.Module):
-    """Causal softmax attention over the tokens, with grouped key heads. Its state is a KeyValueCache."""
+    """Causal softmax attention over the tokens, with grouped key heads. Its state is a KeyValueCache.
+
+    A state that has a method `attend(query, key, value)` is called instead: it adds the tokens and returns the output.
+    """
 
     def __init__(self, sizes):
         super().__init__()
@@ -118,10 +121,13 @@ class AttentionMixer(nn.Module):
             for projection in (self.query, self.key, self.value)
         )
         query, key = rotate(query, first, sizes.rotary_base), rotate(key, first, sizes.rotary_base)
-        if state is not None:
-            state.append(key, value)
-            key, value = state.key, state.value
-        mixed = attention(query, key, value, window=sizes.window, sinks=sizes.sinks)
+        if hasattr(state, "attend"):  # a cache that reads in a way of its own
+            mixed = state.attend(query, key, value)
+        else:
+            if state is not None:
+                state.append(key, value)
+                key, value = state.key, state.value
+            mixed = attention(query, key, value, window=sizes.window, sinks=sizes.sinks)
         return self.output(mixed.transpose(1, 2).flatten(2)), state
 
 
