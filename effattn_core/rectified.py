@@ -141,11 +141,9 @@ def gathered(query, key, value, blocks, *, block_size, scale):
     """The oracle by gathering: only rows of chosen blocks are touched. Half precision is computed in float32."""
     wide, lists = torch.promote_types(query.dtype, torch.float32), blocks.shape[1]
     rows = (blocks[..., None] * block_size + torch.arange(block_size, device=blocks.device)).flatten(2)
-    inside = (blocks >= 0).repeat_interleave(block_size, 2) & (rows < key.shape[2])
+    inside = (rows >= 0) & (rows < key.shape[2])
     rows = rows.clamp(0, key.shape[2] - 1)
-    batch = torch.arange(len(key), device=key.device)[:, None, None]
-    key_head = (torch.arange(lists, device=key.device) // (lists // key.shape[1]))[:, None]
-    near_key, near_value = (each[batch, key_head, rows].to(wide) for each in (key, value))
+    near_key, near_value = (_picked(each, rows).to(wide) for each in (key, value))
     tile = scale * query[:, :, 0].to(wide).unflatten(1, (lists, -1))  # [batch, lists, heads a list, head_dim]
     hidden = torch.zeros(rows.shape, dtype=wide, device=key.device).masked_fill_(~inside, -math.inf)
     scores = tile @ near_key.mT + hidden[:, :, None]
@@ -153,6 +151,15 @@ def gathered(query, key, value, blocks, *, block_size, scale):
     weight = torch.exp(scores - log_sum_exp.masked_fill(log_sum_exp == -math.inf, 0.0))
     output, log_sum_exp = (weight @ near_value).flatten(1, 2), log_sum_exp.flatten(1)
     return Part(output[:, :, None].to(query.dtype), log_sum_exp[..., None])
+
+
+def _picked(tensor, rows):
+    """Rows [batch, lists, picked] of [batch, key_heads, time, size]: one index_select a list, which copies whole rows."""
+    shared, near = rows.shape[1] // tensor.shape[1], tensor.new_empty(*rows.shape, tensor.shape[3])
+    for batch, lists in enumerate(rows):
+        for number, picked in enumerate(lists):
+            torch.index_select(tensor[batch, number // shared], 0, picked, out=near[batch, number])
+    return near
 
 
 def _scores_on_cpu(query, lowest, highest, scale, shared, implementation):
