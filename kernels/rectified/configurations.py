@@ -29,7 +29,7 @@ TABLE = {
     ("decode", 4, 128): Configuration(16, 32, 4, 2),
     ("rectify", 2, 64): Configuration(128, 64, 8, 2),
     ("rectify", 2, 128): Configuration(128, 32, 8, 2),
-    ("rectify", 4, 64): Configuration(32, 32, 4, 1),
+    ("rectify", 4, 64): Configuration(32, 32, 8, 1),
     ("rectify", 4, 128): Configuration(32, 16, 8, 1),
 }
 
