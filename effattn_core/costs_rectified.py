@@ -1,11 +1,11 @@
 """What rectified sparse attention costs: shares of the cache read a token, the kernels' traffic, the bill."""
 
 import dataclasses
+import math
 
 import torch
 
 from effattn_core import costs
-from kernels.rectified.configurations import choose
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,14 +35,20 @@ def share(block_size, active, period):
     return Share(1 / block_size, active, 1 / period if period else 0.0)
 
 
+def _tiles(kernel, head_dim, element):
+    """The kernel's entry of the table of configurations; imported here, since the shares need no triton."""
+    from kernels.rectified.configurations import choose
+
+    return choose(kernel, torch.float32 if element == 4 else torch.bfloat16, head_dim)[0]
+
+
 def step_traffic(batch, group, key_heads, time, head_dim, count, *, block_size, splits, element=4):
     """Exactly what scores, decoding and merge move for one token that reads `count` whole blocks a key head.
 
     Beside bounds and blocks: queries (once a tile of scores, once a split), the list, and float32 scores and parts.
     Products are counted as the tiles that the hardware multiplies, padding included.
     """
-    dtype = torch.float32 if element == 4 else torch.bfloat16
-    scoring, decoding = choose("scores", dtype, head_dim)[0], choose("decode", dtype, head_dim)[0]
+    scoring, decoding = _tiles("scores", head_dim, element), _tiles("decode", head_dim, element)
     blocks, rows = time // block_size, max(decoding.rows, 1 << (group - 1).bit_length())
     query = group * head_dim * element
     loaded = -(-blocks // scoring.keys) * query + 2 * blocks * head_dim * element
@@ -50,7 +56,7 @@ def step_traffic(batch, group, key_heads, time, head_dim, count, *, block_size, 
     loaded += group * splits * 4 * (head_dim + 1)
     stored = 4 * blocks + group * splits * 4 * (head_dim + 1) + group * (head_dim * element + 4)
     tile = max(1, decoding.keys // block_size)
-    span = max(1, -(-(-(-count // splits)) // tile)) * tile
+    span = max(1, math.ceil(math.ceil(count / splits) / tile)) * tile
     tiles = sum(-(-max(0, min(span, count - split * span)) // tile) for split in range(splits))
     flops = tiles * 4 * rows * tile * block_size * head_dim
     return costs.Traffic(*(batch * key_heads * each for each in (loaded, stored, flops)))
@@ -58,8 +64,7 @@ def step_traffic(batch, group, key_heads, time, head_dim, count, *, block_size, 
 
 def rectify_traffic(batch, group, key_heads, time, head_dim, period, *, splits, element=4):
     """Exactly what the rectification of `period` tokens moves: the cache once a tile of rows, queries once a split."""
-    dtype = torch.float32 if element == 4 else torch.bfloat16
-    configuration = choose("rectify", dtype, head_dim)[0]
+    configuration = _tiles("rectify", head_dim, element)
     rows = period * group
     tile = max(16, min(configuration.rows, 1 << (rows - 1).bit_length()))
     parts = rows * splits * 4 * (head_dim + 1)

@@ -1,7 +1,7 @@
 """Rectified sparse attention (ReSA): which blocks of the cache a decoded token reads, and attention over those alone.
 
-Tensors are [batch, heads, time, head_dim]; keys and values may have fewer heads, as in `effattn_core.attention`. A block
-is `block_size` tokens in a row, the last one may be shorter. Source: Sun et al. 2025, arXiv 2506.04108, section 2.
+Tensors are [batch, heads, time, head_dim]; keys and values may have fewer heads, as in `effattn_core.attention`.
+A block is `block_size` tokens in a row, the last one may be shorter. Source: Sun et al. 2025, arXiv 2506.04108.
 """
 
 import math
@@ -154,7 +154,7 @@ def gathered(query, key, value, blocks, *, block_size, scale):
 
 
 def _picked(tensor, rows):
-    """Rows [batch, lists, picked] of [batch, key_heads, time, size]: one index_select a list, which copies whole rows."""
+    """Rows [batch, lists, picked] of [batch, key_heads, time, size]: index_select copies rows whole."""
     shared, near = rows.shape[1] // tensor.shape[1], tensor.new_empty(*rows.shape, tensor.shape[3])
     for batch, lists in enumerate(rows):
         for number, picked in enumerate(lists):
@@ -190,8 +190,8 @@ else:
 def bound_scores(query, lowest, highest, *, scale=None, shared=True, implementation=None):
     """How high a key of each block could score at most. query: [batch, heads, 1, head_dim], of the token decoded.
 
-    lowest, highest: [batch, key_heads, blocks, head_dim], from `block_bounds`. Returns [batch, lists, blocks] in float32
-    or wider, with key_heads lists if `shared` and heads lists else. scale, implementation: as in `attention`.
+    lowest, highest: [batch, key_heads, blocks, head_dim], from `block_bounds`. Returns [batch, lists, blocks] in
+    float32 or wider, key_heads lists if `shared` and heads lists else. scale, implementation: as in `attention`.
     Raises ValueError for shapes or dtypes that do not fit, RuntimeError for "triton" where no kernel runs.
     """
     _check_query(query, lowest, implementation)

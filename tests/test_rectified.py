@@ -71,12 +71,12 @@ IMPLEMENTATIONS = ("torch", "triton")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
-@pytest.mark.parametrize("strided", [False, True], ids=["whole", "strided"])
-def test_block_attention_loses_at_most_twice_what_plain_pytorch_loses(implementation, case, dtype, strided, nan_filled):
+def test_block_attention_loses_at_most_twice_what_plain_pytorch_loses(implementation, case, dtype, nan_filled):
     time, block_size, group, count, padding = case
-    inputs = tensors(time, dtype, group=group, strided=strided)
+    odd = CASES.index(case) % 3 == 1  # every third case: strided as projections leave it, and a list a query head
+    inputs = tensors(time, dtype, group=group, strided=odd)
     exact = [each.double() for each in inputs]
-    for lists in (2, 2 * group):
+    for lists in (2, 2 * group) if odd else (2,):
         blocks = lists_of(time, block_size, lists, count, padding=padding)
         settings_ = dict(block_size=block_size)
         truth = block_attention(*exact, blocks, implementation="oracle", **settings_)
@@ -117,12 +117,12 @@ def test_scores_lose_at_most_twice_what_plain_pytorch_loses(
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize(
     ("time", "tokens", "group", "splits"),
-    [(257, 32, 4, None), (64, 32, 6, 3), (9, 9, 1, 2), (130, 5, 8, 20), (33, 1, 6, None), (300, 40, 8, 2)],
+    [(130, 16, 4, None), (64, 12, 6, 3), (9, 9, 1, 2), (130, 5, 8, 9), (33, 1, 6, None), (100, 20, 8, 2)],
 )
 def test_the_rectification_pass_loses_at_most_twice_what_plain_attention_loses(
     time, tokens, group, splits, dtype, nan_filled
 ):
-    query, key, value = inputs = tensors(time, dtype, group=group, tokens=tokens)
+    query, key, value = inputs = [each[:1] for each in tensors(time, dtype, group=group, tokens=tokens)]
     truth = attention_part(*(each.double() for each in inputs), implementation="oracle")
     plain = attention_part(*inputs, implementation="oracle")
     ours = launch_rectify(query, key, value, query.shape[-1] ** -0.5, splits)
@@ -322,7 +322,7 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input_says_what_was_given_and_what_is_wanted(message):
     with pytest.raises(ValueError, match=message):
-        block_attention(**{"query": QUERY, "key": KEY, "value": KEY, "blocks": BLOCKS, "block_size": 16, **BAD[message]})
+        block_attention(**dict(query=QUERY, key=KEY, value=KEY, blocks=BLOCKS, block_size=16) | BAD[message])
 
 
 def test_other_refusals_are_sentences_too():

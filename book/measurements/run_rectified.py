@@ -1,4 +1,4 @@
-"""How far a sparsely decoded cache drifts, what rectifying it is worth, and which blocks are read: a model trained here.
+"""How far a sparsely decoded cache drifts, what rectifying it is worth, and which blocks it reads: one trained model.
 
 python book/measurements/run_rectified.py      writes rectified-training-cpu.json or -gpu.json beside this file
 
@@ -100,7 +100,8 @@ def drift_rows(model, texts, least, period):
     return [
         {"what": "table", **shared, "kl": statistics.fmean(each), "kl_texts": [round(kl, 5) for kl in each],
          "key_error": errors[0], "value_error": errors[1], "loss": loss},
-        {"what": "drift", **shared, "first": PROMPT, "value_error": [" ".join(layer) for layer in zip(*saw, strict=True)]},
+        {"what": "drift", **shared, "first": PROMPT,
+         "value_error": [" ".join(layer) for layer in zip(*saw, strict=True)]},
     ]  # fmt: skip
 
 
@@ -170,7 +171,8 @@ def main(steps=STEPS, periods=PERIODS, least=LEAST, watched=WATCHED, texts=TEXTS
             name = f"drift-{tag}-{few}-{period}"
             rows += kept(folder, name, lambda few=few, period=period: drift_rows(model, chosen, few, period))
     for active in watched:
-        rows += kept(folder, f"reads-{tag}-{active}", lambda active=active: read_rows(model, chosen[texts // 4], letters, active))
+        name, text = f"reads-{tag}-{active}", chosen[texts // 4]
+        rows += kept(folder, name, lambda active=active, text=text: read_rows(model, text, letters, active))
     bench.write_measurement(path, bench.provenance("make runs"), rows)
 
 

@@ -1,8 +1,8 @@
 """Rectification: the newest tokens attend causally to the whole cache, all rows of a key head in one tile.
 
-`kernels.attention.forward` computes the same, but gives each query head a program of its own, which reads the cache once
-a head, and never splits it. Here tokens and heads that share a key head are the rows of one tile: a row of the cache is
-read once for them, and the cache is split between programs as in decoding. The step is `attention`'s own `absorb`.
+`kernels.attention.forward` computes the same, but gives each query head a program of its own, which reads the cache
+once a head, and never splits it. Here tokens and heads that share a key head are the rows of one tile: a row of the
+cache is read once for them, and the cache is split between programs as in decoding. The step is attention's `absorb`.
 """
 
 import torch
@@ -11,7 +11,7 @@ import triton.language as tl
 
 from kernels.attention.configurations import LOG2_E
 from kernels.attention.decode import attention_merge_kernel, splits_for
-from kernels.attention.forward import absorb, rows_of
+from kernels.attention.forward import absorb
 from kernels.rectified.configurations import choose, multiprocessors
 
 
