@@ -213,14 +213,15 @@ def generate(model, prompt, count, states, *, period=0, temperature=0.0, generat
         )
     decoder = SparseDecoder(model, states, period=period)
     logits = decoder.read(prompt[None])
-    for _ in range(count):
+    for number in range(count):
+        if number:
+            logits = decoder.step(token)
         last = logits[:, -1].float()
         if temperature > 0:
             token = torch.multinomial((last / temperature).softmax(-1), 1, generator=generator)
         else:
             token = last.argmax(-1, keepdim=True)
         yield token.item()
-        logits = decoder.step(token)
 
 
 def kl_divergence(dense, sparse):

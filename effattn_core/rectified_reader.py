@@ -1,7 +1,7 @@
 """A language model that needs no training and no short memory: it looks up where the last letters stood before.
 
 One attention layer with weights by hand. The key of a letter tells the letters before it, the query those that were
-just read, the value the letter itself; so attention's output is what followed, wherever the same letters stood, and only
+just read, the value the letter itself; so the output is what followed wherever the same letters stood, and only
 far reads can help. Long caches are compared on it: a small trained model has never seen 64K tokens.
 """
 
