@@ -36,9 +36,7 @@ def bounds(function):
         if time % size and whole and torch.allclose(got[..., :whole], wanted[..., :whole]):
             return "All blocks but the ragged last one are right: what stands in for the keys that are not there?"
         if (got < best - 1e-9).any():
-            return (
-                "A key scores above its block's bound: where the query's number is negative, the lowest key counts."
-            )
+            return "A key scores above its block's bound: where the query's number is negative, the lowest key counts."
         return f"The bound holds, but is not the closest: it is off by {(got - wanted).abs().max():.2g}."
     return None
 
@@ -115,7 +113,8 @@ def pooling(function):
     """The reader builds two query heads of one group that cancel when they are pooled."""
     query, key = (torch.as_tensor(each).double() for each in function())
     if query.ndim != 2 or key.ndim != 2 or query.shape[0] != 2 or query.shape[1] != key.shape[1] or len(key) < 3:
-        return f"Return query [2, head_dim] and key [3 or more, head_dim]; got {tuple(query.shape)}, {tuple(key.shape)}."
+        given = f"{tuple(query.shape)} and {tuple(key.shape)}"
+        return f"Return query [2, head_dim] and key [3 or more, head_dim]; got {given}."
     own = query @ key.T
     first, second = own.argmax(1).tolist()
     if first == second:

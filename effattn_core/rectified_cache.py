@@ -212,9 +212,9 @@ def generate(model, prompt, count, states, *, period=0, temperature=0.0, generat
             f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {model.sizes.context}."
         )
     decoder = SparseDecoder(model, states, period=period)
-    logits = decoder.read(prompt[None])
-    for number in range(count):
-        if number:
+    logits, token = decoder.read(prompt[None]), None
+    for _ in range(count):
+        if token is not None:
             logits = decoder.step(token)
         last = logits[:, -1].float()
         if temperature > 0:

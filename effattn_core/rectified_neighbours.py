@@ -6,7 +6,7 @@ METHODS names them for tables and figures; `states_for` makes a model's caches b
 import torch
 
 from effattn_core.attention import attention
-from effattn_core.rectified import Choice
+from effattn_core.rectified import GATES, Choice, block_bounds, block_means, bound_scores, choose_blocks, mean_scores
 from effattn_core.rectified_cache import RectifiedCache, RewindableCache, states_of
 
 METHODS = {
@@ -56,3 +56,24 @@ def states_for(model, method, batch=1, **settings):
     """A model's caches for decoding by `method`. settings as in `cache_maker`; errors as there."""
     make, arguments = cache_maker(method, **settings)
     return states_of(model, batch, make, **arguments)
+
+
+def needle_recall(block_size, *, time=4096, head_dim=64, strength=8.0, active=0.1, trials=100, seed=0):
+    """How often each gate's list holds the one key that matters: {gate: share of `trials`}.
+
+    Keys and query are random normal; one key is pushed by `strength` standard deviations towards the query.
+    """
+    generator, found = torch.Generator().manual_seed(seed), dict.fromkeys(GATES, 0)
+    choice = Choice(block_size, active, least=1)
+    for _ in range(trials):
+        query = torch.randn(1, 1, 1, head_dim, generator=generator)
+        key = torch.randn(1, 1, time, head_dim, generator=generator)
+        place = int(torch.randint(time, (), generator=generator))
+        key[:, :, place] += strength * query[:, :, 0] / query.norm()
+        scores = {
+            "bound": bound_scores(query, *block_bounds(key, block_size)),
+            "mean": mean_scores(query, block_means(key, block_size), scale=1.0),
+        }
+        for gate, score in scores.items():
+            found[gate] += int(place // block_size in choose_blocks(score, choice)[0, 0].tolist())
+    return {gate: hits / trials for gate, hits in found.items()}

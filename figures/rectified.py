@@ -21,10 +21,19 @@ SIZES, ANGLES = (1, 2, 4, 8, 16), tuple(range(0, 360, 15))
 @functools.cache
 def _keys():
     """Sixteen keys in the plane, as a text might leave them: neighbours are alike, the whole block is not."""
-    generator = torch.Generator().manual_seed(5)
+    generator = torch.Generator().manual_seed(151)
     steps = torch.randn(16, 2, dtype=torch.float64, generator=generator)
-    walk = (0.55 * steps).cumsum(0)
-    return walk - walk.mean(0) + torch.tensor([0.5, 0.35], dtype=torch.float64)
+    key, keys = torch.zeros(2, dtype=torch.float64), []
+    for step in steps:
+        key = 0.6 * key + 0.8 * step
+        keys.append(key)
+    return torch.stack(keys) + torch.tensor([0.5, 0.35], dtype=torch.float64)
+
+
+def _room(axis):
+    """The range of an axis that holds all sixteen keys and the query, whichever way it points."""
+    keys = _keys()[:, axis]
+    return [min(-1.1, keys.min().item() - 0.3), max(1.1, keys.max().item() + 0.3)]
 
 
 def _boxed(size, angle):
@@ -44,8 +53,8 @@ def box(size=8, angle=60):
     import plotly.graph_objects as go
 
     keys, low, high, query, bound, best = _boxed(size, angle)
-    winner = keys[(keys @ query).argmax()]
-    corner = torch.where(query > 0, high, low)
+    winner, corner = keys[(keys @ query).argmax()].tolist(), torch.where(query > 0, high, low).tolist()
+    low, high = low.tolist(), high.tolist()
     traces = [
         go.Scatter(x=[low[0], high[0], high[0], low[0], low[0]], y=[low[1], low[1], high[1], high[1], low[1]],
                    mode="lines", line=dict(color=theme.QUIET, width=2, dash="dash"), hoverinfo="skip", name="bounds"),
@@ -54,9 +63,9 @@ def box(size=8, angle=60):
         go.Scatter(x=[0, query[0].item()], y=[0, query[1].item()], mode="lines+markers", name="query",
                    line=dict(color=theme.INK, width=3), hoverinfo="skip",
                    marker=dict(symbol="arrow", angleref="previous", size=[0, 16], color=theme.INK)),
-        go.Scatter(x=[winner[0].item()], y=[winner[1].item()], mode="markers", name="best key", hoverinfo="skip",
+        go.Scatter(x=winner[:1], y=winner[1:], mode="markers", name="best key", hoverinfo="skip",
                    marker=dict(symbol="circle-open", size=18, color=theme.BLUE, line=dict(width=3))),
-        go.Scatter(x=[corner[0].item()], y=[corner[1].item()], mode="markers", name="corner that bounds",
+        go.Scatter(x=corner[:1], y=corner[1:], mode="markers", name="corner that bounds",
                    marker=dict(symbol="star", size=17, color=theme.VERMILLION), hoverinfo="skip"),
     ]  # fmt: skip
     bars = dict(orientation="h", xaxis="x2", yaxis="y2", hoverinfo="skip", showlegend=False, width=0.5)
@@ -75,10 +84,10 @@ def box(size=8, angle=60):
         *traces, height=420, annotations=notes, meta=dict(narrow=narrow), showlegend=True,
         legend=dict(y=0, yanchor="bottom", yref="container", traceorder="normal"),
         margin=dict(l=8, r=8, t=30, b=60),
-        xaxis=dict(domain=[0, 0.58], range=[-2.6, 3.4], showticklabels=False, ticks="", zeroline=True,
-                   zerolinecolor=theme.GRID),
-        yaxis=dict(domain=[0, 0.95], range=[-2.1, 2.6], showticklabels=False, ticks="", zeroline=True,
-                   zerolinecolor=theme.GRID),
+        xaxis=dict(domain=[0, 0.58], range=_room(0), constrain="domain", showticklabels=False, ticks="",
+                   zeroline=True, zerolinecolor=theme.GRID),
+        yaxis=dict(domain=[0, 0.95], range=_room(1), scaleanchor="x", constrain="domain", showticklabels=False,
+                   ticks="", zeroline=True, zerolinecolor=theme.GRID),
         xaxis2=dict(domain=[0.66, 1], anchor="y2", range=[-1.6, 4.2], zeroline=True, zerolinecolor=theme.INK),
         yaxis2=dict(domain=[0.3, 0.95], anchor="x2", range=[-0.5, 1.8], showticklabels=False, showgrid=False),
     )  # fmt: skip
@@ -243,6 +252,12 @@ def _drift(period):
     return row["first"], [[float(word) for word in layer.split()] for layer in row["value_error"]]
 
 
+@functools.cache
+def _most_drift():
+    """The top of the drift's axis, the same for every layer and period."""
+    return math.ceil(21 * max(max(errors) for errors in _drift(0)[1])) / 20
+
+
 def drift(period=32, layer=3):
     """How far is the cache from the dense one? The error of its values after every step, rectified and never."""
     import plotly.graph_objects as go
@@ -259,7 +274,7 @@ def drift(period=32, layer=3):
     return theme.figure(
         *traces, height=340, showlegend=True,
         xaxis=dict(title=dict(text="letters decoded")),
-        yaxis=dict(title=dict(text=f"error of layer {layer}'s values"), rangemode="tozero", range=[0, 0.12]),
+        yaxis=dict(title=dict(text=f"error of layer {layer}'s values"), range=[0, _most_drift()]),
     )  # fmt: skip
 
 

@@ -22,7 +22,7 @@ def points(rows, tokens):
 
 
 def frontier(rows, tokens):
-    """What does a byte buy? KL to dense over the share of bytes read, a line a way; lower and further left is better."""
+    """What does a byte buy? KL to dense over the share of bytes read, a line a way; lower left is better."""
     import plotly.graph_objects as go
 
     groups, traces = points(rows, tokens), []

@@ -76,7 +76,7 @@ MISTAKES = [
     ("rectified.bounds", best_scores, "reads every key of the block"),
     ("rectified.bounds", highest_alone, "where the query's number is negative"),
     ("rectified.bounds", by_size_of_query, "not the closest"),
-    ("rectified.bounds", lambda query, key, size: bounds(query, key, size)[..., :1], "give scores of shape"),
+    ("rectified.bounds", lambda query, key, size: bounds(query, key, size)[..., :1], "give scores (1, 2, 2)"),
     ("rectified.bounds", lambda query, key, size: 2 * bounds(query, key, 1) if size == 1 else bounds(query, key, size),
      "the bound is the score of that key"),
     ("rectified.rewound", only_widened, "too wide"),

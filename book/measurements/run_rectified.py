@@ -32,7 +32,7 @@ from effattn_core.rectified_cache import (
 from effattn_core.train import evaluate, train
 from kernels import bench, runtime
 
-STEPS, BATCH, CONTEXT, PROMPT, TEXTS = 360, 8, 384, 128, 12
+STEPS, BATCH, CONTEXT, PROMPT, TEXTS = 600, 4, 384, 128, 12
 PERIODS, LEAST = (0, 128, 32, 8, 1), (2, 4)
 WATCHED = (0.1, 0.2, 0.4)  # active ratios whose reads are written down, of one text
 BLOCK_SIZE, ACTIVE = 8, 0.1
@@ -40,8 +40,12 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def library_source(most=3_000_000):
-    """The modules at the top of Python's library as one text of plain letters, in the order of their names."""
-    paths = sorted(Path(sysconfig.get_path("stdlib")).glob("*.py"), key=lambda path: path.name)
+    """The modules at the top of Python's library as one text of plain letters, in the order of their names' hashes.
+
+    By name, what is held out would be the end of the alphabet, where a few odd modules lie.
+    """
+    paths = Path(sysconfig.get_path("stdlib")).glob("*.py")
+    paths = sorted(paths, key=lambda path: hashlib.sha256(path.name.encode()).digest())
     text = "\n".join(path.read_text(encoding="utf-8", errors="ignore") for path in paths)
     return text.encode("ascii", "ignore").decode().replace("\t", "    ").replace("\r", "")[:most]
 
@@ -56,7 +60,7 @@ def trained(training, vocabulary, *, steps=STEPS, folder):
     """The model, trained or gone on from its checkpoint; and its losses."""
     torch.manual_seed(0)
     model = LanguageModel(sizes(vocabulary)).to(runtime.device())
-    path = folder / f"rectified-{steps}.pt"
+    path = folder / f"rectified-{steps}-{BATCH}.pt"
     history = train(model, Batches(training, BATCH, CONTEXT, 0), steps=steps, learning_rate=6e-3, checkpoint=path)
     if not history.finished:
         raise SystemExit(f"stopped; the next run goes on from {path.name}")
@@ -165,7 +169,7 @@ def main(steps=STEPS, periods=PERIODS, least=LEAST, watched=WATCHED, texts=TEXTS
          "losses": [round(statistics.fmean(losses[at : at + 20]), 4) for at in range(0, len(losses), 20)],
          "held_out": evaluate(model, held_out[: 64 * CONTEXT + 1])}
     ]  # fmt: skip
-    tag = f"{steps}-{texts}"
+    tag = f"{steps}-{BATCH}-{texts}"
     for few in least:
         for period in periods:
             name = f"drift-{tag}-{few}-{period}"
