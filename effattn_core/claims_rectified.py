@@ -1,6 +1,6 @@
 """What the paper on rectified sparse attention says, and how this library measures it."""
 
-from statistics import fmean, stdev
+from statistics import stdev
 
 import torch
 
@@ -40,9 +40,23 @@ def gap_recovered(least, period, rows=None):
     return recovered(kl[1], kl[0], kl[period])
 
 
-def spread(row):
-    """Standard error of a row's mean KL over its texts."""
-    return stdev(row["kl_texts"]) / len(row["kl_texts"]) ** 0.5
+def spread(values):
+    """Standard error of the mean of `values`, one a text."""
+    return stdev(values) / len(values) ** 0.5
+
+
+def gap_error(least, period, rows=None):
+    """Standard error of `gap_recovered`: of the differences text by text, over the mean gap."""
+    rows = rows or table()
+    never, now = (rows[least, each]["kl_texts"] for each in (0, period))
+    return spread([a - b for a, b in zip(never, now, strict=True)]) / (rows[least, 0]["kl"] - rows[least, 1]["kl"])
+
+
+def planned_range(periods=(32, 8)):
+    """(least, most) of the gap that the planning runs recovered at these periods."""
+    shares = [gap_recovered(least, period, {cell: {"kl": kl} for cell, kl in PLANNED.items()})
+              for least in (2, 4) for period in periods]  # fmt: skip
+    return min(shares), max(shares)
 
 
 def rectified_error():
@@ -125,9 +139,3 @@ CLAIMS = [
         "runs; the paper's: points of five tests of mathematics with answers of thousands of tokens",
     ),
 ]  # fmt: skip
-
-
-def mean_gap(period):
-    """`gap_recovered` averaged over the block minimums of the recorded run."""
-    rows = table()
-    return fmean(gap_recovered(least, period, rows) for least in sorted({least for least, _ in rows}))

@@ -27,6 +27,7 @@ class Reader:
         self.alphabet, self.orders, self.sharpness, self.floor = alphabet, orders, sharpness, floor
         generator = torch.Generator().manual_seed(seed)
         words = torch.randn(self.key_heads, alphabet, self.head_dim // LAGS, generator=generator)
+        self._last = None
         self.words = words / words.norm(dim=-1, keepdim=True)  # [key_heads, alphabet, 8]
 
     @property
@@ -58,8 +59,10 @@ class Reader:
         return (1 - self.floor) * told / told.sum().clamp(min=1e-9) + self.floor / self.alphabet
 
     def fill(self, cache, text):
-        """A cache, new, with the keys and values of `text`; returned."""
-        cache.append(*self.key_value(text))
+        """A cache, new, with the keys and values of `text`; returned. Those of the last text are kept for the next."""
+        if self._last is None or self._last[0] is not text:
+            self._last = text, self.key_value(text)
+        cache.append(*self._last[1])
         return cache
 
 

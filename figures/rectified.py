@@ -109,8 +109,8 @@ PARTS = (
 
 
 def period_words(period):
-    """A rectification period in words: "every 32 tokens", "never"."""
-    return f"every {period} tokens" if period else "never"
+    """A rectification period in words: "every 32 tokens", "every token", "never"."""
+    return {0: "never", 1: "every token"}.get(period, f"every {period} tokens")
 
 
 def share(block_size=16, active=0.1, period=32, context=131072):
@@ -173,7 +173,7 @@ def _read_at(active, layer, key_head):
     return blocks, tuple(int(share) for share in row["caught"][key_head].split())
 
 
-def read_steps(every=16):
+def read_steps(every=32):
     """The steps that the page offers: tokens decoded so far, to the end of the text."""
     blocks, _ = _read_at(_actives()[0], 0, 0)
     return list(range(every, len(blocks) + 1, every))
@@ -184,7 +184,7 @@ def _actives():
     return tuple(sorted({row["active"] for row in measured(RUN) if row["what"] == "reads"}))
 
 
-def reads(step=128, layer=2, key_head=0, active=0.1):
+def reads(step=128, layer=1, key_head=1, active=0.1):
     """Which blocks does a token read, and how much of dense attention do they hold? A recorded text, letter by letter.
 
     step: letters decoded so far; layer, key_head: whose list; active: the share of blocks. Below, the share of
@@ -231,7 +231,7 @@ def reads(step=128, layer=2, key_head=0, active=0.1):
     )  # fmt: skip
 
 
-def reads_says(step=128, layer=2, key_head=0, active=0.1):
+def reads_says(step=128, layer=1, key_head=1, active=0.1):
     """`reads` in a sentence."""
     _, first, size, _ = _reads(active)
     blocks, caught = _read_at(active, layer, key_head)

@@ -69,7 +69,7 @@ def test_a_way_reads_more_as_its_dial_rises_and_everything_at_one(way):
               for dial in (0.0, 0.2, 0.5, 1.0)]  # fmt: skip
     assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] >= 1 + way.extra
     cache, dial, share = frontier.at_budget(way, 0.4, reader, text, queries)
-    assert 0.36 < share <= 0.4 and 0 < dial < 1
+    assert 0.35 < share <= 0.4 and 0 < dial < 1
     assert frontier.at_budget(way, 0.001, reader, text, queries) is None
     dense = reader.fill(RewindableCache(1, 2, len(text), 64), text)
     truth = frontier.dense_distributions(reader, dense, queries)

@@ -30,8 +30,8 @@ FIRST = 3_000_000  # letters of the plays before those in the cache
 DENSE = "dense"
 
 
-def frontier_rows(reader, text, tokens, budgets, queries, probes):
-    """KL to dense and loss of every way at each budget: a row each, and the dense row; and the caches by budget."""
+def frontier_rows(reader, text, tokens, budgets, timed, queries, probes):
+    """KL to dense and loss of every way at each budget, a row each, and the dense row; and the caches to be timed."""
     cached = text[FIRST % (len(text) // 2) :][:tokens]
     asked, answers = frontier.queries_of(reader, text, FIRST % (len(text) // 2) + tokens + 64, queries)
     dense = reader.fill(RewindableCache(1, reader.key_heads, tokens, reader.head_dim), cached)
@@ -40,7 +40,7 @@ def frontier_rows(reader, text, tokens, budgets, queries, probes):
     _, loss = frontier.quality(reader, dense, asked, answers, truth)
     shared = {"what": "frontier", "tokens": tokens, "queries": queries}
     rows = [shared | {"name": DENSE, "share": 1.0, "bytes": whole, "kl": 0.0, "loss": loss}]
-    caches = {DENSE: {None: dense}}
+    caches = {DENSE: dense}
     for way in frontier.ways():
         for budget in budgets:
             found = frontier.at_budget(way, budget, reader, cached, asked[:probes])
@@ -55,18 +55,16 @@ def frontier_rows(reader, text, tokens, budgets, queries, probes):
                           "kl": statistics.fmean(apart), "kl_error": statistics.stdev(apart) / math.sqrt(len(apart)),
                           "loss": loss, "period": way.period}
             )  # fmt: skip
-            caches.setdefault(way.name, {})[budget] = cache
+            if budget == timed:
+                caches[way.name] = cache
             print(f"{tokens:,} tokens, {way.name} at {budget}: KL {rows[-1]['kl']:.3f}", flush=True)
     return rows, caches, asked
 
 
 def timed_rows(caches, asked, tokens, budget, repeats):
     """The time of one token by every way at one budget, in turns; a rectification is timed too, and spread over f."""
-    dense = caches[DENSE][None]
-    candidates = {DENSE: functools.partial(dense.look, asked[0])}
-    for name, by_budget in caches.items():
-        if budget in by_budget:
-            candidates[name] = functools.partial(by_budget[budget].look, asked[0])
+    dense = caches[DENSE]
+    candidates = {name: functools.partial(cache.look, asked[0]) for name, cache in caches.items()}
     periods = {way.name: way.period for way in frontier.ways() if way.period and way.name in candidates}
     for name, period in periods.items():
         newest = asked[0].expand(-1, -1, period, -1).contiguous()
@@ -98,7 +96,7 @@ def main(contexts=CONTEXTS, budgets=BUDGETS, timed=TIMED, queries=QUERIES, probe
     for tokens in contexts:
         if tokens in done:
             continue
-        new, caches, asked = frontier_rows(reader, tokens_of_text, tokens, budgets, queries, probes)
+        new, caches, asked = frontier_rows(reader, tokens_of_text, tokens, budgets, timed, queries, probes)
         rows += new + timed_rows(caches, asked, tokens, timed, repeats)
         bench.write_measurement(path, source, rows)
 
