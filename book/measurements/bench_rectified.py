@@ -26,14 +26,15 @@ CONTEXTS = (8192, 16384, 32768, 65536)
 BUDGETS = (0.125, 0.1875, 0.25, 0.375, 0.5)  # bytes a token, over those of dense decoding
 TIMED = 0.1875  # the budget at which ways are timed
 QUERIES, PROBES = 48, 8
-FIRST = 3_000_000  # letters of the plays before those in the cache
+LAST = 3_000_000  # letters of the plays up to where every cache ends: all lengths are asked the same
 DENSE = "dense"
 
 
 def frontier_rows(reader, text, tokens, budgets, timed, queries, probes):
     """KL to dense and loss of every way at each budget, a row each, and the dense row; and the caches to be timed."""
-    cached = text[FIRST % (len(text) // 2) :][:tokens]
-    asked, answers = frontier.queries_of(reader, text, FIRST % (len(text) // 2) + tokens + 64, queries)
+    last = min(LAST, len(text) - 97 * (queries + 1))
+    cached = text[last - tokens : last]
+    asked, answers = frontier.queries_of(reader, text, last + 64, queries)
     dense = reader.fill(RewindableCache(1, reader.key_heads, tokens, reader.head_dim), cached)
     truth = frontier.dense_distributions(reader, dense, asked)
     whole = dense.key.nbytes + dense.value.nbytes
