@@ -149,6 +149,9 @@ def test_the_recorded_run_is_whole_and_what_was_planned_lies_near_it():
         assert row["kl"] == pytest.approx(math.fsum(row["kl_texts"]) / 12, abs=1e-4)
     assert claims_rectified.gap_recovered(2, 1) == 1 and claims_rectified.gap_recovered(2, 0) == 0
     assert {row["active"] for row in rows if row["what"] == "reads"} == {0.1, 0.2, 0.4}
+    assert claims_rectified.as_planned()
+    low, high = claims_rectified.planned_range()
+    assert 0.09 < low < 0.11 and 0.3 < high < 0.32 and claims_rectified.gap_error(2, 0) == 0
 
 
 def test_the_recorded_frontier_holds_every_way_of_this_chapter_within_its_budget():
