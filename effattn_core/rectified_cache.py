@@ -130,7 +130,7 @@ class RectifiedCache(RewindableCache):
 
 
 def states_of(model, batch, make, **settings):
-    """A cache for each block of `model` with attention: make(batch, heads, capacity, head_dim, **settings).
+    """A cache for each block of `model` with attention: `make` is called as the class is.
 
     A layer whose own configuration has a window sees no more than that as it is: it keeps a plain RewindableCache.
     """

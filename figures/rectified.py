@@ -13,7 +13,7 @@ from effattn_core.claims import measured
 from effattn_core.rectified import block_bounds, bound_scores
 from figures import theme
 
-CLEAR = "rgba(0,0,0,0)"
+TINT = "rgba(0,114,178,0.45)"  # letters stay readable on it, on a light page and on a dark one
 RUN = "rectified-training-cpu"
 SIZES, ANGLES = (1, 2, 4, 8, 16), tuple(range(0, 360, 15))
 
@@ -73,8 +73,8 @@ def box(size=8, angle=60):
     notes = [
         theme.heading(f"<b>Block of {size} key{'s' * (size > 1)}</b>"),
         theme.heading("<b>Score</b>: query · key", "2"),
-        dict(text=f"bound {bound:.2f}", xref="x2 domain", x=0, y=1.27, yref="y2", xanchor="left", yanchor="bottom"),
-        dict(text=f"best key {best:.2f}", xref="x2 domain", x=0, y=0.27, yref="y2", xanchor="left", yanchor="bottom"),
+        dict(text=f"bound {bound:.2f}", xref="x2", x=0, y=1.27, yref="y2", xanchor="left", yanchor="bottom", xshift=5),
+        dict(text=f"best key {best:.2f}", xref="x2", x=0, y=0.27, yref="y2", xanchor="left", yanchor="bottom", xshift=5),
     ]
     for note in notes[2:]:
         note.update(showarrow=False, font=dict(size=theme.NORMAL))
@@ -102,7 +102,7 @@ def box_says(size=8, angle=60):
 
 BLOCK_SIZES, ACTIVES, PERIODS = (4, 8, 16, 32, 64), (0.02, 0.05, 0.1, 0.2, 0.3, 0.5), (8, 16, 32, 64, 128, 0)
 PARTS = (
-    ("two bounds a block, 1/b", "descriptors", theme.ORANGE, "/"),
+    ("two bounds a block, 1/ℓ", "descriptors", theme.ORANGE, "/"),
     ("blocks read, p", "blocks", theme.BLUE, ""),
     ("rectification, 1/f", "rectification", theme.VERMILLION, "x"),
 )
@@ -124,7 +124,7 @@ def share(block_size=16, active=0.1, period=32, context=131072):
     traces = [go.Bar(x=[1], y=[1], orientation="h", width=0.5, name="dense: everything", hoverinfo="skip",
                      marker=dict(color=theme.QUIET))]  # fmt: skip
     for name, part, colour, pattern in PARTS:
-        marker = dict(color=colour, pattern=dict(shape=pattern, solidity=0.3, fgcolor="#000000"))
+        marker = dict(color=colour, pattern=dict(shape=pattern, solidity=0.4))
         traces.append(go.Bar(x=[getattr(cost, part)], y=[0], orientation="h", width=0.5, name=name, marker=marker,
                              hovertemplate=f"{name}: %{{x:.3f}}<extra></extra>"))  # fmt: skip
     read = f"<b>{costs.format_bytes(cost.total * cache)}</b>, {theme.significant(1 / cost.total)} times less"
@@ -204,7 +204,7 @@ def reads(step=128, layer=1, key_head=1, active=0.1):
     last = place[-1]
     traces = [
         go.Heatmap(z=kind, x=[size * (0.5 + each) - 0.5 for each in range(wide)], y=list(range(rows)), zmin=0, zmax=1,
-                   colorscale=[[0, theme.GRID], [0.5, theme.GRID], [0.5, theme.SKY], [1, theme.SKY]], showscale=False,
+                   colorscale=[[0, theme.GRID], [0.5, theme.GRID], [0.5, TINT], [1, TINT]], showscale=False,
                    xgap=3, ygap=4, hoverinfo="skip"),
         go.Scatter(x=[x for x, _ in place], y=[y for _, y in place], text=shown, mode="text", hoverinfo="skip",
                    textfont=dict(family="ui-monospace, DejaVu Sans Mono, monospace", color=theme.INK)),
