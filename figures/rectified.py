@@ -74,7 +74,9 @@ def box(size=8, angle=60):
         theme.heading(f"<b>Block of {size} key{'s' * (size > 1)}</b>"),
         theme.heading("<b>Score</b>: query · key", "2"),
         dict(text=f"bound {bound:.2f}", xref="x2", x=0, y=1.27, yref="y2", xanchor="left", yanchor="bottom", xshift=5),
-        dict(text=f"best key {best:.2f}", xref="x2", x=0, y=0.27, yref="y2", xanchor="left", yanchor="bottom", xshift=5),
+        dict(
+            text=f"best key {best:.2f}", xref="x2", x=0, y=0.27, yref="y2", xanchor="left", yanchor="bottom", xshift=5
+        ),
     ]
     for note in notes[2:]:
         note.update(showarrow=False, font=dict(size=theme.NORMAL))
