@@ -78,8 +78,10 @@ def attention_merge_kernel(
     there = parts < splits
     sums = tl.load(part_log_sum_exp_pointer + row * splits + parts, mask=there, other=float("-inf"))
     largest = tl.max(sums, 0)
-    weight = tl.exp2((sums - largest) * LOG2_E)
+    # Where every split is empty, weigh by exp(-inf) = 0 and divide by 1: the output is 0, its log-sum-exp -inf.
+    weight = tl.exp2((sums - tl.where(largest == float("-inf"), 0.0, largest)) * LOG2_E)
     total = tl.sum(weight, 0)
+    total = tl.where(total == 0.0, 1.0, total)
     rows = rows_of(part_output_pointer + row * splits * VALUE_DIM, 0, parts, VALUE_DIM, dims, 1)
     output = tl.sum(tl.load(rows, mask=there[:, None], other=0.0) * weight[:, None], 0) / total
     tl.store(output_pointer + row * VALUE_DIM + dims, output.to(output_pointer.dtype.element_ty))
