@@ -28,9 +28,9 @@ def row_bytes(key_value_heads, head_dim, element=2):
     return 2 * key_value_heads * head_dim * element
 
 
-def index_bytes(context, index_dim=INDEX_DIM, element=INDEX_ELEMENT, scale=SCALE):
+def index_bytes(context, index_dim=INDEX_DIM, index_element=INDEX_ELEMENT, scale=SCALE):
     """Bytes of the index keys of a text; scale: of the factor that goes with a key in eight bits, 0 for none."""
-    return context * (index_dim * element + scale)
+    return context * (index_dim * index_element + scale)
 
 
 def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, shared=True, gathered=False, **index):
@@ -72,7 +72,7 @@ def select_traffic(batch, time, index_dim, index_heads, top_k, *, splits, elemen
     return costs.Traffic(batch * loaded, batch * stored, batch * blocks * 2 * rows * block * index_dim)
 
 
-def gather_traffic(batch, key_heads, head_dim, count, *, tiles, element=4):
+def gather_traffic(batch, key_heads, head_dim, count, *, element=4):
     """Exactly what copying `count` rows moves: the list once a program, the rows once in and once out."""
     moved = batch * 2 * key_heads * count * head_dim * element
     return costs.Traffic(moved + batch * key_heads * count * 4, moved, 0)
