@@ -130,8 +130,14 @@ def _attention_on_cpu(query, key, value, rows, gathered_already, scale, implemen
 
 try:  # where triton is not installed the forms in PyTorch serve alone
     from kernels.indexing import HEAD_DIMS, INDEX_DIMS, MOST
-    from kernels.indexing.operators import index_attention, index_gather, index_select
-    from kernels.indexing.operators import run_attention, run_gather, run_select
+    from kernels.indexing.operators import (
+        index_attention,
+        index_gather,
+        index_select,
+        run_attention,
+        run_gather,
+        run_select,
+    )
 except ModuleNotFoundError as missing:
     if missing.name != "triton":
         raise
