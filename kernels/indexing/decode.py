@@ -31,7 +31,8 @@ def indexing_gather_kernel(
     there = (token >= 0)[:, None]
     key_pointer += batch * key_batch_stride + key_head * key_head_stride
     value_pointer += batch * value_batch_stride + key_head * value_head_stride
-    key = tl.load(key_pointer + token[:, None] * key_time_stride + dims[None, :] * key_dim_stride, mask=there, other=0.0)
+    key = tl.load(key_pointer + token[:, None] * key_time_stride + dims[None, :] * key_dim_stride,
+                  mask=there, other=0.0)  # fmt: skip
     value = tl.load(value_pointer + token[:, None] * value_time_stride + value_dims[None, :] * value_dim_stride,
                     mask=there, other=0.0)  # fmt: skip
     near = (row * count + entries)[:, None]
