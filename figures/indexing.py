@@ -102,7 +102,7 @@ def covered(agreement=0.8):
     import plotly.graph_objects as go
 
     traces = []
-    for number, (name, (words, colour, shape)) in enumerate(CHOICES.items()):
+    for number, (name, (_, colour, shape)) in enumerate(CHOICES.items()):
         mean, low, high = caught_at(agreement, name)
         traces.append(go.Bar(
             x=[mean], y=[number], orientation="h", width=0.42, showlegend=False, hoverinfo="skip",
