@@ -2,8 +2,8 @@
 
 python book/measurements/bench_indexing.py      writes indexing-cpu.json beside this file, on a CPU wherever it runs
 
-The frontier's rows are those of bench_rectified.py, for the ways of `effattn_core.frontier_indexing`: the same hand-made
-reader, text, budgets and queries. The reader's four orders stand for four layers of a cross-decoder, each with a query
+The frontier's rows are those of bench_rectified.py, for the ways of `effattn_core.frontier_indexing`: the same reader
+made by hand, text, budgets and queries. The reader's four orders stand for four layers of a cross-decoder, each with a query
 of its own and the one cache; an index for each of them is timed beside one for all. Before anything is timed a layer
 that reads everything must be dense attention.
 """
@@ -14,14 +14,14 @@ import statistics
 from pathlib import Path
 
 import torch
+from effattn_core.rectified_cache import RewindableCache
+from effattn_core.rectified_reader import Reader, plain_letters
 
 from effattn_core import frontier, reproducible
 from effattn_core import frontier_indexing as ours
 from effattn_core.attention import attention
 from effattn_core.data import Characters, shakespeare
 from effattn_core.indexing import choose_rows, gather_rows, row_attention, scores_oracle
-from effattn_core.rectified_cache import RewindableCache
-from effattn_core.rectified_reader import Reader, plain_letters
 from kernels import bench
 
 CONTEXTS = (8192, 16384, 32768, 65536)

@@ -23,6 +23,7 @@ class Configuration(NamedTuple):
 # By (kernel, bytes an element, size up to): the largest tiles among those tried that compile without a spill for sm_80
 # and sm_90. The list of "select" is sorted by all warps of a program; "merge" holds it and one other.
 TABLE = {
+    ("select", 2, 32): Configuration(64, 8, 2),
     ("select", 2, 128): Configuration(64, 4, 2),
     ("select", 4, 128): Configuration(32, 4, 1),
     ("gather", 2, 128): Configuration(32, 4, 1),
