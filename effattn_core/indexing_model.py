@@ -30,17 +30,18 @@ class LightningIndexer(nn.Module):
     """Routing queries, one routing key a token, and a weight a head (DSA; for CLSA a RECONSTRUCTION).
 
     Half of the index dimensions are turned to their positions, as in DSA; none if rotary_base is None. Keys pass a
-    LayerNorm. Raises ValueError for an index_dim that is not a multiple of four.
+    LayerNorm; normed False leaves out both norms. Raises ValueError for an index_dim that is not a multiple of four.
     """
 
-    def __init__(self, width, index_heads=4, index_dim=32, rotary_base=10000.0):
+    def __init__(self, width, index_heads=4, index_dim=32, rotary_base=10000.0, *, normed=True):
         super().__init__()
         if index_dim % 4:
             raise ValueError(f"half of index_dim is turned in pairs, so it must be a multiple of 4; it is {index_dim}.")
         self.heads, self.index_dim, self.base = index_heads, index_dim, rotary_base
-        self.before = nn.RMSNorm(width)
+        self.before = nn.RMSNorm(width) if normed else nn.Identity()
         self.query = nn.Linear(width, index_heads * index_dim, bias=False)
-        self.key, self.after = nn.Linear(width, index_dim, bias=False), nn.LayerNorm(index_dim)
+        self.key = nn.Linear(width, index_dim, bias=False)
+        self.after = nn.LayerNorm(index_dim) if normed else nn.Identity()
         self.weight = nn.Linear(width, index_heads)
         nn.init.ones_(self.weight.bias)  # a weight starts near 1: with ReLUs of either sign nothing would be learned
 

@@ -47,17 +47,18 @@ class Layers(NamedTuple):
     weights: torch.Tensor
 
 
-def agreeing_layers(agreement, *, tokens=512, layers=6, heads=4, width=64, head_dim=16, sharpness=10.4, noise=0.8,
+def agreeing_layers(agreement, *, tokens=512, layers=6, heads=4, width=64, head_dim=16, sharpness=8.0, noise=1.0,
                     seed=0):  # fmt: skip
     """Layers whose queries are agreement · (what all share) + (1 - agreement) · (their own): a Layers, weights by head.
 
-    One key projection serves all heads, nothing is masked, weights are means over heads. sharpness, noise: of the
-    scores and of a layer's own projection: a RECONSTRUCTION, fitted to a table whose program we do not have.
+    One key projection serves all heads, and what layers share their heads share too; nothing is masked, weights are
+    means over heads. sharpness, noise: of the scores and of a head's own projection: a RECONSTRUCTION, fitted to a table
+    whose program we do not have.
     """
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(tokens, width, generator=generator)
     key = hidden @ torch.randn(width, head_dim, generator=generator) / width**0.5
-    shared = torch.randn(heads, width, head_dim, generator=generator) / width**0.5
+    shared = torch.randn(width, head_dim, generator=generator) / width**0.5  # of all heads and layers
     own = noise * torch.randn(layers, heads, width, head_dim, generator=generator) / width**0.5
     query = hidden @ (agreement * shared + (1 - agreement) * own)  # [layers, heads, tokens, head_dim]
     weights = (sharpness * head_dim**-0.5 * query @ key.mT).softmax(-1).mean(1)
@@ -65,9 +66,12 @@ def agreeing_layers(agreement, *, tokens=512, layers=6, heads=4, width=64, head_
 
 
 def trained_indexer(found, *, index_heads=4, index_dim=16, steps=400, learning_rate=1e-2, seed=0):
-    """An indexer, without positions, taught by KL to the mean of the layers' weights; and its last loss."""
+    """An indexer, without positions and norms, taught by KL to the mean of the layers' weights; and its last loss.
+
+    Norms would take the length from what it sees, and here scores depend on it.
+    """
     torch.manual_seed(seed)
-    indexer = LightningIndexer(found.hidden.shape[2], index_heads, index_dim, rotary_base=None)
+    indexer = LightningIndexer(found.hidden.shape[2], index_heads, index_dim, rotary_base=None, normed=False)
     optimizer = torch.optim.Adam(indexer.parameters(), lr=learning_rate)
     teacher = found.weights.mean(0)
     for _ in range(steps):
