@@ -52,8 +52,8 @@ def agreeing_layers(agreement, *, tokens=512, layers=6, heads=4, width=64, head_
     """Layers whose queries are agreement · (what all share) + (1 - agreement) · (their own): a Layers, weights by head.
 
     One key projection serves all heads, and what layers share their heads share too; nothing is masked, weights are
-    means over heads. sharpness, noise: of the scores and of a head's own projection: a RECONSTRUCTION, fitted to a table
-    whose program we do not have.
+    means over heads. sharpness, noise: of the scores and of a head's own projection: a RECONSTRUCTION, fitted to a
+    table whose program we do not have.
     """
     generator = torch.Generator().manual_seed(seed)
     hidden = torch.randn(tokens, width, generator=generator)
