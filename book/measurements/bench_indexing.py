@@ -3,9 +3,9 @@
 python book/measurements/bench_indexing.py      writes indexing-cpu.json beside this file, on a CPU wherever it runs
 
 The frontier's rows are those of bench_rectified.py, for the ways of `effattn_core.frontier_indexing`: the same reader
-made by hand, text, budgets and queries. The reader's four orders stand for four layers of a cross-decoder, each with a query
-of its own and the one cache; an index for each of them is timed beside one for all. Before anything is timed a layer
-that reads everything must be dense attention.
+made by hand, text, budgets and queries. The reader's four orders stand for four layers of a cross-decoder, each with a
+query of its own and the one cache; an index for each of them is timed beside one for all. Before anything is measured
+a cache that reads everything must give dense attention.
 """
 
 import functools
