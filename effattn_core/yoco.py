@@ -58,11 +58,15 @@ class CrossAttention(nn.Module):
         self.output = nn.Linear(sizes.heads * sizes.head_dim, sizes.width, bias=False)
 
     def forward(self, hidden, shared):
-        """hidden: [batch, time, width], of the last `time` tokens that are in `shared`: a query sees up to itself."""
+        """hidden: [batch, time, width], of the last `time` tokens that are in `shared`: a query sees up to itself.
+
+        A `shared` that has `look(query)` decides itself what a query reads.
+        """
         query = self.query(hidden).unflatten(-1, (-1, self.sizes.head_dim)).transpose(1, 2)
         first = shared.length - hidden.shape[1]
         query = turn(query, first, even_speeds(self.sizes.head_dim, self.sizes.rotary_base, hidden))
-        mixed = attention(query, shared.key, shared.value)
+        look = getattr(shared, "look", None)
+        mixed = look(query) if look else attention(query, shared.key, shared.value)
         return self.output(mixed.transpose(1, 2).flatten(2)), shared
 
 

@@ -1,0 +1,232 @@
+"""Figures of the chapter on one shared index, one idea each; a builder and, in words, its sentence.
+
+What layers look at and what one list gives them, what a list covers as layers agree less, what scoring, top-k and
+attention cost as layers share, and what a trained YOCO's list covers.
+"""
+
+import functools
+
+import torch
+
+from effattn_core import costs
+from effattn_core import costs_indexing as prices
+from effattn_core.claims import measured
+from effattn_core.indexing import choose_rows
+from effattn_core.indexing_neighbours import agreeing_layers, coverage
+from figures import theme
+
+RUN = "indexing-training-cpu"
+SHOWN_AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
+TOKENS, LAYERS, PICKED, QUERY = 48, 6, 6, 7
+# Name in the recorded rows: words, colour, hatch.
+CHOICES = {
+    "per layer": ("a list for each layer, by its own attention", theme.VERMILLION, "/"),
+    "shared oracle": ("one list, by the mean attention", theme.BLUE, ""),
+    "trained shared": ("one list, by a trained indexer", theme.GREEN, "."),
+    "layer 0's": ("one list, by layer 0's attention", theme.ORANGE, "x"),
+    "random": ("one list, at random", theme.QUIET, ""),
+}
+# The table that the miniature follows, from this book's notes: coverage by agreement, in the order of CHOICES.
+NOTED = {
+    1.0: (0.997, 0.997, 0.996, 0.997, 0.06),
+    0.8: (0.987, 0.983, 0.979, 0.976, 0.06),
+    0.5: (0.963, 0.888, 0.716, 0.653, 0.06),
+    0.0: (0.991, 0.876, 0.315, 0.301, 0.06),
+}
+
+
+@functools.cache
+def _picked(agreement, shared):
+    """(weights [layers][tokens] of one query, rows chosen by layer, mass caught by layer), rounded for any machine."""
+    found = agreeing_layers(agreement, tokens=TOKENS, layers=LAYERS, sharpness=5.0, seed=3)
+    weights = found.weights[:, :, QUERY : QUERY + 1]
+    teacher = weights.mean(0, keepdim=True).expand_as(weights) if shared else weights
+    rows = torch.stack([choose_rows(each, PICKED, 0) for each in teacher])
+    return (weights[:, 0, 0] * 1000).round().div(1000).tolist(), rows[:, 0, 0].tolist(), [
+        round(share, 2) for share in coverage(weights, rows).tolist()]  # fmt: skip
+
+
+def picks(agreement=0.75, shared=True):
+    """Can one list serve all layers? What each layer's query attends to, and the rows that are read for it."""
+    import plotly.graph_objects as go
+
+    weights, rows, caught = _picked(agreement, shared)
+    heat = go.Heatmap(
+        z=weights, zmin=0, zmax=0.4, colorscale=[[0, theme.PAPER], [1, theme.BLUE]], showscale=False, xgap=1, ygap=3,
+        hovertemplate="layer %{y}, token %{x}: %{z:.2f}<extra></extra>",
+    )  # fmt: skip
+    marks = go.Scatter(
+        x=[row for each in rows for row in each], y=[layer for layer, each in enumerate(rows) for _ in each],
+        mode="markers", marker=dict(symbol="square-open", size=11, color=theme.VERMILLION, line=dict(width=2)),
+        hoverinfo="skip",
+    )  # fmt: skip
+    bars = go.Bar(
+        x=caught, y=list(range(LAYERS)), orientation="h", xaxis="x2", width=0.6, marker=dict(color=theme.GREEN),
+        hovertemplate="layer %{y}: %{x:.0%}<extra></extra>",
+    )  # fmt: skip
+    distinct = len({row for each in rows for row in each})
+    title = f"<b>{'One list' if shared else 'A list a layer'}</b>: {distinct} rows are read"
+    return theme.figure(
+        heat, marks, bars, height=330, showlegend=False, margin=dict(t=30, l=8, r=8, b=8),
+        annotations=[theme.heading(title), theme.heading("<b>mass caught</b>", "2")],
+        xaxis=dict(domain=[0, 0.76], title=dict(text="token"), range=[-0.6, TOKENS - 0.4], showgrid=False),
+        xaxis2=dict(domain=[0.8, 1], anchor="y", range=[0, 1.05], tickvals=[0, 1], tickformat=".0%"),
+        yaxis=dict(title=dict(text="layer"), tickvals=list(range(LAYERS)), range=[LAYERS - 0.4, -0.6], showgrid=False),
+    )  # fmt: skip
+
+
+def picks_says(agreement=0.75, shared=True):
+    """`picks` in a sentence."""
+    _, rows, caught = _picked(agreement, shared)
+    kind = "one list for all layers" if shared else "a list for each layer"
+    return (
+        f"Layers that agree to {agreement:.0%}, {kind} of {PICKED} rows: {len({r for each in rows for r in each})} "
+        f"different rows are read, and the layers catch {min(caught):.0%} to {max(caught):.0%} of their attention."
+    )
+
+
+def agreements():
+    """Agreements of the recorded run, in order."""
+    return sorted({row["agreement"] for row in measured(RUN) if row["what"] == "agreement"})
+
+
+def caught_at(agreement, name):
+    """(mean, least, most) over seeds of the coverage that was recorded."""
+    found = [row["coverage"][name] for row in measured(RUN)
+             if row["what"] == "agreement" and row["agreement"] == agreement]  # fmt: skip
+    return sum(found) / len(found), min(found), max(found)
+
+
+def covered(agreement=0.8):
+    """What does a list cover as layers agree less? A bar a choice, and where they are noted, the table's diamonds."""
+    import plotly.graph_objects as go
+
+    traces = []
+    for number, (name, (_, colour, shape)) in enumerate(CHOICES.items()):
+        mean, low, high = caught_at(agreement, name)
+        traces.append(go.Bar(
+            x=[mean], y=[number], orientation="h", width=0.42, showlegend=False, hoverinfo="skip",
+            marker=dict(color=colour, pattern=dict(shape=shape, solidity=0.3, fgcolor="#000000")),
+            error_x=dict(type="data", symmetric=False, array=[high - mean], arrayminus=[mean - low], color=theme.INK),
+        ))  # fmt: skip
+    noted = NOTED.get(agreement)
+    traces.append(go.Scatter(
+        x=list(noted) if noted else [None], y=list(range(len(CHOICES))) if noted else [None], mode="markers",
+        name="the table of our notes", marker=dict(symbol="diamond-open", size=12, color=theme.INK,
+                                                   line=dict(width=2)), hoverinfo="skip",
+    ))  # fmt: skip
+    notes = [theme.heading(f"{words}: <b>{caught_at(agreement, name)[0]:.1%}</b>", row=number)
+             for number, (name, (words, _, _)) in enumerate(CHOICES.items())]  # fmt: skip
+    return theme.figure(
+        *traces, height=400, annotations=notes, showlegend=True, margin=dict(t=8, l=8, r=12, b=8),
+        xaxis=dict(range=[0, 1.02], tickformat=".0%", title=dict(text="attention covered by 32 of 512 tokens")),
+        yaxis=dict(range=[len(CHOICES) - 0.6, -0.75], showticklabels=False, showgrid=False, ticks=""),
+    )  # fmt: skip
+
+
+def covered_says(agreement=0.8):
+    """`covered` in a sentence."""
+    parts = [f"{words} {caught_at(agreement, name)[0]:.1%}" for name, (words, _, _) in CHOICES.items()]
+    return f"Layers that agree to {agreement:.0%}, 32 of 512 tokens cover: {'; '.join(parts)}."
+
+
+CONTEXTS, SHARING, READERS = (8192, 32768, 131072, 524288), (1, 2, 4, 8, 16), 16
+PARTS = (
+    ("scoring: index keys", theme.ORANGE, "/"),
+    ("top-k: the row of scores", theme.VERMILLION, "x"),
+    ("attention: chosen rows", theme.BLUE, ""),
+)
+
+
+def parts_of(context, sharing, running, top_k=prices.TOP_K):
+    """Bytes of scoring, top-k and attention of one token in READERS layers, an index for each `sharing` of them.
+
+    running: the list is kept on the chip; else a score of four bytes is written and read again for every token.
+    """
+    step = prices.step(context, READERS, 4, 128, top_k=top_k)
+    indexes = READERS // sharing
+    return indexes * step.index, 0 if running else indexes * 2 * 4 * context, step.rows
+
+
+def cost(context=131072, running=False):
+    """What do scoring, top-k and attention cost as layers share an index? A stacked bar a number of sharing layers."""
+    import plotly.graph_objects as go
+
+    dense = prices.step(context, READERS, 4, 128, top_k=None).total
+    columns = list(zip(*(parts_of(context, sharing, running) for sharing in SHARING), strict=True))
+    traces = [
+        go.Bar(x=list(range(len(SHARING))), y=[each / dense for each in column], name=name, width=0.6,
+               customdata=[costs.format_bytes(each) for each in column],
+               marker=dict(color=colour, pattern=dict(shape=shape, solidity=0.3, fgcolor="#000000")),
+               hovertemplate=name + ": %{customdata}<extra></extra>")
+        for (name, colour, shape), column in zip(PARTS, columns, strict=True)
+    ]  # fmt: skip
+    total = sum(parts_of(context, READERS, running))
+    title = f"Dense: <b>{costs.format_bytes(dense)}</b> a token; one index: <b>{costs.format_bytes(total)}</b>"
+    return theme.figure(
+        *traces, height=380, barmode="stack", showlegend=True, annotations=[theme.heading(title)],
+        legend=dict(y=0, yanchor="bottom", yref="container", traceorder="normal"), margin=dict(t=30, l=8, r=8, b=76),
+        xaxis=dict(tickvals=list(range(len(SHARING))), ticktext=[str(each) for each in SHARING],
+                   title=dict(text="layers that share an index, of 16")),
+        yaxis=dict(tickformat=".0%", title=dict(text="bytes over dense"), rangemode="tozero"),
+    )  # fmt: skip
+
+
+def cost_says(context=131072, running=False):
+    """`cost` in a sentence."""
+    dense = prices.step(context, READERS, 4, 128, top_k=None).total
+    first, last = (sum(parts_of(context, sharing, running)) for sharing in (SHARING[0], SHARING[-1]))
+    kind = "with a running top-k" if running else "with scores written and read again"
+    return (
+        f"{theme.tokens(context)} tokens, {kind}: an index a layer reads {first / dense:.1%} of dense decoding's "
+        f"bytes, one index for all sixteen layers {last / dense:.1%}."
+    )
+
+
+TEXT_CHOICES = ("per layer", "trained per layer", "shared oracle", "trained shared", "newest", "random")
+
+
+def text_rows(stage="indexer alone"):
+    """Recorded rows of the trained YOCO at one stage, by tokens read."""
+    rows = [row for row in measured(RUN) if row["what"] == "text" and row["stage"] == stage and row["top_k"]]
+    return sorted(rows, key=lambda row: (row["top_k"], row["seed"]))
+
+
+def _curves(stage):
+    """name -> [(tokens read, mean coverage over layers and seeds)]."""
+    found = {}
+    for row in text_rows(stage):
+        for name in TEXT_CHOICES:
+            if name in row["coverage"]:
+                found.setdefault(name, {}).setdefault(row["top_k"], []).extend(row["coverage"][name])
+    return {name: [(k, sum(each) / len(each)) for k, each in by.items()] for name, by in found.items()}
+
+
+def text(stage="indexer alone"):
+    """How much of a trained YOCO's attention does a list of k letters cover? A line a way of choosing."""
+    import plotly.graph_objects as go
+
+    from figures.measured import _looks
+
+    curves = _curves(stage)
+    traces = [
+        go.Scatter(
+            x=[k for k, _ in curves[name]], y=[share for _, share in curves[name]], mode="lines+markers", name=name,
+            line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=9),
+            hovertemplate="%{x} letters: %{y:.0%}<extra>" + name + "</extra>",
+        )
+        for name, colour, dash, symbol in _looks(list(curves))
+    ]  # fmt: skip
+    ticks = sorted({k for each in curves.values() for k, _ in each})
+    return theme.figure(
+        *traces, height=380, showlegend=True,
+        xaxis=dict(type="log", tickvals=ticks, ticktext=[str(tick) for tick in ticks],
+                   title=dict(text="letters read, of up to 256")),
+        yaxis=dict(range=[0, 1.02], tickformat=".0%", title=dict(text="attention covered, mean over layers")),
+    )  # fmt: skip
+
+
+def text_says(stage="indexer alone"):
+    """`text` in a sentence."""
+    ends = "; ".join(f"{name} from {each[0][1]:.0%} to {each[-1][1]:.0%}" for name, each in _curves(stage).items())
+    return f"Attention covered as lists grow from 4 to 64 letters: {ends}."
