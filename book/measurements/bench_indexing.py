@@ -14,14 +14,14 @@ import statistics
 from pathlib import Path
 
 import torch
-from effattn_core.rectified_cache import RewindableCache
-from effattn_core.rectified_reader import Reader, plain_letters
 
 from effattn_core import frontier, reproducible
 from effattn_core import frontier_indexing as ours
 from effattn_core.attention import attention
 from effattn_core.data import Characters, shakespeare
 from effattn_core.indexing import choose_rows, gather_rows, row_attention, scores_oracle
+from effattn_core.rectified_cache import RewindableCache
+from effattn_core.rectified_reader import Reader, plain_letters
 from kernels import bench
 
 CONTEXTS = (8192, 16384, 32768, 65536)
