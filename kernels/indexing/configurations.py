@@ -30,7 +30,7 @@ TABLE = {
     ("gather", 4, 128): Configuration(32, 4, 1),
     ("attention", 2, 64): Configuration(128, 4, 2),
     ("attention", 2, 128): Configuration(64, 4, 2),
-    ("attention", 4, 64): Configuration(64, 4, 2),
+    ("attention", 4, 32): Configuration(64, 4, 2),
     ("attention", 4, 128): Configuration(32, 4, 2),
 }
 LIST_WARPS = {64: 1, 128: 2, 256: 4, 512: 4, 1024: 8, 2048: 8}  # of a program that sorts a list so long
