@@ -68,7 +68,7 @@ def picks(agreement=0.75, shared=True):
     title = f"<b>{'One list' if shared else 'A list a layer'}</b>: {distinct} rows are read"
     return theme.figure(
         heat, marks, bars, height=330, showlegend=False, margin=dict(t=30, l=8, r=8, b=8),
-        annotations=[theme.heading(title), theme.heading("<b>mass caught</b>", "2")],
+        annotations=[theme.heading(title), {**theme.heading("<b>caught</b>", "2"), "yref": "y domain"}],
         xaxis=dict(domain=[0, 0.76], title=dict(text="token"), range=[-0.6, TOKENS - 0.4], showgrid=False),
         xaxis2=dict(domain=[0.8, 1], anchor="y", range=[0, 1.05], tickvals=[0, 1], tickformat=".0%"),
         yaxis=dict(title=dict(text="layer"), tickvals=list(range(LAYERS)), range=[LAYERS - 0.4, -0.6], showgrid=False),
