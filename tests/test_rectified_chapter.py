@@ -158,9 +158,10 @@ def test_the_recorded_frontier_holds_every_way_of_this_chapter_within_its_budget
     rows = json.loads((FOLDER / "rectified-cpu.json").read_text())["rows"]
     assert {row["tokens"] for row in rows} == {8192, 16384, 32768, 65536}
     for row in rows:
-        if row["what"] == "frontier" and "budget" in row:
+        if row["what"] == "frontier" and "budget" in row and "left_out" not in row:
             assert row["share"] <= 1.05 * row["budget"] and row["kl"] >= 0
-    assert {way.name for way in WAYS} <= {row["name"] for row in rows if row["what"] == "frontier"}
+    measured = {row["name"] for row in rows if row["what"] == "frontier" and "kl" in row}
+    assert {way.name for way in WAYS} <= measured
 
 
 def test_every_claim_agrees_but_the_two_that_the_chapter_speaks_of():
