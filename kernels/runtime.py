@@ -54,10 +54,12 @@ def known_fault(version=None, capability=None):
     return ""
 
 
-def require_kernels():
-    """Raise RuntimeError with one sentence where no kernel can be launched."""
+def require_kernels(dtype=None):
+    """Raise RuntimeError with one sentence where no kernel can be launched, ValueError where none takes `dtype`."""
     if mode == "none":
         raise RuntimeError(f'Triton kernels cannot run here: {reason}; use implementation="torch".')
+    if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
 
 
 def architecture():
@@ -66,6 +68,11 @@ def architecture():
         major, minor = torch.cuda.get_device_capability()
         return 10 * major + minor
     return int(os.environ.get("EFFATTN_ARCHITECTURE", "90"))
+
+
+def multiprocessors(device):
+    """Of the GPU that a tensor is on; 4 where kernels are interpreted, so that splits are seen there too."""
+    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4
 
 
 def device():

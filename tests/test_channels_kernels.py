@@ -93,17 +93,13 @@ def test_a_split_past_the_end_stores_the_unit_of_the_merge(monkeypatch, nan_fill
     """Looked at before the merge: log-sum-exp -inf and output 0, for padding splits and for heads without channels."""
     from kernels.channels import decode as module
 
-    seen, kernel = {}, module.attention_merge_kernel
+    seen, launch = {}, module.launch_merge
 
-    class Spy:
-        def __getitem__(self, grid):
-            def run(part_output, part_sum, *rest, **settings):
-                seen.update(output=part_output.clone(), sums=part_sum.clone())
-                return kernel[grid](part_output, part_sum, *rest, **settings)
+    def spy(part_output, part_sum, *rest):
+        seen.update(output=part_output.clone(), sums=part_sum.clone())
+        launch(part_output, part_sum, *rest)
 
-            return run
-
-    monkeypatch.setattr(module, "attention_merge_kernel", Spy())
+    monkeypatch.setattr(module, "launch_merge", spy)
     tensors, kept, arguments = case(torch.float32, 70)
     launch_decode(*arguments, 32**-0.5, (2, 5))
     sums, output = seen["sums"], seen["output"]

@@ -6,6 +6,7 @@ import triton.language as tl
 
 from kernels.attention.configurations import LOG2_E, choose
 from kernels.attention.forward import absorb, rows_of
+from kernels.runtime import multiprocessors
 
 
 @triton.jit
@@ -94,6 +95,21 @@ def splits_for(key_time, programs, block_key, multiprocessors):
     return max(1, min(wanted, triton.cdiv(key_time, 4 * block_key), 128))
 
 
+def launch_merge(part_output, part_sum, output, log_sum_exp):
+    """Merge the Parts of all splits into output and log_sum_exp, whose leading axes they share: a program a row.
+
+    part_output: [..., splits, value_dim], part_sum: [..., splits], float32, contiguous.
+    """
+    *_, splits, value_dim = part_output.shape
+    attention_merge_kernel[(log_sum_exp.numel(),)](
+        part_output, part_sum, output, log_sum_exp,
+        splits,
+        VALUE_DIM=value_dim,
+        SPLITS=triton.next_power_of_2(splits),
+        num_warps=4,
+    )  # fmt: skip
+
+
 def launch_decode(query, key, value, window, sinks, scale, splits=None):
     """Attention of one query a head: query [batch, heads, 1, head_dim]. Returns (output, log_sum_exp) as the forward.
 
@@ -109,8 +125,7 @@ def launch_decode(query, key, value, window, sinks, scale, splits=None):
     first = 0 if window is None else max(0, key_time - window)
     early = min(sinks, first)
     if splits is None:
-        cuda = query.device.type == "cuda"
-        count = torch.cuda.get_device_properties(query.device).multi_processor_count if cuda else 4
+        count = multiprocessors(query.device)
         splits = splits_for(key_time - first, batch * key_heads, configuration.block_key, count)
     columns = splits + bool(early)
     part_output = torch.empty(batch, heads, columns, value_dim, dtype=torch.float32, device=query.device)
@@ -133,11 +148,5 @@ def launch_decode(query, key, value, window, sinks, scale, splits=None):
             num_warps=configuration.warps,
             num_stages=configuration.stages,
         )  # fmt: skip
-    attention_merge_kernel[(batch * heads,)](
-        part_output, part_sum, output, log_sum_exp,
-        columns,
-        VALUE_DIM=value_dim,
-        SPLITS=triton.next_power_of_2(columns),
-        num_warps=4,
-    )  # fmt: skip
+    launch_merge(part_output, part_sum, output, log_sum_exp)
     return output, log_sum_exp

@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 import triton
 
 from kernels import runtime
@@ -40,9 +39,7 @@ def choose(dtype, count, value_dim):
 
     Raises RuntimeError where no kernel runs, ValueError for what it cannot do.
     """
-    runtime.require_kernels()
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    runtime.require_kernels(dtype)
     wide = max(width_of(count), value_dim)
     if value_dim not in LIMITS or wide > LIMITS[-1]:
         raise ValueError(

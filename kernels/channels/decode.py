@@ -5,9 +5,10 @@ import triton
 import triton.language as tl
 
 from kernels.attention.configurations import LOG2_E
-from kernels.attention.decode import attention_decode_kernel, attention_merge_kernel, splits_for
+from kernels.attention.decode import attention_decode_kernel, launch_merge, splits_for
 from kernels.attention.forward import rows_of
 from kernels.channels.configurations import LIMITS, choose, width_of
+from kernels.runtime import multiprocessors
 
 
 @triton.jit
@@ -105,8 +106,7 @@ def channels_decode_kernel(
 
 def splits_of(query, dense_key, keys, value_dim):
     """(splits of the dense region, of the middle): programs a head, enough to fill the device."""
-    cuda = query.device.type == "cuda"
-    count = torch.cuda.get_device_properties(query.device).multi_processor_count if cuda else 4
+    count = multiprocessors(query.device)
     heads, tokens = query.shape[0] * dense_key.shape[1], max([0, *(key.shape[2] for key in keys)])
     block = choose(query.dtype, query.shape[3], value_dim).block_key
     return splits_for(dense_key.shape[2], heads, block, count), splits_for(tokens, heads, block, count) if tokens else 0
@@ -161,8 +161,5 @@ def launch_decode(query, dense_key, dense_value, keys, values, channels, scale, 
         )  # fmt: skip
     # Heads that keep no channel have no middle: empty parts, the unit of the merge.
     part_output[:, first:, dense_splits:], part_sum[:, first:, dense_splits:] = 0.0, float("-inf")
-    attention_merge_kernel[(batch * heads,)](
-        part_output, part_sum, output, log_sum_exp, columns,
-        VALUE_DIM=value_dim, SPLITS=triton.next_power_of_2(columns), num_warps=4,
-    )  # fmt: skip
+    launch_merge(part_output, part_sum, output, log_sum_exp)
     return output, log_sum_exp

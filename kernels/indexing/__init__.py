@@ -12,7 +12,7 @@ from kernels.indexing.select import launch_select
 __all__ = ["HEAD_DIMS", "INDEX_DIMS", "MOST", "example_launches", "launch_attention", "launch_gather", "launch_select"]
 
 # Those whose work is matrix products: the compiled code must hold matrix instructions.
-MATRIX_KERNELS = ("indexing_select_kernel", "indexing_attention_kernel")
+MATRIX_KERNELS = ("indexing_select_kernel", "rectified_decode_kernel")
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):

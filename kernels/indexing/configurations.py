@@ -28,10 +28,6 @@ TABLE = {
     ("select", 4, 128): Configuration(32, 4, 1),
     ("gather", 2, 128): Configuration(32, 4, 1),
     ("gather", 4, 128): Configuration(32, 4, 1),
-    ("attention", 2, 64): Configuration(128, 4, 2),
-    ("attention", 2, 128): Configuration(64, 4, 2),
-    ("attention", 4, 32): Configuration(64, 4, 2),
-    ("attention", 4, 128): Configuration(32, 4, 2),
 }
 LIST_WARPS = {64: 1, 128: 2, 256: 4, 512: 4, 1024: 8, 2048: 8}  # of a program that sorts a list so long
 
@@ -41,9 +37,7 @@ def choose(kernel, dtype, *dims, among=HEAD_DIMS):
 
     Raises RuntimeError where no kernel runs, ValueError for what none can do.
     """
-    runtime.require_kernels()
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    runtime.require_kernels(dtype)
     if not set(dims) <= set(among):
         raise ValueError(
             f"the kernels take sizes among {among}; got {' and '.join(map(str, dims))}: use implementation='torch'."
@@ -64,8 +58,3 @@ def capacity_of(top_k, block):
     if top_k > MOST:
         raise ValueError(f"the kernel keeps at most {MOST} rows; top_k is {top_k}: use implementation='torch'.")
     return max(64, block, triton.next_power_of_2(top_k))
-
-
-def multiprocessors(device):
-    """Of the GPU that a tensor is on; 4 where kernels are interpreted, so that splits are seen there too."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

@@ -12,7 +12,8 @@ import triton.language as tl
 
 from kernels.attention.decode import splits_for
 from kernels.attention.forward import rows_of
-from kernels.indexing.configurations import INDEX_DIMS, LIST_WARPS, capacity_of, choose, multiprocessors
+from kernels.indexing.configurations import INDEX_DIMS, LIST_WARPS, capacity_of, choose
+from kernels.runtime import multiprocessors
 
 NOTHING = tl.constexpr(-(2**63) + 1)  # an entry below that of any score
 LAST = tl.constexpr(2**63 - 1)

@@ -39,9 +39,7 @@ def choose(kernel, dtype, *dims):
 
     Raises RuntimeError where no kernel runs, ValueError for what none can do.
     """
-    runtime.require_kernels()
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    runtime.require_kernels(dtype)
     if not set(dims) <= set(HEAD_DIMS):
         raise ValueError(
             f"the kernels take a head_dim and value_dim among {HEAD_DIMS}; got {' and '.join(map(str, dims))}: "
@@ -50,8 +48,3 @@ def choose(kernel, dtype, *dims):
     row = next(row for limit in HEAD_DIMS if limit >= max(dims) and (row := (kernel, dtype.itemsize, limit)) in TABLE)
     # Three TF32 products stand for a float32 one; two bytes are multiplied as they are.
     return TABLE[row], "tf32x3" if dtype == torch.float32 else "ieee"
-
-
-def multiprocessors(device):
-    """Of the GPU that a tensor is on; 4 where kernels are interpreted, so that splits are seen there too."""
-    return torch.cuda.get_device_properties(device).multi_processor_count if device.type == "cuda" else 4

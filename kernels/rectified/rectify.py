@@ -10,9 +10,10 @@ import triton
 import triton.language as tl
 
 from kernels.attention.configurations import LOG2_E
-from kernels.attention.decode import attention_merge_kernel, splits_for
+from kernels.attention.decode import launch_merge, splits_for
 from kernels.attention.forward import absorb
-from kernels.rectified.configurations import choose, multiprocessors
+from kernels.rectified.configurations import choose
+from kernels.runtime import multiprocessors
 
 
 @triton.jit
@@ -108,11 +109,5 @@ def launch_rectify(query, key, value, scale, splits=None):
         num_warps=configuration.warps,
         num_stages=configuration.stages,
     )  # fmt: skip
-    attention_merge_kernel[(batch * heads * tokens,)](
-        part_output, part_sum, output, log_sum_exp,
-        splits,
-        VALUE_DIM=value_dim,
-        SPLITS=triton.next_power_of_2(splits),
-        num_warps=4,
-    )  # fmt: skip
+    launch_merge(part_output, part_sum, output, log_sum_exp)
     return output, log_sum_exp

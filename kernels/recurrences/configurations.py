@@ -2,7 +2,6 @@
 
 from typing import NamedTuple
 
-import torch
 import triton.language as tl
 
 from kernels import runtime
@@ -50,9 +49,7 @@ TABLE = {
 
 def choose(kernel, dtype, key_dim, value_dim, vector):
     """(CHUNK, Configuration) of a launch. Raises RuntimeError where no kernel runs, ValueError for what none can do."""
-    runtime.require_kernels()
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    runtime.require_kernels(dtype)
     if key_dim not in HEAD_DIMS or value_dim not in HEAD_DIMS:
         raise ValueError(
             f"the kernels take a key_dim and value_dim among {HEAD_DIMS}; got {key_dim} and {value_dim}: "

@@ -50,9 +50,7 @@ def _limits(wide):
 
 def check(dtype, key_dim, value_dim):
     """Raise RuntimeError where no kernel runs, ValueError for what none can do."""
-    runtime.require_kernels()
-    if dtype not in (torch.float32, torch.float16, torch.bfloat16):
-        raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    runtime.require_kernels(dtype)
     if key_dim not in DIMS or value_dim not in DIMS:
         raise ValueError(
             f"the kernels take a key_dim and value_dim among {DIMS}; got {key_dim} and {value_dim}: "
