@@ -3,7 +3,7 @@
 A multiply and an add are two operations (FLOP). Bytes are exact counts, shown in binary units (1 GiB = 2**30 B).
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -163,6 +163,14 @@ def bill(model=LLAMA_8B, context=131072, *, batch=1, dtype="bfloat16", key_value
          "AdamW's two float32 moments for every weight", "lowbit"),
     ]  # fmt: skip
     return [Line(*row) for row in rows]
+
+
+def changed(lines, changes):
+    """The lines of a bill with some replaced. changes: key -> (value, explanation)."""
+    return [
+        replace(line, value=changes[line.key][0], explanation=changes[line.key][1]) if line.key in changes else line
+        for line in lines
+    ]
 
 
 def roofline(flops, moved, hardware, dtype="bfloat16"):

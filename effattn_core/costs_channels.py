@@ -1,7 +1,5 @@
 """What pruned key channels save: bytes kept, bytes read, the traffic of the kernels, and the bill of a model."""
 
-import dataclasses
-
 from effattn_core import costs
 
 # Counted in the masks that were released with LeanK for Llama 3.1 8B: share of key channels kept, heads without any of
@@ -72,8 +70,4 @@ def bill(model=costs.LLAMA_8B, context=131072, *, kept=RELEASED_KEPT, empty=RELE
         "cache": (after, "all values but of heads without a channel, and three channels of ten of the keys"),
         "decode": (weights + after, "all weights, and the cache with its keys thinned, once a token"),
     }
-    return [
-        dataclasses.replace(line, value=changed[line.key][0], explanation=changed[line.key][1])
-        if line.key in changed else line
-        for line in costs.bill(model, context, **changes)
-    ]  # fmt: skip
+    return costs.changed(costs.bill(model, context, **changes), changed)

@@ -95,12 +95,11 @@ def bill(model=costs.LLAMA_8B, context=131072, *, top_k=TOP_K, **changes):
     readers = model.layers - model.layers // 2
     sizes = (context, readers, model.key_value_heads, model.head_dim)
     saved = step(*sizes, top_k=None).total - step(*sizes, top_k=top_k).total
+    before = {line.key: line.value for line in lines}
     changed = {
-        "cache": (index_bytes(context), "one cache for all layers, small states, and one index key a token"),
-        "decode": (-saved, "all weights, the index keys once, and the chosen rows in each layer that reads"),
-    }
-    return [
-        dataclasses.replace(line, value=line.value + changed[line.key][0], explanation=changed[line.key][1])
-        if line.key in changed else line
-        for line in lines
-    ]  # fmt: skip
+        "cache": (before["cache"] + index_bytes(context),
+                  "one cache for all layers, small states, and one index key a token"),
+        "decode": (before["decode"] - saved,
+                   "all weights, the index keys once, and the chosen rows in each layer that reads"),
+    }  # fmt: skip
+    return costs.changed(lines, changed)

@@ -79,16 +79,10 @@ BLOCK_SIZE, ACTIVE, PERIOD = 16, 0.1, 32  # of the released code
 def bill(model=costs.LLAMA_8B, context=131072, *, block_size=BLOCK_SIZE, active=ACTIVE, period=PERIOD, **changes):
     """`costs.bill` with every layer decoding by ReSA: what is read a token falls, what is kept grows by the bounds."""
     read, lines = share(block_size, active, period), costs.bill(model, context, **changes)
-    cache = {line.key: line.value for line in lines}["cache"]
+    before = {line.key: line.value for line in lines}
     changed = {
-        "cache": (cache * (1 + read.descriptors), "keys and values of every token, and two bounds a block"),
-        "decode": (None, "all weights, the bounds, the blocks chosen, and a share of the rectification"),
-    }
-    after = []
-    for line in lines:
-        if line.key in changed:
-            value, words = changed[line.key]
-            value = line.value - cache * (1 - read.total) if value is None else value
-            line = dataclasses.replace(line, value=value, explanation=words)
-        after.append(line)
-    return after
+        "cache": (before["cache"] * (1 + read.descriptors), "keys and values of every token, and two bounds a block"),
+        "decode": (before["decode"] - before["cache"] * (1 - read.total),
+                   "all weights, the bounds, the blocks chosen, and a share of the rectification"),
+    }  # fmt: skip
+    return costs.changed(lines, changed)

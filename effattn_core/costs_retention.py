@@ -96,8 +96,4 @@ def bill(model=costs.LLAMA_8B, context=131072, **changes):
         "cache": (kept, "one state a layer and head, however long the text"),
         "decode": (weights + kept, "all weights and the states, once a token"),
     }  # fmt: skip
-    return [
-        dataclasses.replace(line, value=changed[line.key][0], explanation=changed[line.key][1])
-        if line.key in changed else line
-        for line in costs.bill(model, context, **changes)
-    ]  # fmt: skip
+    return costs.changed(costs.bill(model, context, **changes), changed)

@@ -182,8 +182,4 @@ def bill(loops=4, context=131072, *, mixer="gated", **changes):
         "decode": (decode_bytes(sizes, context), "looped weights once a loop, the cache once a layer that reads it"),
         "optimizer": (2 * 4 * parameters(sizes), "AdamW's two float32 moments for every weight, which loops share"),
     }  # fmt: skip
-    return [
-        dataclasses.replace(line, value=changed[line.key][0], explanation=changed[line.key][1])
-        if line.key in changed else line
-        for line in costs.bill(LLAMA, context, **changes)
-    ]  # fmt: skip
+    return costs.changed(costs.bill(LLAMA, context, **changes), changed)

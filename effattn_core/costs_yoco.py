@@ -4,7 +4,6 @@ Four architectures of one size are compared. "Transformer" keeps a key and a val
 its key-value heads; the two YOCOs keep one grouped cache for all layers, and in half of the layers a window or a state.
 """
 
-import dataclasses
 from dataclasses import dataclass
 
 from effattn_core import costs
@@ -208,8 +207,4 @@ def bill(model=costs.LLAMA_8B, context=131072, architecture="YOCO, gated", **cha
         "decode": (decode_bytes(model, context, architecture),
                    "all weights, and the one cache once for each layer that reads it"),
     }  # fmt: skip
-    return [
-        dataclasses.replace(line, value=changed[line.key][0], explanation=changed[line.key][1])
-        if line.key in changed else line
-        for line in costs.bill(model, context, **changes)
-    ]  # fmt: skip
+    return costs.changed(costs.bill(model, context, **changes), changed)

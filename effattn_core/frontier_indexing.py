@@ -1,10 +1,10 @@
 """One index for all heads and layers, on the common frontier of quality against bytes of `effattn_core.frontier`."""
 
 import functools
-from typing import NamedTuple
 
 import torch
 
+from effattn_core.frontier import Way
 from effattn_core.indexing import choose_rows, row_attention, scores_oracle
 from effattn_core.indexing_model import IndexedCache, distillation
 
@@ -101,16 +101,6 @@ def reader_indexer():
 def cache_of(indexer, dial, shape):
     """An empty ReaderCache that reads a share `dial` of its capacity, and at 1 everything."""
     return ReaderCache(*shape, indexer=indexer, top_k=max(1, round(dial * shape[2])))
-
-
-class Way(NamedTuple):
-    """One way of reading, as `effattn_core.frontier` describes it."""
-
-    name: str
-    words: str
-    make: object
-    extra: float = 0.0
-    period: int = 0
 
 
 WAYS = [Way("CLSA", "one index for all heads", lambda dial, shape: cache_of(reader_indexer(), dial, shape))]

@@ -1,6 +1,6 @@
 """The recurrences chapter: mixers that decode, the recall task, the bare memory, its figures and its recorded run."""
 
-import importlib.util
+import importlib
 import json
 import re
 
@@ -241,16 +241,15 @@ def test_every_claim_but_the_one_that_the_chapter_speaks_of_agrees():
     assert [row["agrees"] for row in rows] == [True] * 4 + [False]
 
 
-def driver():
-    path = ROOT / "book" / "measurements" / "run_recurrences.py"
-    specification = importlib.util.spec_from_file_location("run_recurrences", path)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
+@pytest.fixture
+def driver(monkeypatch):
+    """The driver as the command finds it, in its own folder."""
+    monkeypatch.syspath_prepend(ROOT / "book" / "measurements")
+    return importlib.import_module("run_recurrences")
 
 
-def test_a_recorded_run_goes_on_from_the_runs_that_are_done(tmp_path, monkeypatch, capsys):
-    module = driver()
+def test_a_recorded_run_goes_on_from_the_runs_that_are_done(driver, tmp_path, monkeypatch, capsys):
+    module = driver
     monkeypatch.setattr(module, "CASES", ((4, 0),))
     monkeypatch.setattr(module, "reproducible", lambda *a, **k: None)
     monkeypatch.setattr(module, "shakespeare", lambda: "to be or not to be " * 2000)
@@ -267,8 +266,8 @@ def test_a_recorded_run_goes_on_from_the_runs_that_are_done(tmp_path, monkeypatc
     assert first["provenance"]["command"] == "make runs"
 
 
-def test_the_recorded_run_holds_every_rule_seed_and_case():
-    module = driver()
+def test_the_recorded_run_holds_every_rule_seed_and_case(driver):
+    module = driver
     rows = json.loads((ROOT / "book" / "measurements" / "recurrences-training-cpu.json").read_text())["rows"]
     for seed in module.SEEDS:
         for name in module.NAMES:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import run_channels
 import torch
+from letters import RUNS, once
 
 from effattn_core import reproducible
 from effattn_core.attention import KeyValueCache
@@ -130,7 +131,7 @@ def measure(model, caches, letters, masks, texts, repeats):
 
 def main(
     contexts=CONTEXTS, shares=run_channels.SHARES, steps=run_channels.STEPS, learn=run_channels.LEARN,
-    harden=run_channels.HARDEN, letters=LETTERS, repeats=REPEATS, folder=run_channels.FOLDER, target=None,
+    harden=run_channels.HARDEN, letters=LETTERS, repeats=REPEATS, folder=RUNS, target=None,
 ):  # fmt: skip
     reproducible(0)
     text = shakespeare()
@@ -138,7 +139,7 @@ def main(
     training, held_out = split(alphabet.encode(text))
     model = run_channels.trained(0, alphabet, training, steps, folder)
     stages = functools.partial(run_channels.importances, model, training, 0, learn=learn, harden=harden, shares=shares)
-    found = run_channels.once(folder / f"channels-0-{steps}-{learn}-{harden}-importance.pt", stages)
+    found = once(folder / f"channels-0-{steps}-{learn}-{harden}-importance.pt", stages)
     device = runtime.device()
     masks = {f"channels, {1 - share:.0%} kept": build_mask(found[f"2 {share}"], share, run_channels.ALIGN).to(device)
              for share in shares}  # fmt: skip

@@ -1,16 +1,13 @@
-"""A decoded token by one shared index after 8K to 64K tokens: its parts' time, bytes, and KL to dense.
+"""A decoded token by one shared index after 8K to 64K tokens: the time of its parts.
 
 python book/measurements/bench_indexing.py      writes indexing-cpu.json beside this file, on a CPU wherever it runs
 
-The frontier's rows are those of bench_rectified.py, for the ways of `effattn_core.frontier_indexing`: the same reader
-made by hand, text, budgets and queries. The reader's four orders stand for four layers of a cross-decoder, each with a
-query of its own and the one cache; an index for each of them is timed beside one for all. Before anything is measured
-a cache that reads everything must give dense attention.
+Bytes and KL to dense are measured by bench_rectified.py, with the other ways of the frontier. Here the cache of its
+reader stands for that of a YOCO: four layers read it, and an index for each of them is timed beside one for all. Before
+anything is timed a cache that reads everything must give dense attention.
 """
 
 import functools
-import math
-import statistics
 from pathlib import Path
 
 import torch
@@ -20,39 +17,12 @@ from effattn_core import frontier_indexing as ours
 from effattn_core.attention import attention
 from effattn_core.data import Characters, shakespeare
 from effattn_core.indexing import choose_rows, gather_rows, row_attention, scores_oracle
-from effattn_core.rectified_cache import RewindableCache
 from effattn_core.rectified_reader import Reader, plain_letters
 from kernels import bench
 
 CONTEXTS = (8192, 16384, 32768, 65536)
-BUDGETS = (0.125, 0.1875, 0.25, 0.375, 0.5)  # bytes a token, over those of dense decoding
-QUERIES, PROBES, LAYERS = 48, 8, 4
+LAYERS = 4
 SHARE = 1 / 16  # of the tokens, for the times
-FIRST = 3_000_000  # letters of the plays before those in the cache
-
-
-def frontier_rows(reader, text, tokens, budgets, queries, probes):
-    """KL to dense and loss at each budget: a row each; and the queries."""
-    first = FIRST % (len(text) // 2)
-    cached = text[first:][:tokens]
-    asked, answers = frontier.queries_of(reader, text, first + tokens + 64, queries)
-    dense = reader.fill(RewindableCache(1, reader.key_heads, tokens, reader.head_dim), cached)
-    truth, whole = frontier.dense_distributions(reader, dense, asked), dense.key.nbytes + dense.value.nbytes
-    rows = []
-    for way in ours.WAYS:
-        for budget in budgets:
-            case = {"what": "frontier", "tokens": tokens, "queries": queries, "name": way.name, "budget": budget}
-            found = frontier.at_budget(way, budget, reader, cached, asked[:probes])
-            if found is None:
-                rows.append(case | {"left_out": ["it cannot read so little"]})
-                continue
-            cache, dial, _ = found
-            share = frontier.share_read(way, cache, asked)
-            apart, loss = frontier.quality(reader, cache, asked, answers, truth)
-            error = statistics.stdev(apart) / math.sqrt(len(apart))
-            rows.append(case | {"dial": dial, "share": share, "bytes": share * whole, "kl": statistics.fmean(apart),
-                                "kl_error": error, "loss": loss, "period": way.period})  # fmt: skip
-    return rows, asked
 
 
 def timed_rows(reader, text, tokens, query, repeats):
@@ -92,7 +62,7 @@ def timed_rows(reader, text, tokens, query, repeats):
 
 
 @torch.no_grad()
-def main(contexts=CONTEXTS, budgets=BUDGETS, queries=QUERIES, probes=PROBES, repeats=15, folder=Path(__file__).parent):
+def main(contexts=CONTEXTS, repeats=15, folder=Path(__file__).parent):
     """Measure and store after each context; a run at the same commit goes on where the last one stopped."""
     reproducible(0)
     plain = plain_letters(shakespeare())
@@ -110,8 +80,7 @@ def main(contexts=CONTEXTS, budgets=BUDGETS, queries=QUERIES, probes=PROBES, rep
         frontier.require_dense_at_one(way, reader, short, probe)
     for tokens in contexts:
         if tokens not in done:
-            new, asked = frontier_rows(reader, text, tokens, budgets, queries, probes)
-            rows += new + timed_rows(reader, text, tokens, asked[0], repeats)
+            rows += timed_rows(reader, text, tokens, probe[0], repeats)
             bench.write_measurement(path, source, rows)
 
 

@@ -1,5 +1,6 @@
-"""What recorded runs share: a model trained on letters of Shakespeare, and its held-out loss by place in the text."""
+"""What recorded runs share: trainings and parts that go on where they stopped, held-out loss by place in the text."""
 
+import os
 import statistics
 import sys
 from pathlib import Path
@@ -15,6 +16,18 @@ from kernels import runtime
 STEPS, BATCH, CONTEXT, LONGEST = 400, 8, 256, 4096
 EVERY = 20  # steps whose mean loss a curve holds
 RUNS = Path(__file__).resolve().parents[2] / ".cache" / "runs"
+
+
+def once(path, make):
+    """What `make` returns, rows or tensors: read from `path` if an earlier run has stored it there."""
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")
+        torch.save(made, aside)
+        aside.replace(path)
+        print(f"{path.stem}: done", flush=True)
+    return torch.load(path, weights_only=True)
 
 
 def finished(model, batches, path, *, steps, learning_rate=6e-3):

@@ -5,18 +5,17 @@ python book/measurements/run_channels.py      writes channels-training-cpu.json 
 Models go on from their checkpoints in .cache/runs when the run was interrupted; what is finished is read from there.
 """
 
-import sys
 import time
 from functools import partial
 from pathlib import Path
 
 import torch
+from letters import RUNS, finished, once
 
 from effattn_core import channels_needle, channels_training, reproducible
 from effattn_core.channels import build_mask, keep_top
 from effattn_core.data import Batches, Characters, shakespeare, split
 from effattn_core.model import LanguageModel, configuration
-from effattn_core.train import train
 from kernels import bench, runtime
 
 SEEDS = (0, 1, 2)
@@ -26,18 +25,6 @@ STEPS, LEARN, HARDEN, BATCH = 200, 80, 20, 16
 SHARES, ALIGN, REGION = (0.25, 0.5, 0.75), 8, dict(sinks=2, recent=8)
 TEXTS = 32  # held-out texts of the model's context that divergences are measured on
 STAGES = "learned, two stages", "learned, stage 1"
-ROOT = Path(__file__).resolve().parents[2]
-FOLDER = ROOT / ".cache" / "runs"
-
-
-def once(path, make):
-    """What `make` returns, tensors or rows: read from `path` if an earlier run has stored it."""
-    if not path.exists():
-        made = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        torch.save(made, path.with_suffix(".part"))
-        path.with_suffix(".part").replace(path)
-    return torch.load(path, weights_only=True)
 
 
 def needle_rows(seed, *, shares, steps):
@@ -51,14 +38,12 @@ def needle_rows(seed, *, shares, steps):
     return [*rows, {"what": "needle importance", "seed": seed, **kept}]
 
 
-def trained(seed, letters, training, steps, folder=FOLDER):
+def trained(seed, letters, training, steps, folder=RUNS):
     """The model of a seed, gone on from its checkpoint if there is one."""
     torch.manual_seed(seed)
     model = LanguageModel(configuration("tiny", len(letters), **SIZES)).to(runtime.device())
     path = folder / f"channels-{seed}-{steps}.pt"
-    batches = Batches(training, BATCH, SIZES["context"], seed)
-    if not train(model, batches, steps=steps, learning_rate=8e-3, checkpoint=path).finished:
-        sys.exit(f"stopped; the next run goes on from {path.name}")
+    finished(model, Batches(training, BATCH, SIZES["context"], seed), path, steps=steps, learning_rate=8e-3)
     return model.eval()
 
 
@@ -104,7 +89,7 @@ def text_rows(model, tokens, training, seed, found, shares=SHARES):
         yield {"what": "importance", "seed": seed, "stage": stage, "values": rounded}
 
 
-def main(seeds=SEEDS, steps=STEPS, learn=LEARN, harden=HARDEN, needle=NEEDLE, texts=TEXTS, folder=FOLDER, target=None):
+def main(seeds=SEEDS, steps=STEPS, learn=LEARN, harden=HARDEN, needle=NEEDLE, texts=TEXTS, folder=RUNS, target=None):
     reproducible(0, threads=1)
     text = shakespeare()
     letters = Characters(text)

@@ -7,12 +7,12 @@ indexer alone, then both; indexers a layer (DSA) are trained beside it. Parts th
 training goes on from its checkpoints there. One thread, about four minutes.
 """
 
-import json
 import math
+from functools import partial
 from pathlib import Path
 
 import torch
-from letters import EVERY, RUNS, curve, finished
+from letters import EVERY, RUNS, curve, finished, once
 from torch.nn import functional
 
 from effattn_core import reproducible
@@ -120,17 +120,6 @@ def yoco_rows(seed, training, held_out, letters, steps, folder):
              "every": EVERY, "losses": losses, "top_k": 16}, *rows]  # fmt: skip
 
 
-def kept(folder, name, make):
-    """The rows of a part: made, or read if they were made before."""
-    path = folder / f"indexing-{name}.json"
-    if not path.exists():
-        rows = make()
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows))
-        print(f"{name}: done", flush=True)
-    return json.loads(path.read_text())
-
-
 def main(seeds=SEEDS, text_seeds=TEXT_SEEDS, agreements=AGREEMENTS, steps=STEPS, indexer_steps=400, folder=RUNS,
          target=None):  # fmt: skip
     reproducible(0, threads=1)
@@ -143,10 +132,11 @@ def main(seeds=SEEDS, text_seeds=TEXT_SEEDS, agreements=AGREEMENTS, steps=STEPS,
     for seed in seeds:
         for agreement in agreements:
             name = f"agreement-{seed}-{agreement}-{indexer_steps}"
-            rows += kept(folder, name, lambda s=seed, a=agreement: agreement_rows(s, a, indexer_steps))
+            rows += once(folder / f"indexing-{name}.pt", partial(agreement_rows, seed, agreement, indexer_steps))
     for seed in text_seeds:
         name = f"text-{seed}-" + "-".join(str(count) for count in steps.values())
-        rows += kept(folder, name, lambda s=seed: yoco_rows(s, training, held_out, len(letters), steps, folder))
+        make = partial(yoco_rows, seed, training, held_out, len(letters), steps, folder)
+        rows += once(folder / f"indexing-{name}.pt", make)
     bench.write_measurement(target, source, rows)
 
 

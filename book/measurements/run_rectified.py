@@ -8,12 +8,13 @@ there too. One thread, about five minutes.
 """
 
 import hashlib
-import json
 import statistics
 import sysconfig
+from functools import partial
 from pathlib import Path
 
 import torch
+from letters import RUNS, curve, finished, once
 from torch.nn import functional
 
 from effattn_core import reproducible
@@ -29,14 +30,13 @@ from effattn_core.rectified_cache import (
     relative_error,
     states_of,
 )
-from effattn_core.train import evaluate, train
+from effattn_core.train import evaluate
 from kernels import bench, runtime
 
 STEPS, BATCH, CONTEXT, PROMPT, TEXTS = 600, 4, 384, 128, 12
 PERIODS, LEAST = (0, 128, 32, 8, 1), (2, 4)
 WATCHED = (0.1, 0.2, 0.4)  # active ratios whose reads are written down, of one text
 BLOCK_SIZE, ACTIVE = 8, 0.1
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def library_source(most=3_000_000):
@@ -61,10 +61,8 @@ def trained(training, vocabulary, *, steps=STEPS, folder):
     torch.manual_seed(0)
     model = LanguageModel(sizes(vocabulary)).to(runtime.device())
     path = folder / f"rectified-{steps}-{BATCH}.pt"
-    history = train(model, Batches(training, BATCH, CONTEXT, 0), steps=steps, learning_rate=6e-3, checkpoint=path)
-    if not history.finished:
-        raise SystemExit(f"stopped; the next run goes on from {path.name}")
-    return model.eval(), history.losses
+    losses = finished(model, Batches(training, BATCH, CONTEXT, 0), path, steps=steps)
+    return model.eval(), losses
 
 
 def texts_of(tokens, count=TEXTS):
@@ -142,20 +140,8 @@ def read_rows(model, text, letters, active):
     ]  # fmt: skip
 
 
-def kept(folder, name, make):
-    """The rows of a part: made, or read if they were made before."""
-    path = folder / f"rectified-{name}.json"
-    if not path.exists():
-        rows = make()
-        folder.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(rows))
-        print(f"{name}: done", flush=True)
-    return json.loads(path.read_text())
-
-
-def main(steps=STEPS, periods=PERIODS, least=LEAST, watched=WATCHED, texts=TEXTS, folder=None, target=None):
+def main(steps=STEPS, periods=PERIODS, least=LEAST, watched=WATCHED, texts=TEXTS, folder=RUNS, target=None):
     reproducible(0, threads=1)
-    folder = folder or ROOT / ".cache" / "runs"
     source = library_source()
     letters = Characters(source)
     training, held_out = split(letters.encode(source))
@@ -166,17 +152,17 @@ def main(steps=STEPS, periods=PERIODS, least=LEAST, watched=WATCHED, texts=TEXTS
     rows = [
         {"what": "model", "parameters": model.parameter_count, "steps": steps, "letters": len(source),
          "sha256": hashlib.sha256(source.encode()).hexdigest(), "texts": texts, "prompt": PROMPT, "context": CONTEXT,
-         "losses": [round(statistics.fmean(losses[at : at + 20]), 4) for at in range(0, len(losses), 20)],
+         "losses": curve(losses),
          "held_out": evaluate(model, held_out[: 64 * CONTEXT + 1])}
     ]  # fmt: skip
     tag = f"{steps}-{BATCH}-{texts}"
     for few in least:
         for period in periods:
-            name = f"drift-{tag}-{few}-{period}"
-            rows += kept(folder, name, lambda few=few, period=period: drift_rows(model, chosen, few, period))
+            make = partial(drift_rows, model, chosen, few, period)
+            rows += once(folder / f"rectified-drift-{tag}-{few}-{period}.pt", make)
     for active in watched:
-        name, text = f"reads-{tag}-{active}", chosen[texts // 4]
-        rows += kept(folder, name, lambda active=active, text=text: read_rows(model, text, letters, active))
+        make = partial(read_rows, model, chosen[texts // 4], letters, active)
+        rows += once(folder / f"rectified-reads-{tag}-{active}.pt", make)
     bench.write_measurement(path, bench.provenance("make runs"), rows)
 
 

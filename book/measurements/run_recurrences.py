@@ -5,11 +5,11 @@ python book/measurements/run_recurrences.py     writes recurrences-training-cpu.
 A run that is done is kept in .cache/runs/recurrences, one file each: an interrupted command goes on after the last.
 """
 
-import json
-import os
+from functools import partial
 from pathlib import Path
 
 import torch
+from letters import RUNS, once
 
 from effattn_core import reproducible
 from effattn_core.data import Batches, Characters, shakespeare, split
@@ -24,7 +24,6 @@ NAMES = (*RULES, SOFTMAX)
 SEEDS = (0, 1, 2)
 CASES = ((8, 0), (16, 0), (32, 0), (8, 8), (16, 16))  # (pairs, rewritten): below, at and above the state's 16 keys
 RECALL_STEPS, TEXT_STEPS = 300, 150
-ROOT = Path(__file__).resolve().parents[2]
 
 
 def rule_of(name):
@@ -38,11 +37,13 @@ def recall_rows(name, seed, steps=RECALL_STEPS):
     model = recall_model(rule_of(name)).to(runtime.device())
     train(model, RecallBatches(CASES, 32, seed), steps=steps, learning_rate=1e-2, progress=False)
     shared = {"what": "recall", "name": name, "seed": seed, "parameters": model.parameter_count, "steps": steps}
-    return [
+    rows = [
         {**shared, "pairs": pairs, "rewritten": rewritten,
          "accuracy": recall_accuracy(model.eval(), pairs, rewritten=rewritten)}
         for pairs, rewritten in CASES
     ]  # fmt: skip
+    print(f"recall {name}, seed {seed}: {rows[-1]['accuracy']:.3f}", flush=True)
+    return rows
 
 
 def text_rows(name, seed, steps=TEXT_STEPS):
@@ -54,34 +55,24 @@ def text_rows(name, seed, steps=TEXT_STEPS):
     model = LanguageModel(recall_configuration(rule_of(name), len(letters))).to(runtime.device())
     train(model, Batches(training, 8, 128, seed), steps=steps, learning_rate=6e-3, progress=False)
     loss = evaluate(model.eval(), held_out[:16385])
+    print(f"text {name}, seed {seed}: {loss:.3f}", flush=True)
     shared = {"what": "text", "name": name, "seed": seed, "parameters": model.parameter_count, "steps": steps}
     return [{**shared, "loss": loss}]
 
 
-def kept(folder, make, name, seed, steps):
-    """The rows of one run: made, or read if the same run was made before."""
-    path = folder / f"{make.__name__}-{name}-{seed}-{steps}-{runtime.mode}.json"
-    if not path.exists():
-        rows = make(name, seed, steps)
-        folder.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")
-        aside.write_text(json.dumps(rows))
-        aside.rename(path)
-        print(f"{make.__name__} {name}, seed {seed}: {rows[-1].get('accuracy', rows[-1].get('loss')):.3f}", flush=True)
-    return json.loads(path.read_text())
-
-
-def main(seeds=SEEDS, names=NAMES, recall_steps=RECALL_STEPS, text_steps=TEXT_STEPS, folder=None, target=None):
+def main(
+    seeds=SEEDS, names=NAMES, recall_steps=RECALL_STEPS, text_steps=TEXT_STEPS, folder=RUNS / "recurrences", target=None
+):
     reproducible(0, threads=1)
-    folder = folder or ROOT / ".cache" / "runs" / "recurrences"
     kind = "gpu" if runtime.mode == "gpu" else "cpu"
-    path = target or Path(__file__).with_name(f"recurrences-training-{kind}.json")
+    target = target or Path(__file__).with_name(f"recurrences-training-{kind}.json")
     source, rows = bench.provenance("make runs", seed=list(seeds)), []
     for seed in seeds:
         for make, steps in ((recall_rows, recall_steps), (text_rows, text_steps)):
             for name in names:
-                rows += kept(folder, make, name, seed, steps)
-    bench.write_measurement(path, source, rows)
+                path = folder / f"{make.__name__}-{name}-{seed}-{steps}-{runtime.mode}.pt"
+                rows += once(path, partial(make, name, seed, steps))
+    bench.write_measurement(target, source, rows)
 
 
 if __name__ == "__main__":
