@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 from effattn_core.model import build, configuration
+from effattn_core.recurrences_recall import IGNORED
 
-IGNORED = -100  # a target that cross-entropy leaves out
 KEYS = VALUES = 16
 
 # Models of one task, nearly equal in parameters. The one with windows alone sees 3 · 15 letters back in all.

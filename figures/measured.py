@@ -6,7 +6,7 @@ DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
 
-def _looks(names):
+def looks(names):
     """(name, colour, dash, symbol) of each name; ValueError where they could not be told apart."""
     if not 1 <= len(names) <= len(DASHES):
         raise ValueError(f"lines for 1 to {len(DASHES)} names can be told apart; got {len(names)}.")
@@ -35,7 +35,7 @@ def growth(rows, title, scale=1.0, logarithmic=True):
     import plotly.graph_objects as go
 
     groups, traces = _grouped(rows), []
-    for name, colour, dash, symbol in _looks(list(groups)):
+    for name, colour, dash, symbol in looks(list(groups)):
         low, median, high = (
             [scale * row[key] for row in groups[name]] for key in ("lower_quartile", "median", "upper_quartile")
         )
@@ -100,7 +100,7 @@ def losses(histories, title="training loss, nats a letter"):
             line=dict(color=colour, dash=dash, width=3),
             hovertemplate="step %{x}: %{y:.3f}<extra>" + str(name) + "</extra>",
         )
-        for name, colour, dash, _ in _looks(list(smooth))
+        for name, colour, dash, _ in looks(list(smooth))
     ]  # fmt: skip
     mean = f"step (each point: the mean of {window} steps)" if window > 1 else "step"
     return theme.figure(

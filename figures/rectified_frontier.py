@@ -5,7 +5,7 @@ budget, as `book/measurements/bench_rectified.py` writes it; rows of other measu
 """
 
 from figures import theme
-from figures.measured import _looks
+from figures.measured import looks
 
 LEAST = 1e-3  # nats: less is drawn here, since the scale is logarithmic
 
@@ -26,7 +26,7 @@ def frontier(rows, tokens):
     import plotly.graph_objects as go
 
     groups, traces = points(rows, tokens), []
-    for name, colour, dash, symbol in _looks(list(groups)):
+    for name, colour, dash, symbol in looks(list(groups)):
         apart = [max(LEAST, row["kl"]) for row in groups[name]]
         traces.append(go.Scatter(
             x=[row["share"] for row in groups[name]], y=apart, mode="lines+markers", name=name,

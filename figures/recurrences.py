@@ -11,6 +11,7 @@ import torch
 from effattn_core.recurrences import RULES, recurrence
 from effattn_core.recurrences_recall import memory_recall, read, written
 from figures import theme
+from figures.measured import looks
 
 NAMES = "ABCD"
 PROGRAM = (("A", 1.0), ("B", 2.0), ("C", 3.0), ("D", 2.0), ("A", 4.0))  # what is written; A twice
@@ -170,10 +171,8 @@ def capacity(key_dim=16, rewritten=False, passes=1, measure="right"):
     """How many pairs does a state hold? Random keys, read back after all were written; one line a rule."""
     import plotly.graph_objects as go
 
-    looks = zip(theme.CLASSES.values(), ("solid", "dash", "dot", "dashdot", "longdash"),
-                ("circle", "square", "diamond", "triangle-up", "cross"), strict=False)  # fmt: skip
     traces = []
-    for (label, _, _), (colour, dash, symbol) in zip(STORES, looks, strict=False):
+    for label, colour, dash, symbol in looks([label for label, *_ in STORES]):
         rows = loaded(label, key_dim, rewritten, passes)
         y = [row[1 + MEASURES.index(measure)] for row in rows]
         traces.append(go.Scatter(

@@ -11,12 +11,12 @@ from effattn_core import costs_yoco as prices
 from figures import theme
 
 CONTEXTS = tuple(1 << power for power in range(12, 21))
-# Colour, dash and hatch of each architecture, in every figure of the chapter.
+# Colour and dash of each architecture, in every figure of the chapter.
 LOOKS = {
-    "Transformer": (theme.VERMILLION, "dot", ""),
-    "grouped": (theme.ORANGE, "dash", ""),
-    "YOCO, window": (theme.BLUE, "solid", ""),
-    "YOCO, gated": (theme.GREEN, "dashdot", ""),
+    "Transformer": (theme.VERMILLION, "dot"),
+    "grouped": (theme.ORANGE, "dash"),
+    "YOCO, window": (theme.BLUE, "solid"),
+    "YOCO, gated": (theme.GREEN, "dashdot"),
 }
 WORDS = {
     "Transformer": "Transformer, a cache for every head",
@@ -146,7 +146,7 @@ def _curves(amount):
     """(architecture, colour, dash, its amount at each of CONTEXTS)."""
     return [
         (name, colour, dash, [amount(context, name) for context in CONTEXTS])
-        for name, (colour, dash, _) in LOOKS.items()
+        for name, (colour, dash) in LOOKS.items()
     ]  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 import math
 
 from figures import theme
+from figures.measured import looks
 
 LONGEST = 1 << 14  # letters: a half-life beyond is drawn as this one
 
@@ -64,9 +65,8 @@ def needles(rows, tokens):
     import plotly.graph_objects as go
 
     groups, traces = _shares(rows, tokens), []
-    looks = zip(theme.CLASSES.values(), ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot"),
-                ("circle", "square", "diamond", "triangle-up", "cross", "star"), strict=True)  # fmt: skip
-    for (name, shares), (colour, dash, symbol) in zip(groups.items(), looks, strict=False):
+    for name, colour, dash, symbol in looks(list(groups)):
+        shares = groups[name]
         means = [sum(found) / len(found) for found in shares.values()]
         traces.append(go.Scatter(
             x=list(shares), y=means, mode="lines+markers", name=name,

@@ -1,15 +1,33 @@
-"""Fixtures of several test files: the built pages, and a browser."""
+"""Fixtures of several test files: how tensors are made, the built pages, and a browser."""
 
 import fcntl
 import os
 
 import pytest
+import torch
 from house import CHROMIUM, ROOT, build
 
 import kernels  # noqa: F401  (before any test file imports triton, so that its interpreter can be chosen)
 
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync"""
+
+
+@pytest.fixture
+def nan_filled():
+    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
+    torch.use_deterministic_algorithms(True)
+    yield
+    torch.use_deterministic_algorithms(False)
+
+
+@pytest.fixture(scope="module")
+def one_thread():
+    """Tensors so small, and interpreted programs, that a second thread only waits."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

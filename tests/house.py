@@ -7,6 +7,8 @@ from pathlib import Path
 
 import yaml
 
+from effattn_core.checks import grade
+
 ROOT = Path(__file__).resolve().parents[1]
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
@@ -20,6 +22,22 @@ def chapters():
 def notebooks():
     """The stored notebooks of the chapters."""
     return [path for name in chapters() if (path := ROOT / "book" / f"{name}.ipynb").exists()]
+
+
+def assert_solved(name, solution):
+    """An exercise's unsolved stub fails its check, and its solution passes."""
+
+    def unsolved(*arguments):
+        raise NotImplementedError
+
+    assert "not written yet" in grade(name, unsolved).reason
+    assert grade(name, solution).passed
+
+
+def assert_named(name, mistake, sentence):
+    """A known mistake fails an exercise's check, which says what it is."""
+    verdict = grade(name, mistake)
+    assert not verdict.passed and sentence in verdict.reason, verdict
 
 
 def build(root, target):

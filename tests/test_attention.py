@@ -32,14 +32,6 @@ CASES = [
 ]  # fmt: skip
 
 
-@pytest.fixture
-def nan_filled():
-    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def tensors(dtype, time, *, key_time=None, heads=4, key_heads=4, head_dim=32, strided=False):
     generator = torch.Generator().manual_seed(time)
     shapes = [(heads, time), (key_heads, key_time or time), (key_heads, key_time or time)]

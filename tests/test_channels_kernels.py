@@ -17,14 +17,6 @@ DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
 HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16  # the interpreter's bfloat16 is wrong
 
 
-@pytest.fixture
-def nan_filled():
-    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def case(dtype, tokens, *, dense=40, counts=(8, 24, 32, 0, 8), group=2, head_dim=32, strided=False, batch=1):
     """(query, key, value), the mask, and the arguments of `decode`: heads already in the order of the plan."""
     generator = torch.Generator().manual_seed(tokens)

@@ -31,14 +31,6 @@ HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16  # the interpreter'
 interpreted = pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 
 
-@pytest.fixture
-def nan_filled():
-    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def tensors(time, dtype=torch.float64, *, group=4, head_dim=32, value_dim=None, strided=False, batch=2):
     """(query, key, value) with two key heads; strided: [batch, time, heads, size] in memory."""
     generator = torch.Generator().manual_seed(time)

@@ -6,12 +6,7 @@ import torch
 from figures import primer as draw
 from kernels import primer, runtime
 
-
-@pytest.fixture(autouse=True)
-def nan_filled():
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
+pytestmark = pytest.mark.usefixtures("nan_filled")
 
 
 def random(*shape):

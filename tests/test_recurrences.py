@@ -25,13 +25,7 @@ GATE_SHAPES = {"constant": lambda b, h, t, d: (h,), "scalar": lambda b, h, t, d:
 ALL = pytest.mark.parametrize("rule", RULES)
 
 
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """These tensors are so small that a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def inputs(rule, time, *, batch=2, heads=2, key_dim=4, value_dim=3, strength=1.0, dtype=torch.float64):

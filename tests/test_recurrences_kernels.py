@@ -20,21 +20,7 @@ NAMES = ("query", "key", "value", "log_gate", "state")
 interpreted = pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 
 
-@pytest.fixture
-def nan_filled():
-    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Interpreted programs are small NumPy and PyTorch calls: a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tensors(dtype, vector, time, *, batch=1, heads=2, key_dim=32, value_dim=32, strided=False, strength=1.0):

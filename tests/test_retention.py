@@ -25,14 +25,6 @@ DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
 HALF = torch.bfloat16 if DEVICE == "cuda" else torch.float16  # the interpreter's bfloat16 is wrong
 
 
-@pytest.fixture
-def nan_filled():
-    """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
-    torch.use_deterministic_algorithms(True)
-    yield
-    torch.use_deterministic_algorithms(False)
-
-
 def tensors(dtype, time, *, heads=2, key_dim=32, value_dim=32, batch=2, strided=False):
     """(query, key, value, state), the decays beside them, and what weighs the output and the state in a loss."""
     generator = torch.Generator().manual_seed(time)
