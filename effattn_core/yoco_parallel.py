@@ -57,7 +57,6 @@ class PassedState:
 
     exchange: Exchange
     length: int
-    memory = None
 
     def recur(self, query, key, value, log_gate, scale):
         """(what each token of this share reads, the state): from nothing first, then what came before is added."""

@@ -43,13 +43,10 @@ def gates(model, tokens):
     """Log gates of every head of every gated layer along a passage: [layers][heads][letters], rounded."""
     found, hidden = [], model.embedding(tokens[None].to(runtime.device()))
     for block in model.blocks:
-        found.append([[round(each, 5) for each in head] for head in _log_gates(block, hidden).tolist()])
+        log_gate = block.mixer.log_gate(block.before_mixer(hidden))[0]
+        found.append([[round(each, 5) for each in head] for head in log_gate.tolist()])
         hidden, _ = block(hidden)
     return found
-
-
-def _log_gates(block, hidden):
-    return block.mixer.log_gate(block.before_mixer(hidden))[0]
 
 
 def needle_rows(seed, letters, training, held_out, *, steps, times, folder):
