@@ -206,7 +206,7 @@ def text(stage="indexer alone"):
     """How much of a trained YOCO's attention does a list of k letters cover? A line a way of choosing."""
     import plotly.graph_objects as go
 
-    from figures.measured import _looks
+    from figures.measured import looks
 
     curves = _curves(stage)
     traces = [
@@ -215,7 +215,7 @@ def text(stage="indexer alone"):
             line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=9),
             hovertemplate="%{x} letters: %{y:.0%}<extra>" + name + "</extra>",
         )
-        for name, colour, dash, symbol in _looks(list(curves))
+        for name, colour, dash, symbol in looks(list(curves))
     ]  # fmt: skip
     ticks = sorted({k for each in curves.values() for k, _ in each})
     return theme.figure(
