@@ -12,13 +12,6 @@ from effattn_core.rectified_cache import RectifiedCache, RewindableCache, Sparse
 
 RUN = "rectified-training-cpu"
 
-# KL of the same toy in the runs that planned the chapter: before its code was written, by another program, 600 steps.
-# (least blocks, period) -> nats. They are kept as what the recorded run has to be held against.
-PLANNED = {
-    (2, 0): 0.0642, (2, 128): 0.0642, (2, 32): 0.0626, (2, 8): 0.0592, (2, 1): 0.0481,
-    (4, 0): 0.0474, (4, 128): 0.0471, (4, 32): 0.0455, (4, 8): 0.0437, (4, 1): 0.0351,
-}  # fmt: skip
-
 # Averages of the paper's table 1, R1-Distill-Qwen: dense, sparse, ReSA.
 TABLE_1 = {"1.5B": (46.82, 43.50, 45.56), "7B": (60.72, 57.72, 60.52)}
 
@@ -50,22 +43,6 @@ def gap_error(least, period, rows=None):
     rows = rows or table()
     never, now = (rows[least, each]["kl_texts"] for each in (0, period))
     return spread([a - b for a, b in zip(never, now, strict=True)]) / (rows[least, 0]["kl"] - rows[least, 1]["kl"])
-
-
-def planned_range(periods=(32, 8)):
-    """(least, most) of the gap that the planning runs recovered at these periods."""
-    shares = [gap_recovered(least, period, {cell: {"kl": kl} for cell, kl in PLANNED.items()})
-              for least in (2, 4) for period in periods]  # fmt: skip
-    return min(shares), max(shares)
-
-
-def as_planned(periods=(32, 8)):
-    """Whether every share of the gap that the recorded run wins back lies within its error of the planned one."""
-    rows, plan = table(), {cell: {"kl": kl} for cell, kl in PLANNED.items()}
-    return all(
-        abs(gap_recovered(least, period, rows) - gap_recovered(least, period, plan)) <= gap_error(least, period, rows)
-        for least in (2, 4) for period in periods
-    )  # fmt: skip
 
 
 def rectified_error():

@@ -26,13 +26,6 @@ CHOICES = {
     "layer 0's": ("one list, by layer 0's attention", theme.ORANGE, "x"),
     "random": ("one list, at random", theme.QUIET, ""),
 }
-# The table that the miniature follows, from this book's notes: coverage by agreement, in the order of CHOICES.
-NOTED = {
-    1.0: (0.997, 0.997, 0.996, 0.997, 0.06),
-    0.8: (0.987, 0.983, 0.979, 0.976, 0.06),
-    0.5: (0.963, 0.888, 0.716, 0.653, 0.06),
-    0.0: (0.991, 0.876, 0.315, 0.301, 0.06),
-}
 
 
 @functools.cache
@@ -98,7 +91,7 @@ def caught_at(agreement, name):
 
 
 def covered(agreement=0.8):
-    """What does a list cover as layers agree less? A bar a choice, and where they are noted, the table's diamonds."""
+    """What does a list cover as layers agree less? A bar a choice, with the least and most over seeds."""
     import plotly.graph_objects as go
 
     traces = []
@@ -109,16 +102,10 @@ def covered(agreement=0.8):
             marker=dict(color=colour, pattern=dict(shape=shape, solidity=0.3, fgcolor="#000000")),
             error_x=dict(type="data", symmetric=False, array=[high - mean], arrayminus=[mean - low], color=theme.INK),
         ))  # fmt: skip
-    noted = NOTED.get(agreement)
-    traces.append(go.Scatter(
-        x=list(noted) if noted else [None], y=list(range(len(CHOICES))) if noted else [None], mode="markers",
-        name="the table of our notes", marker=dict(symbol="diamond-open", size=12, color=theme.INK,
-                                                   line=dict(width=2)), hoverinfo="skip",
-    ))  # fmt: skip
     notes = [theme.heading(f"{words}: <b>{caught_at(agreement, name)[0]:.1%}</b>", row=number)
              for number, (name, (words, _, _)) in enumerate(CHOICES.items())]  # fmt: skip
     return theme.figure(
-        *traces, height=400, annotations=notes, showlegend=True, margin=dict(t=8, l=8, r=12, b=8),
+        *traces, height=380, annotations=notes, showlegend=False, margin=dict(t=8, l=8, r=12, b=8),
         xaxis=dict(range=[0, 1.02], tickformat=".0%", title=dict(text="attention covered by 32 of 512 tokens")),
         yaxis=dict(range=[len(CHOICES) - 0.6, -0.75], showticklabels=False, showgrid=False, ticks=""),
     )  # fmt: skip
