@@ -19,7 +19,7 @@ from effattn_core.train import evaluate
 from effattn_core.universal import RandomLoops, UniversalTransformer, UniversalYOCO, loop_changes
 from kernels import bench, runtime
 
-SEEDS, STEPS, BATCH, CONTEXT = (0, 1), 240, 8, 128
+SEEDS, STEPS, BATCH, CONTEXT = (0, 1, 2), 240, 8, 128
 LOOPS = (1, 2, 3, 4)
 ASKED = (1, 2, 3, 4, 6, 8)  # loops at which a trained YOCO-U is evaluated
 HELD_OUT = 8 * 1024 + 1
