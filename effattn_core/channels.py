@@ -284,6 +284,10 @@ class ChannelCache:
         self.take_in(key, value)
         if key.shape[2] > 1:
             return attention(query, key, value)
+        return self.read(query)
+
+    def read(self, query):
+        """Attention of one query a head over all that the cache holds, [batch, heads, 1, value_dim]."""
         keys, values = [each.key for each in self.groups], [each.value for each in self.groups]
         tensors = query, self.dense.key, self.dense.value, keys, values, self.channels
         return decode(*tensors, implementation=self.implementation).output

@@ -8,7 +8,7 @@ import torch
 from torch.nn import functional
 
 from effattn_core.channels import build_mask, masked
-from effattn_core.channels_training import PENALTY, by_frequency, rate_at
+from effattn_core.channels_training import PENALTY, by_frequency, descend
 from effattn_core.model import rotate
 
 HEADS, HEAD_DIM, TOKENS, NOISE, BASE = 2, 64, 384, 0.3, 10000.0
@@ -37,17 +37,9 @@ def distance(factor, query, key, value):
 
 def learn(generator, *, steps=300, count=16, learning_rate=0.02, penalty=PENALTY):
     """Importances, [HEADS, HEAD_DIM], after `steps` of AdamW on fresh texts: stage 1 of `channels_training.learn`."""
-    importance = torch.ones(HEADS, HEAD_DIM, requires_grad=True)
-    optimizer = torch.optim.AdamW([importance], lr=learning_rate, weight_decay=0.0)
-    for step in range(steps):
-        optimizer.param_groups[0]["lr"] = rate_at(step, steps, learning_rate)
-        loss = distance(importance, *texts(count, generator)) + penalty * importance.abs().mean()
-        optimizer.zero_grad(set_to_none=True)
-        loss.backward()
-        optimizer.step()
-        with torch.no_grad():
-            importance.clamp_(0, 1)
-    return importance.detach()
+    start = torch.ones(HEADS, HEAD_DIM)
+    stage = dict(steps=steps, learning_rate=learning_rate, penalty=penalty, progress=False)
+    return descend(lambda factor: distance(factor, *texts(count, generator)), start, **stage)
 
 
 @torch.no_grad()

@@ -51,42 +51,58 @@ def rate_at(step, steps, peak):
     return peak * max(0.1, min(1.0, (step + 1) / edge, (steps - step) / edge))
 
 
-def learn(
-    model, batches, importance=None, *, steps=100, learning_rate=0.04, penalty=PENALTY, pruned=None, align=1,
-    sinks=4, recent=32, progress=True,
-):  # fmt: skip
-    """Importances by gradient descent on a frozen model (eq. channels-loss): a stage of the two. Returns a tensor.
+def descend(distance, importance, *, steps, learning_rate, penalty=0.0, pruned=None, align=1, progress=True):
+    """Importances by gradient descent (eq. channels-loss): one stage of the two. Returns a tensor of the same shape.
 
-    Stage 1 (pruned None): all start at 1; loss is the mean squared distance of the last hidden states from the dense
-    model's, plus `penalty` times the mean importance. Stage 2 (pruned a share, `importance` from stage 1, penalty 0):
-    forward through the mask that `build_mask` makes anew each step, gradients straight through to all channels.
+    distance: (factors) -> how far from dense attention a batch comes out, differentiable; `penalty` times the mean
+    importance is added. importance: where to start. Where `pruned` is a share, factors go through the mask that
+    `build_mask` makes anew each step, and gradients straight through to all channels.
     """
-    sizes = model.sizes
-    if importance is None:
-        importance = torch.ones(sizes.layers, sizes.key_value_heads, sizes.head_dim)
-    importance = importance.detach().clone().to(model.head.weight).requires_grad_()
+    importance = importance.detach().clone().requires_grad_()
     optimizer = torch.optim.AdamW([importance], lr=learning_rate, weight_decay=0.0)
-    asked = [weight.requires_grad for weight in model.parameters()]
-    model.requires_grad_(False)
     bar = tqdm(range(steps), unit="step", disable=not progress, mininterval=0.5, file=sys.stdout, ncols=78)
     for step in bar:
         optimizer.param_groups[0]["lr"] = rate_at(step, steps, learning_rate)
-        tokens = next(batches)[0].to(importance.device)
         factors = importance
         if pruned is not None:
             kept = build_mask(importance.detach(), pruned, align)
             factors = importance + (importance * kept - importance).detach()
-        ours = hidden_states(model, tokens, factors, sinks=sinks, recent=recent)
-        loss = functional.mse_loss(ours, hidden_states(model, tokens)) + penalty * importance.abs().mean()
+        loss = distance(factors) + penalty * importance.abs().mean()
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         optimizer.step()
         with torch.no_grad():
             importance.clamp_(0, 1)
         bar.set_postfix(loss=f"{loss.item():.3f}", refresh=False)
+    return importance.detach()
+
+
+def learn(
+    model, batches, importance=None, *, steps=100, learning_rate=0.04, penalty=PENALTY, pruned=None, align=1,
+    sinks=4, recent=32, progress=True,
+):  # fmt: skip
+    """`descend` on a frozen model: the mean squared distance of the last hidden states from the dense model's.
+
+    Stage 1 (pruned None): all importances start at 1, with a penalty. Stage 2 (pruned a share, `importance` from stage
+    1, penalty 0): through the mask. Returns importances, [layers, key_heads, head_dim].
+    """
+    sizes = model.sizes
+    if importance is None:
+        importance = torch.ones(sizes.layers, sizes.key_value_heads, sizes.head_dim)
+    importance = importance.to(model.head.weight)
+
+    def distance(factors):
+        tokens = next(batches)[0].to(importance.device)
+        ours = hidden_states(model, tokens, factors, sinks=sinks, recent=recent)
+        return functional.mse_loss(ours, hidden_states(model, tokens))
+
+    asked = [weight.requires_grad for weight in model.parameters()]
+    model.requires_grad_(False)
+    stage = dict(steps=steps, learning_rate=learning_rate, penalty=penalty, pruned=pruned, align=align)
+    found = descend(distance, importance, **stage, progress=progress)
     for weight, wanted in zip(model.parameters(), asked, strict=True):
         weight.requires_grad_(wanted)
-    return importance.detach()
+    return found
 
 
 def by_frequency(shape, fastest=False):

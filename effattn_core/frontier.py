@@ -37,9 +37,14 @@ def filled(way, dial, reader, text):
     return reader.fill(way.make(dial, (1, reader.key_heads, len(text), reader.head_dim)), text)
 
 
-def share_read(way, cache, queries):
-    """Bytes a token, as a share of what dense decoding reads: the mean over `queries`, extra reads included."""
-    whole, read = cache.key.nbytes + cache.value.nbytes, []
+def dense_bytes(reader, text):
+    """Bytes that dense decoding reads for a token after `text`: all keys and values, in float32."""
+    return 2 * 4 * reader.key_heads * len(text) * reader.head_dim
+
+
+def share_read(way, cache, queries, whole):
+    """Bytes a token over `whole`, those of dense decoding: the mean over `queries`, extra reads included."""
+    read = []
     for query in queries:
         cache.look(query)
         read.append(sum(cache.step_bytes().values()))
@@ -52,15 +57,15 @@ def at_budget(way, budget, reader, text, queries, *, steps=8):
     Found between what was too little and what was too much, by a straight line, for most ways' bytes rise evenly with
     the dial, and by halving in turns, for some do not. Returns None where even its least reads more.
     """
-    cache = filled(way, 0.0, reader, text)
-    low, least = 0.0, share_read(way, cache, queries)
+    cache, whole = filled(way, 0.0, reader, text), dense_bytes(reader, text)
+    low, least = 0.0, share_read(way, cache, queries, whole)
     if least > budget:
         return None
     high, most, found = 1.0, least + 1.0, (cache, low, least)
     for step in range(steps):
         dial = low + (high - low) * ((budget - least) / (most - least) if step % 2 == 0 else 0.5)
         cache = filled(way, dial, reader, text)
-        share = share_read(way, cache, queries)
+        share = share_read(way, cache, queries, whole)
         if share <= budget:
             low, least, found = dial, share, (cache, dial, share)
         else:

@@ -65,13 +65,15 @@ def test_a_way_reads_more_as_its_dial_rises_and_everything_at_one(way):
     reader, text = reader_and_text()
     queries, answers = frontier.queries_of(reader, text.repeat(2), len(text), 3)
     frontier.require_dense_at_one(way, reader, text, queries)
-    shares = [frontier.share_read(way, frontier.filled(way, dial, reader, text), queries)
+    whole = frontier.dense_bytes(reader, text)
+    dense = reader.fill(RewindableCache(1, 2, len(text), 64), text)
+    assert whole == dense.key.nbytes + dense.value.nbytes
+    shares = [frontier.share_read(way, frontier.filled(way, dial, reader, text), queries, whole)
               for dial in (0.0, 0.2, 0.5, 1.0)]  # fmt: skip
     assert shares == sorted(shares) and shares[0] < 0.2 and shares[-1] >= 1 + way.extra
     cache, dial, share = frontier.at_budget(way, 0.4, reader, text, queries)
     assert 0.35 < share <= 0.4 and 0 < dial < 1
     assert frontier.at_budget(way, 0.001, reader, text, queries) is None
-    dense = reader.fill(RewindableCache(1, 2, len(text), 64), text)
     truth = frontier.dense_distributions(reader, dense, queries)
     apart, loss = frontier.quality(reader, cache, queries, answers, truth)
     assert min(apart) >= -1e-9 and loss > 0

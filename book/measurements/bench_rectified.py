@@ -37,7 +37,7 @@ def frontier_rows(reader, text, tokens, budgets, timed, queries, probes):
     asked, answers = frontier.queries_of(reader, text, last + 64, queries)
     dense = reader.fill(RewindableCache(1, reader.key_heads, tokens, reader.head_dim), cached)
     truth = frontier.dense_distributions(reader, dense, asked)
-    whole = dense.key.nbytes + dense.value.nbytes
+    whole = frontier.dense_bytes(reader, cached)
     _, loss = frontier.quality(reader, dense, asked, answers, truth)
     shared = {"what": "frontier", "tokens": tokens, "queries": queries}
     rows = [shared | {"name": DENSE, "share": 1.0, "bytes": whole, "kl": 0.0, "loss": loss}]
@@ -49,7 +49,7 @@ def frontier_rows(reader, text, tokens, budgets, timed, queries, probes):
                 rows.append(shared | {"name": way.name, "budget": budget, "left_out": ["it cannot read so little"]})
                 continue
             cache, dial, _ = found
-            share = frontier.share_read(way, cache, asked)
+            share = frontier.share_read(way, cache, asked, whole)
             apart, loss = frontier.quality(reader, cache, asked, answers, truth)
             rows.append(
                 shared | {"name": way.name, "budget": budget, "dial": dial, "share": share, "bytes": share * whole,
