@@ -42,6 +42,7 @@ inspect: $(VENV)/.installed-lab  ## what the compiler makes of a topic's kernels
 
 lint: $(VENV)/.installed-test  ## style of the code, and the direction of its imports
 	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
 	$(BIN)/lint-imports
 	@if command -v npx >/dev/null; then npx --yes eslint@9.39.1 book/_static || exit 1; \
 	else echo "skipped: the book's JavaScript is not linted, because node is not installed"; fi

@@ -64,9 +64,7 @@ def permute(function):
             continue
         if torch.equal(moved[3], weights[3]):
             return "The output weight has not moved: its *columns* follow the query heads."
-        if group > 1 and not torch.equal(
-            moved[0], weights[0].unflatten(0, (key_heads, -1))[order].flatten(0, 1)
-        ):
+        if group > 1 and not torch.equal(moved[0], weights[0].unflatten(0, (key_heads, -1))[order].flatten(0, 1)):
             return f"Each key head is read by {group} query heads in a row: they must move together."
         return f"With {key_heads} key heads in the order {order.tolist()} the layer's output has changed."
     return None

@@ -38,9 +38,7 @@ def _prefill_ratio(context):
 
 def _found(tokens=256):
     rows = [row for row in measured("yoco-training-cpu") if row["what"] == "needle" and row["tokens"] == tokens]
-    return min(
-        fmean(row["found"] for row in rows if row["name"] == name) for name in ("YOCO, window", "YOCO, gated")
-    )
+    return min(fmean(row["found"] for row in rows if row["name"] == name) for name in ("YOCO, window", "YOCO, gated"))
 
 
 def _loss_ratio():

@@ -176,9 +176,7 @@ def chunkwise_backward(grad_output, grad_state, query, key, value, decay, *, sca
         grad_key[:, :, span] = (
             (grad_weight.mT @ near_query).add_((near_value @ after.mT).mul_(fading.leaving)).flatten(2, 3)
         )
-        grad_query[:, :, span] = (
-            (grad_weight @ near_key).add_((grad @ before.mT).mul_(fading.entering)).flatten(2, 3)
-        )
+        grad_query[:, :, span] = (grad_weight @ near_key).add_((grad @ before.mT).mul_(fading.entering)).flatten(2, 3)
     return grad_query, grad_key, grad_value, grad_state
 
 
@@ -192,9 +190,7 @@ def _forward_on_cpu(query, key, value, decay, state, scale, chunk_size, implemen
 
 def _backward_on_cpu(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
     if implementation == "triton":
-        return run_backward(
-            grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation
-        )
+        return run_backward(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation)
     settings = dict(scale=scale, state=state, chunk_size=chunk_size)
     return chunkwise_backward(grad_output, grad_state, query, key, value, decay, **settings)
 

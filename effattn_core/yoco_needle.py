@@ -41,8 +41,7 @@ class FactEmbedding(nn.Module):
 
 
 def needle_model(name, letters, context, **changes):
-    """A model of MODELS that reads letters, facts and questions and answers with values. Raises ValueError for others.
-    """
+    """A model of MODELS that reads letters, facts and questions, answers with values. ValueError for other names."""
     if name not in MODELS:
         raise ValueError(f"name must be one of {', '.join(MODELS)}; it is {name!r}.")
     model = build(configuration("tiny", VALUES, **{**SHARED, **MODELS[name], "context": context, **changes}))

@@ -101,8 +101,7 @@ def _cells(tokens, depth, early):
 
 
 def early_exit(early=True, tokens=16, depth=8):
-    """What must be computed of a prompt? A cell for each token and layer; leaving early drops most of the upper half.
-    """
+    """What must be computed of a prompt? A cell per token and layer; leaving early drops most of the upper half."""
     import plotly.graph_objects as go
 
     cells = _cells(tokens, depth, early)
@@ -196,9 +195,7 @@ def memory(size="3B", context=1 << 20):
     points = [(1 << 20, PAPER_MEMORY), (1 << 20, PAPER_SAVED * PAPER_MEMORY)] if size == "3B" else [(None, None)]
     traces = [*_lines(curves, costs.format_bytes), _paper(points, lambda y: costs.format_bytes(y or 0))]
     ticks = [2.0**power for power in (32, 34, 36, 38, 40, 42)]
-    return _over_contexts(
-        traces, "bytes, weights and caches", context, ticks, costs.format_bytes, (2.0**32, 2.0**42)
-    )
+    return _over_contexts(traces, "bytes, weights and caches", context, ticks, costs.format_bytes, (2.0**32, 2.0**42))
 
 
 def memory_says(size="3B", context=1 << 20):

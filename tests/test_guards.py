@@ -48,7 +48,7 @@ def test_a_spoiled_stored_output_fails_nbval(copy):
 def test_a_stale_pair_is_seen(copy):
     notebook = copy / "book" / "1-attention" / "attention.ipynb"
     assert differences(notebook) == []
-    spoil(notebook.with_suffix(".md"), "print(\"every form is inside its budget\")", "print(\"every form is fine\")")
+    spoil(notebook.with_suffix(".md"), 'print("every form is inside its budget")', 'print("every form is fine")')
     assert "differs from its .md" in differences(notebook)[0]
 
 

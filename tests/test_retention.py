@@ -66,9 +66,7 @@ def test_outputs_states_and_gradients_lose_at_most_twice_what_plain_pytorch_lose
     exact = [each.detach().double().requires_grad_() for each in inputs]
     truth = results(lambda *qkvd, state: retention(*qkvd, state=state, implementation="oracle"), exact, decay.double())
     plain = distances(lambda *qkvd, state: retention(*qkvd, state=state, form="parallel"), inputs, decay, truth)
-    ours = distances(
-        lambda *qkvd, state: retention(*qkvd, state=state, **IMPLEMENTATIONS[name]), inputs, decay, truth
-    )
+    ours = distances(lambda *qkvd, state: retention(*qkvd, state=state, **IMPLEMENTATIONS[name]), inputs, decay, truth)
     # With one token there is hardly a sum in which PyTorch could lose anything: there alone four roundings are allowed.
     sizes = [four * each.abs().max().item() for four, each in zip([4 * torch.finfo(dtype).eps] * 6, truth, strict=True)]
     for what, error, lost, floor in zip(NAMES, ours, plain, sizes, strict=True):

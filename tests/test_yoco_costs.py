@@ -54,9 +54,7 @@ def test_a_prefill_multiplies_what_the_formula_says(architecture):
     model, context = made(architecture), 48
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         model.prefill(torch.zeros(1, context, dtype=torch.int64))
-    linear = sum(
-        value for operator, value in counter.get_flop_counts()["Global"].items() if "bmm" not in str(operator)
-    )
+    linear = sum(value for operator, value in counter.get_flop_counts()["Global"].items() if "bmm" not in str(operator))
     parts, sizes = prices.prefill_parts(prices.model_of(model.sizes), context, architecture), model.sizes
     attention = 4 * sizes.heads * sizes.head_dim * context * sizes.cross_layers  # one query a layer over all keys
     wanted = parts["matrices"] + max(0, parts["cross-decoder"] - attention) + 2 * sizes.vocabulary * sizes.width

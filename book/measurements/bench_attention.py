@@ -65,9 +65,7 @@ def measure(case, tensors, causal, backward, forms, device):
         if not error <= limit:
             raise AssertionError(f"{name} differs from PyTorch's by {error:.2g} at {case}: it is not timed")
 
-    return bench.rows_of(
-        case, bench.compare(candidates(tensors, causal, backward, forms), check=check, device=device)
-    )
+    return bench.rows_of(case, bench.compare(candidates(tensors, causal, backward, forms), check=check, device=device))
 
 
 def main():

@@ -81,8 +81,17 @@ def text_rows(model, tokens, training, seed, found, shares=SHARES):
     for share in shares:
         for rule, kept in masks(model, training, seed, found, share).items():
             kl, dense, pruned = channels_training.divergence(model, tokens.to(device), kept.to(device), **REGION)
-            row = {"what": "text", "seed": seed, "rule": rule, "pruned": share, "kept": kept.double().mean().item(),
-                   "empty": (kept.sum(-1) == 0).double().mean().item(), "kl": kl, "loss": pruned, "dense": dense}
+            row = {
+                "what": "text",
+                "seed": seed,
+                "rule": rule,
+                "pruned": share,
+                "kept": kept.double().mean().item(),
+                "empty": (kept.sum(-1) == 0).double().mean().item(),
+                "kl": kl,
+                "loss": pruned,
+                "dense": dense,
+            }
             yield row | ({"counts": kept.sum(-1).tolist()} if rule in STAGES else {})
     for stage, values in found.items():
         rounded = [[[round(each, 4) for each in head] for head in layer] for layer in values.tolist()]

@@ -112,9 +112,7 @@ def attention_forward_kernel(
     query_pointer += batch * query_batch_stride + tl.cast(head, tl.int64) * query_head_stride
     key_pointer += batch * key_batch_stride + tl.cast(key_head, tl.int64) * key_head_stride
     value_pointer += batch * value_batch_stride + tl.cast(key_head, tl.int64) * value_head_stride
-    query_rows = rows_of(
-        query_pointer, first_row, rows, query_time_stride, tl.arange(0, HEAD_DIM), query_dim_stride
-    )
+    query_rows = rows_of(query_pointer, first_row, rows, query_time_stride, tl.arange(0, HEAD_DIM), query_dim_stride)
     query = tl.load(query_rows, mask=there[:, None], other=0.0)
 
     first = key_time - query_time + first_row

@@ -64,9 +64,7 @@ def retention_grad_value_kernel(
     grad_output = tl.load(grad_rows, mask=there, other=0.0)
     leaving = tl.exp2(log2_decay * tl.maximum(length - 1 - places, 0))
     weight = turned * scale * tl.trans(fading(log2_decay, length, CHUNK))
-    grad_value = tl.dot(
-        weight.to(grad_output.dtype), grad_output, across * leaving[:, None], input_precision=PRECISION
-    )
+    grad_value = tl.dot(weight.to(grad_output.dtype), grad_output, across * leaving[:, None], input_precision=PRECISION)
     grad_value_pointer += tl.cast(row, tl.int64) * time * VALUE_DIM
     grad_value_rows = rows_of(grad_value_pointer, first, places, VALUE_DIM, values, 1)
     tl.store(grad_value_rows, grad_value.to(grad_value_pointer.dtype.element_ty), mask=there)

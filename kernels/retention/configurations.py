@@ -62,9 +62,7 @@ def chunk_for(dtype, key_dim, value_dim):
     """Tokens of a chunk: the same for every kernel of a call, which pass each other the states between chunks."""
     check(dtype, key_dim, value_dim)
     return next(
-        CHUNK[dtype.itemsize, limit]
-        for limit in _limits(max(key_dim, value_dim))
-        if (dtype.itemsize, limit) in CHUNK
+        CHUNK[dtype.itemsize, limit] for limit in _limits(max(key_dim, value_dim)) if (dtype.itemsize, limit) in CHUNK
     )
 
 

@@ -44,9 +44,7 @@ def retention_states_kernel(
     log2_decay = tl.load(log2_decay_pointer + row % heads)
     key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
     value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
-    state = tl.load(
-        tile_of(initial_pointer, row, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE)
-    )
+    state = tl.load(tile_of(initial_pointer, row, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE))
     for chunk in range(0, chunks):
         tile = tile_of(
             states_pointer, row * chunks + chunk, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE
@@ -61,9 +59,7 @@ def retention_states_kernel(
         leaving = tl.exp2(log2_decay * tl.maximum(length - 1 - places, 0))  # missing tokens are loaded as zeros
         left = (key.to(tl.float32) * leaving[:, None]).to(key.dtype)
         state = tl.dot(tl.trans(left), value, state * tl.exp2(log2_decay * length), input_precision=PRECISION)
-    tl.store(
-        tile_of(final_pointer, row, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE), state
-    )
+    tl.store(tile_of(final_pointer, row, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE), state)
 
 
 @triton.jit
