@@ -21,7 +21,7 @@ book: $(VENV)/.installed-book  ## install, build the pages, print the address to
 	@$(BIN)/python book/_ext/built.py $(PAGES)
 
 test: $(VENV)/.installed-test lint  ## install, and prove all that CI proves
-	@$(BIN)/python tests/skips.py
+	@$(BIN)/python tests/support/skips.py
 	EFFATTN_STATIC=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadgroup
 
 lab: $(VENV)/.installed-lab  ## JupyterLab on the chapters
@@ -30,12 +30,11 @@ lab: $(VENV)/.installed-lab  ## JupyterLab on the chapters
 notebooks: $(VENV)/.installed-lab  ## execute, pair and store the chapters (CHAPTER=word for some)
 	$(BIN)/python book/_ext/notebooks.py $(CHAPTER)
 
-bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, store book/measurements/*.json
-	@ls book/measurements/bench_*.py >/dev/null 2>&1 || echo "there is no driver book/measurements/bench_*.py yet: nothing is timed"
-	@set -e; for driver in $(sort $(wildcard book/measurements/bench_*.py)); do $(BIN)/python $$driver; done
+bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, store book/measurements/<topic>/*.json
+	@set -e; for driver in $(sort $(wildcard book/measurements/*/bench*.py)); do $(BIN)/python $$driver; done
 
-runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/*.json
-	@set -e; for driver in $(sort $(wildcard book/measurements/run_*.py)); do $(BIN)/python $$driver; done
+runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/<topic>/*.json
+	@set -e; for driver in $(sort $(wildcard book/measurements/*/run*.py)); do $(BIN)/python $$driver; done
 
 inspect: $(VENV)/.installed-lab  ## what the compiler makes of a topic's kernels (KERNEL=attention)
 	$(BIN)/python -m kernels.inspect $(KERNEL)

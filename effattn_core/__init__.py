@@ -1,6 +1,7 @@
 """What is true: oracles, modules, data, training and costs."""
 
 import importlib
+import importlib.util
 import pkgutil
 from pathlib import Path
 
@@ -19,10 +20,15 @@ def _require_our_kernels(kernels_file, here):
 _require_our_kernels(kernels.__file__, __file__)
 
 
+def topics():
+    """The names of the topics, in their order: every folder of this package is one."""
+    return sorted(each.name for each in pkgutil.iter_modules(__path__) if each.ispkg)
+
+
 def topic_modules(room):
-    """The modules `<room>_<topic>` of this package, in the order of their names: a new topic is found, not listed."""
-    names = sorted(each.name for each in pkgutil.iter_modules(__path__) if each.name.startswith(f"{room}_"))
-    return [importlib.import_module(f"{__name__}.{name}") for name in names]
+    """The module `room` of every topic that has one, in the order of topics: a new topic is found, not listed."""
+    names = [f"{__name__}.{topic}.{room}" for topic in topics()]
+    return [importlib.import_module(name) for name in names if importlib.util.find_spec(name)]
 
 
 def reproducible(seed=0, threads=2):

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from effattn_core import topic_modules
-from effattn_core.rectified_reader import LAGS
+from effattn_core.reader import LAGS
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ def dense_distributions(reader, cache, queries):
 
 def require_dense_at_one(way, reader, text, queries):
     """Raise AssertionError unless a way that reads everything gives dense attention's output."""
-    from effattn_core.rectified_cache import RewindableCache
+    from effattn_core.rectified.cache import RewindableCache
 
     dense = reader.fill(RewindableCache(1, reader.key_heads, len(text), reader.head_dim), text)
     cache = filled(way, 1.0, reader, text)

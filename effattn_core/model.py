@@ -61,9 +61,9 @@ class Configuration:
 # Where the class of each token mixer lives: imported when a model asks for it.
 MIXERS = {
     "attention": "effattn_core.model:AttentionMixer",
-    "retention": "effattn_core.retention_mixer:MultiScaleRetention",
-    "recurrent": "effattn_core.recurrences_mixer:RecurrentMixer",
-    "gated": "effattn_core.retention_mixer:GatedRetention",
+    "retention": "effattn_core.retention.mixer:MultiScaleRetention",
+    "recurrent": "effattn_core.recurrences.mixer:RecurrentMixer",
+    "gated": "effattn_core.retention.mixer:GatedRetention",
 }
 
 SIZES = {

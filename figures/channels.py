@@ -5,7 +5,8 @@ from statistics import fmean
 
 import torch
 
-from effattn_core import channels, costs_channels
+from effattn_core import channels
+from effattn_core.channels import costs as costs_channels
 from figures import theme
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(2, 20))
@@ -254,7 +255,7 @@ def errors(tables, task="Shakespeare"):
     """What does each rule's mask cost? Means over seeds against the share of channels kept; bars from least to most.
 
     tables: task -> (rows, key, title of the upward axis, whether it is logarithmic). rows: dicts with rule, pruned,
-    `key` and, where counts were rounded, kept, as run_channels.py writes them.
+    `key` and, where counts were rounded, kept, as measurements/channels/run.py writes them.
     """
     import plotly.graph_objects as go
 

@@ -9,13 +9,13 @@ import functools
 import torch
 
 from effattn_core import costs
-from effattn_core import costs_indexing as prices
-from effattn_core.claims import measured
 from effattn_core.indexing import choose_rows
-from effattn_core.indexing_neighbours import agreeing_layers, coverage
+from effattn_core.indexing import costs as prices
+from effattn_core.indexing.neighbours import agreeing_layers, coverage
+from effattn_core.measurements import measured
 from figures import theme
 
-RUN = "indexing-training-cpu"
+RUN = "indexing/training-cpu"
 SHOWN_AGREEMENTS = (0.0, 0.25, 0.5, 0.75, 1.0)
 TOKENS, LAYERS, PICKED, QUERY = 48, 6, 6, 7
 # Name in the recorded rows: words, colour, hatch.

@@ -8,13 +8,14 @@ import math
 
 import torch
 
-from effattn_core import costs, costs_rectified
-from effattn_core.claims import measured
+from effattn_core import costs
+from effattn_core.measurements import measured
 from effattn_core.rectified import block_bounds, bound_scores
+from effattn_core.rectified import costs as costs_rectified
 from figures import theme
 
 TINT = "rgba(0,114,178,0.45)"  # letters stay readable on it, on a light page and on a dark one
-RUN = "rectified-training-cpu"
+RUN = "rectified/training-cpu"
 SIZES, ANGLES = (1, 2, 4, 8, 16), tuple(range(0, 360, 15))
 
 
@@ -118,7 +119,7 @@ def period_words(period):
 def share(block_size=16, active=0.1, period=32, context=131072):
     """What does a token read of the cache? The three parts as one bar, over that of dense decoding.
 
-    Shares are `effattn_core.costs_rectified.share`; bytes are those of Llama 3 8B's cache at `context` tokens.
+    Shares are `effattn_core.rectified.costs.share`; bytes are those of Llama 3 8B's cache at `context` tokens.
     """
     import plotly.graph_objects as go
 

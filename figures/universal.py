@@ -7,8 +7,9 @@ import functools
 import math
 from statistics import fmean
 
-from effattn_core import costs, costs_universal
-from effattn_core.claims import measured
+from effattn_core import costs
+from effattn_core.measurements import measured
+from effattn_core.universal import costs as costs_universal
 from figures import theme
 
 CLEAR = "rgba(0,0,0,0)"
@@ -158,7 +159,7 @@ def prices_says(loops=4, context=131072):
     return f"After {theme.tokens(context)} tokens, with {_times(loops)}: {'; '.join(parts)}."
 
 
-RECORDED = "universal-training-cpu"
+RECORDED = "universal/training-cpu"
 
 
 @functools.cache

@@ -1,7 +1,7 @@
 """What an interpreted launch loads, stores and multiplies: counted lane by lane, masked-off lanes left out.
 
-The only file that touches the internals of Triton's interpreter. They change between releases: `tests/test_trace.py`
-holds a canary, and a version without the expected methods gives a sentence.
+The only file that touches the internals of Triton's interpreter. They change between releases: a test holds a canary,
+and a version without the expected methods gives a sentence.
 """
 
 import contextlib

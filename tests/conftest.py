@@ -5,7 +5,7 @@ import os
 
 import pytest
 import torch
-from house import CHROMIUM, ROOT, build
+from support.house import CHROMIUM, ROOT, build
 
 import kernels  # noqa: F401  (before any test file imports triton, so that its interpreter can be chosen)
 

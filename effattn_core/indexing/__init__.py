@@ -1,0 +1,31 @@
+"""One index for all layers that read one cache (CLSA): a lightning indexer scores every token, few rows are read."""
+
+from effattn_core.indexing.forms import (
+    choose_rows,
+    gather_rows,
+    gather_torch,
+    gathered,
+    hide_future,
+    mask_of,
+    near_torch,
+    oracle,
+    row_attention,
+    scores_oracle,
+    select_rows,
+    select_torch,
+)
+
+__all__ = [
+    "choose_rows",
+    "gather_rows",
+    "gather_torch",
+    "gathered",
+    "hide_future",
+    "mask_of",
+    "near_torch",
+    "oracle",
+    "row_attention",
+    "scores_oracle",
+    "select_rows",
+    "select_torch",
+]

@@ -1,0 +1,105 @@
+"""What one shared index costs: bytes and operations a decoded token, the kernels' traffic, and the bill."""
+
+import dataclasses
+import math
+
+from effattn_core import costs
+from effattn_core.yoco import costs as yoco
+
+TOP_K, INDEX_DIM, INDEX_HEADS = 2048, 128, 64  # top_k as published of CLSA; the others are DSA's
+INDEX_ELEMENT = 1  # bytes a number of an index key: DSA keeps FP8, and one float32 scale a token
+SCALE = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+    """Bytes read for one decoded token by the layers that share a cache: index keys, and rows of keys and values."""
+
+    index: int
+    rows: int
+
+    @property
+    def total(self):
+        return self.index + self.rows
+
+
+def row_bytes(key_value_heads, head_dim, element=2):
+    """Bytes of one token in the cache: a key and a value for each head."""
+    return 2 * key_value_heads * head_dim * element
+
+
+def index_bytes(context, index_dim=INDEX_DIM, index_element=INDEX_ELEMENT, scale=SCALE):
+    """Bytes of the index keys of a text; scale: of the factor that goes with a key in eight bits, 0 for none."""
+    return context * (index_dim * index_element + scale)
+
+
+def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, shared=True, gathered=False, **index):
+    """Bytes read a token (eq. clsa-bytes): top_k rows in each of `layers` layers, and the index once, or in each.
+
+    shared: one index for all layers (CLSA), or one a layer (DSA). gathered: the rows are copied once to lie together,
+    which reads them one time more; what is then read by the layers is as much, but in one piece. top_k None: dense.
+    """
+    row = row_bytes(key_value_heads, head_dim, element)
+    if top_k is None:
+        return Step(0, layers * context * row)
+    rows = (layers + bool(gathered)) * min(top_k, context) * row
+    return Step(index_bytes(context, **index) * (1 if shared else layers), rows)
+
+
+def step_flops(context, layers, heads, head_dim, *, top_k=TOP_K, shared=True, index_dim=INDEX_DIM,
+               index_heads=INDEX_HEADS):  # fmt: skip
+    """(operations of scoring, of attention) a token: 2 · index_heads · index_dim and 4 · heads · head_dim a pair."""
+    if top_k is None:
+        return 0, layers * 4 * heads * head_dim * context
+    scoring = 2 * index_heads * index_dim * context * (1 if shared else layers)
+    return scoring, layers * 4 * heads * head_dim * min(top_k, context)
+
+
+def select_traffic(batch, time, index_dim, index_heads, top_k, *, splits, element=4):
+    """Exactly what scoring with a running top-k moves: index keys once, a list of 8-byte entries a split; no row."""
+    from kernels.indexing.configurations import capacity_of, select_configuration
+
+    block = select_configuration(element).keys
+    capacity = capacity_of(top_k, block)
+    rows = max(16, 1 << (index_heads - 1).bit_length())
+    ask = splits * index_heads * (index_dim * element + element)
+    loaded = ask + time * index_dim * element + splits * capacity * 8
+    stored = splits * capacity * 8 + top_k * (4 + 4)
+    span = math.ceil(math.ceil(time / splits) / capacity) * capacity
+    blocks = sum(
+        -(-max(0, min(span, time - split * span)) // capacity) * (capacity // block) for split in range(splits)
+    )
+    return costs.Traffic(batch * loaded, batch * stored, batch * blocks * 2 * rows * block * index_dim)
+
+
+def gather_traffic(batch, key_heads, head_dim, count, *, element=4):
+    """Exactly what copying `count` rows moves: the list once a program, the rows once in and once out."""
+    moved = batch * 2 * key_heads * count * head_dim * element
+    return costs.Traffic(moved + batch * key_heads * count * 4, moved, 0)
+
+
+def attention_traffic(batch, group, key_heads, head_dim, count, *, splits, element=4):
+    """Exactly what attention over `count` rows and its merge move in one layer."""
+    query, parts = group * head_dim * element, group * splits * 4 * (head_dim + 1)
+    loaded = splits * query + 4 * count + 2 * count * head_dim * element + parts
+    stored = parts + group * (head_dim * element + 4)
+    return costs.Traffic(*(batch * key_heads * each for each in (loaded, stored, 0)))
+
+
+def bill(model=costs.LLAMA_8B, context=131072, *, top_k=TOP_K, **changes):
+    """`costs_yoco.bill` with an index: half of the layers read `top_k` rows each of the one cache, and the index once.
+
+    The cache grows by one index key a token.
+    """
+    lines = yoco.bill(model, context, **changes)
+    readers = model.layers - model.layers // 2
+    sizes = (context, readers, model.key_value_heads, model.head_dim)
+    saved = step(*sizes, top_k=None).total - step(*sizes, top_k=top_k).total
+    before = {line.key: line.value for line in lines}
+    changed = {
+        "cache": (before["cache"] + index_bytes(context),
+                  "one cache for all layers, small states, and one index key a token"),
+        "decode": (before["decode"] - saved,
+                   "all weights, the index keys once, and the chosen rows in each layer that reads"),
+    }  # fmt: skip
+    return costs.changed(lines, changed)

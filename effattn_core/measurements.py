@@ -1,0 +1,80 @@
+"""Recorded measurements: reading one, and what the runs that make them share (parts that go on where they stopped)."""
+
+import json
+import os
+import statistics
+import sys
+from pathlib import Path
+
+import torch
+from torch.nn import functional
+
+from effattn_core.data import Batches
+from effattn_core.model import build, configuration
+from effattn_core.train import train
+from kernels import runtime
+
+STEPS, BATCH, CONTEXT, LONGEST = 400, 8, 256, 4096
+EVERY = 20  # steps whose mean loss a curve holds
+ROOT = Path(__file__).resolve().parents[1]
+MEASUREMENTS, RUNS = ROOT / "book" / "measurements", ROOT / ".cache" / "runs"
+
+
+def measured(name):
+    """The rows of a recorded measurement of this repository, by its topic and file: "retention/cpu".
+
+    Raises FileNotFoundError, with the command that makes it, where there is none.
+    """
+    path = MEASUREMENTS / f"{name}.json"
+    if not MEASUREMENTS.exists():
+        raise FileNotFoundError(f"{name}.json lies in the book's repository, not in the installed package: clone it.")
+    if not path.exists():
+        raise FileNotFoundError(f"{name}.json is not recorded yet: run make bench or make runs.")
+    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+
+
+def once(path, make):
+    """What `make` returns, rows or tensors: read from `path` if an earlier run has stored it there."""
+    if not path.exists():
+        made = make()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        aside = path.with_suffix(f".{os.getpid()}")
+        torch.save(made, aside)
+        aside.replace(path)
+        print(f"{path.stem}: done", flush=True)
+    return torch.load(path, weights_only=True)
+
+
+def finished(model, batches, path, *, steps, learning_rate=6e-3):
+    """The losses of a training that goes on from its checkpoint if there is one; leaves the program if stopped."""
+    history = train(model, batches, steps=steps, learning_rate=learning_rate, checkpoint=path)
+    if not history.finished:
+        sys.exit(f"stopped; the next run goes on from {path.name}")
+    return history.losses
+
+
+def trained(size, vocabulary, training, path, *, seed, steps=STEPS):
+    """(model, losses) of a named size on the letters `training`."""
+    torch.manual_seed(seed)
+    model = build(configuration(size, vocabulary, context=CONTEXT)).to(runtime.device())
+    return model, finished(model, Batches(training, BATCH, CONTEXT, seed), path, steps=steps)
+
+
+def curve(losses):
+    """Mean losses of every EVERY steps, rounded: what a figure draws."""
+    return [round(statistics.fmean(losses[at : at + EVERY]), 4) for at in range(0, len(losses), EVERY)]
+
+
+@torch.no_grad()
+def loss_by_position(model, tokens, longest=LONGEST, windows=16):
+    """Mean held-out loss in nats a letter of the positions [start, stop), in windows of `longest` letters."""
+    text = tokens[: windows * longest + 1].to(runtime.device())
+    inputs, targets = text[:-1].view(windows, longest), text[1:].view(windows, longest)
+    losses = [
+        functional.cross_entropy(model(each[None])[0][0], target, reduction="none")
+        for each, target in zip(inputs, targets, strict=True)
+    ]
+    mean, edges = torch.stack(losses).mean(0), [0, CONTEXT]
+    while edges[-1] < longest:
+        edges.append(2 * edges[-1])
+    return {(start, stop): mean[start:stop].mean().item() for start, stop in zip(edges, edges[1:], strict=False)}

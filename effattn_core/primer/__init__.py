@@ -1,0 +1,1 @@
+"""The primer: its exercises."""

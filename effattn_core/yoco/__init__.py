@@ -1,0 +1,15 @@
+"""YOCO: a self-decoder reads the text, keys and values are made once, and a cross-decoder attends to them."""
+
+from effattn_core.yoco.model import (
+    YOCO,
+    CrossAttention,
+    SharedCacheWriter,
+    SharedKeyValue,
+)
+
+__all__ = [
+    "CrossAttention",
+    "SharedCacheWriter",
+    "SharedKeyValue",
+    "YOCO",
+]

@@ -1,0 +1,1 @@
+"""Figures of recurrences: the rules, and a map of the family."""

@@ -1,0 +1,1 @@
+"""Figures of retention: the forms, and what 16 bits do."""

@@ -1,0 +1,1 @@
+"""Figures of yoco: the model, and what was trained."""

@@ -1,0 +1,109 @@
+"""The checks are checked: each spoils a copy of the book or the library, and must be seen to turn red."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pytest
+import torch
+from support.house import ROOT, build
+from support.links import broken, outside
+from support.pairs import compare, differences
+
+from effattn_core.attention import oracle
+from kernels import runtime
+
+LEAVE = shutil.ignore_patterns(".venv", ".git", "_build", ".cache", "node_modules", "__pycache__", "vendor", ".*_cache")
+
+
+@pytest.fixture
+def copy(tmp_path):
+    """A copy of the repository that may be spoiled."""
+    target = tmp_path / "copy"
+    shutil.copytree(ROOT, target, ignore=LEAVE)
+    return target
+
+
+def spoil(path, old, new):
+    text = path.read_text()
+    assert old in text, f"{path.name} no longer holds {old!r}: this guard would prove nothing"
+    path.write_text(text.replace(old, new, 1))
+
+
+def test_a_spoiled_stored_output_fails_nbval(copy):
+    notebook = copy / "book" / "index.ipynb"
+    content = json.loads(notebook.read_text())
+    (outputs,) = [cell["outputs"] for cell in content["cells"] if cell.get("outputs")]
+    html = outputs[0]["data"]["text/html"]
+    outputs[0]["data"]["text/html"] = "".join(html).replace("16 GiB", "15 GiB")
+    assert outputs[0]["data"]["text/html"] != "".join(html)
+    notebook.write_text(json.dumps(content))
+    done = compare(notebook)
+    assert done.returncode == 1 and "15 GiB" in done.stdout
+
+
+def test_a_stale_pair_is_seen(copy):
+    notebook = copy / "book" / "1-attention" / "attention.ipynb"
+    assert differences(notebook) == []
+    spoil(notebook.with_suffix(".md"), 'print("every form is inside its budget")', 'print("every form is fine")')
+    assert "differs from its .md" in differences(notebook)[0]
+
+
+def test_a_warning_stops_the_build_and_an_outside_address_and_a_dead_link_are_found(copy, tmp_path):
+    page = copy / "book" / "how-to.md"
+    page.write_text(page.read_text() + "\n[nowhere](notation.md#no-such-place)\n")
+    assert build(copy, tmp_path / "first").returncode != 0
+    page.write_text((ROOT / "book" / "how-to.md").read_text() + "\n![far](https://example.org/far.png)\n")
+    page.write_text(page.read_text() + '\n<a href="notation.html#gone">gone</a>\n')
+    done = build(copy, tmp_path / "second")
+    assert done.returncode == 0, done.stderr
+    pages = tmp_path / "second" / "_build" / "html"
+    assert ("how-to.html", "https://example.org/far.png") in outside(pages)
+    assert ("how-to.html", "notation.html#gone") in list(broken(pages))
+
+
+PROGRAM = """
+import torch
+from kernels.attention import launch_backward, launch_forward
+query, key, value, grad = torch.load("inputs.pt")
+output, log_sum_exp = launch_forward(query, key, value, True, 70, 4, 0.2)
+zero = torch.zeros_like(log_sum_exp)
+gradients = launch_backward(grad, zero, query, key, value, output, log_sum_exp, True, 70, 4, 0.2)
+torch.save([output, *gradients], "outputs.pt")
+"""
+SPOILED = {
+    "none": ("forward.py", "maximum = larger", "maximum = larger"),
+    "mask": ("forward.py", "seen = (distance >= 0) if CAUSAL", "seen = (distance >= -1) if CAUSAL"),
+    "window": ("forward.py", "(distance < window)", "(distance <= window)"),
+    "scale": ("forward.py", "input_precision=PRECISION) * score_scale", "input_precision=PRECISION) * 1.01"),
+    "rescale": ("forward.py", "total = total * rescale + tl.sum(weight, 1)", "total = total + tl.sum(weight, 1)"),
+    "delta": ("backward.py", "(grad_weight - delta[None, :])", "grad_weight"),
+}
+
+
+@pytest.mark.skipif(runtime.mode != "interpreter", reason="the spoiled kernels are interpreted")
+@pytest.mark.parametrize("what", SPOILED)
+def test_a_spoiled_kernel_leaves_its_budget(what, copy):
+    name, old, new = SPOILED[what]
+    spoil(copy / "kernels" / "attention" / name, old, new)
+    tensors = list(torch.randn(4, 1, 2, 129, 32, generator=torch.Generator().manual_seed(0)))
+    torch.save(tensors, copy / "inputs.pt")
+    environment = os.environ | {"PYTHONPATH": str(copy), "TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", PROGRAM], cwd=copy, env=environment, check=True, capture_output=True)
+    exact = [tensor.double().requires_grad_() for tensor in tensors[:3]]
+    truth = oracle(*exact, window=70, sinks=4, scale=0.2).output
+    truths = [truth, *torch.autograd.grad(truth, exact, tensors[3].double())]
+    found = torch.load(copy / "outputs.pt")
+    error = max((a.double() - b).abs().max().item() for a, b in zip(found, truths, strict=True))
+    assert (error < 1e-5) == (what == "none"), error
+
+
+def test_an_arrow_the_wrong_way_is_refused(copy):
+    spoil(copy / "kernels" / "trace.py", "import numpy as np", "import numpy as np\n\nimport effattn_core.costs")
+    tool = os.path.join(os.path.dirname(sys.executable), "lint-imports")
+    environment = os.environ | {"PYTHONPATH": str(copy)}
+    done = subprocess.run([tool, "--no-cache"], cwd=copy, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0 and re.search("BROKEN|broken", done.stdout + done.stderr)

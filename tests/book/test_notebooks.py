@@ -1,0 +1,51 @@
+"""Chapters: each pair is in step, and each stored output is what a fresh run gives."""
+
+import json
+import os
+import time
+
+import jupytext
+import pytest
+from support.house import ROOT, notebooks
+from support.pairs import compare, differences
+
+CHAPTERS = notebooks()
+NAMES = [str(path.relative_to(ROOT / "book")) for path in CHAPTERS]
+LONGEST = 60  # seconds a chapter may take on two cores
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
+def test_the_pair_is_in_step(notebook):
+    assert differences(notebook) == []
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
+def test_jupyterlab_can_open_the_pair(notebook):
+    """Lab refuses a pair whose text, written from the notebook, is not the text that is there."""
+    written = jupytext.writes(jupytext.read(notebook), fmt="md:myst")
+    ours, theirs = (text.split("\n---\n", 1)[1] for text in (written, notebook.with_suffix(".md").read_text()))
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
+def test_stored_outputs_are_what_a_fresh_run_gives(notebook):
+    begin = time.perf_counter()
+    done = compare(notebook)
+    taken = time.perf_counter() - begin
+    print(f"{notebook.name}: {taken:.0f} s, kernel start and comparison included")
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert " passed" in done.stdout
+    if os.environ.get("PYTEST_XDIST_WORKER") is None:  # beside other tests a core is shared
+        assert taken < LONGEST
+
+
+@pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
+def test_a_stored_notebook_is_whole_and_static(notebook):
+    content = json.loads(notebook.read_text())
+    code = [cell for cell in content["cells"] if cell["cell_type"] == "code"]
+    assert all(cell["execution_count"] for cell in code), "a cell was not run"
+    outputs = [output for cell in code for output in cell["outputs"]]
+    assert not any("application/vnd.jupyter.widget-view+json" in output.get("data", {}) for output in outputs)
+    assert not any(output["output_type"] == "error" for output in outputs)
+    for cell in code:
+        assert len("".join(cell["source"]).splitlines()) <= 25, "".join(cell["source"])

@@ -1,0 +1,76 @@
+"""The repository says one thing in one place: commands, versions, addresses, environments."""
+
+import re
+import subprocess
+import tomllib
+
+import pytest
+import yaml
+from support.house import ROOT
+
+PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+CONSTRAINTS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
+COMMANDS = "book test lab notebooks bench runs inspect clean".split()
+
+
+def test_bare_make_lists_every_command_with_a_line_of_help():
+    listed = subprocess.run(["make"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for command in COMMANDS:
+        assert re.search(rf"^{command} +\S", listed, re.MULTILINE), command
+
+
+def test_environment_yml_names_nothing_that_pyproject_does_not():
+    conda, pip = [], []
+    for entry in yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"]:
+        pip += entry["pip"] if isinstance(entry, dict) else []
+        conda += [entry] if isinstance(entry, str) else []
+    assert {re.split("[=<>]", name)[0] for name in conda} == {"python", "pip"}
+    assert pip == ["--constraint constraints.txt", "--editable .[lab]"]
+    assert "lab" in PROJECT["optional-dependencies"]
+
+
+def test_every_dependency_is_pinned_for_ci_and_open_for_others():
+    wanted = list(PROJECT["dependencies"])
+    for extra in ("lab", "book", "test"):
+        wanted += [each for each in PROJECT["optional-dependencies"][extra] if not each.startswith("effattn[")]
+    pinned = {re.sub(r"[-_.]+", "-", name).lower() for name in CONSTRAINTS}
+    for requirement in wanted:
+        name, bounds = re.match(r"([\w.-]+)([^;]*)", requirement).groups()
+        assert re.sub(r"[-_.]+", "-", name).lower() in pinned, name
+        assert "==" not in bounds and ">=" in bounds, requirement
+
+
+def test_jupyter_book_two_cannot_slip_in():
+    assert any(re.fullmatch(r"jupyter-book>=1\.0\.4,<2", each) for each in PROJECT["optional-dependencies"]["book"])
+
+
+def test_the_address_of_the_repository_is_the_one_of_the_configuration():
+    url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
+    citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    assert citation["repository-code"] == url and citation["version"] == PROJECT["version"]
+    assert f"git clone --depth 1 {url} " in (ROOT / "book" / "how-to.md").read_text()
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_workflows_call_commands_that_exist(path):
+    jobs = yaml.safe_load(path.read_text())["jobs"]
+    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
+    called = re.findall(r"make (\w+)", "\n".join(runs))
+    assert called and set(called) <= {*COMMANDS, "lint"}
+
+
+def test_the_readme_starts_with_the_two_commands_and_names_what_exists():
+    text = (ROOT / "README.md").read_text()
+    assert text.index("make book") < text.index("make test") < text.index("## Who it is for")
+    for name in re.findall(r"\]\(([\w./-]+)\)", text) + re.findall(r"\| `(\w+)/` \|", text):
+        assert (ROOT / name).exists(), name
+    for package in ("torch", "triton", "jupyter-book"):
+        assert f"{package} {CONSTRAINTS[package]}" in text
+
+
+def test_no_file_is_too_long_to_hold_in_mind():
+    tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
+    for name in tracked or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if ".venv" not in path.parts]:
+        if name.endswith((".py", ".js", ".css")):
+            lines = len((ROOT / name).read_text().splitlines())
+            assert lines <= (300 if name.startswith("kernels/") else 400), (name, lines)

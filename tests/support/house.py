@@ -1,0 +1,61 @@
+"""What several test files share: where things are, what the chapters are, how the book is built."""
+
+import importlib
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import yaml
+
+from effattn_core.exercises import grade
+
+ROOT = Path(__file__).resolve().parents[2]
+MEASUREMENTS = ROOT / "book" / "measurements"
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+
+
+def chapters():
+    """The pages of the table of contents, as paths without an ending."""
+    toc = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())
+    return [toc["root"], *(each["file"] for part in toc["parts"] for each in part["chapters"])]
+
+
+def notebooks():
+    """The stored notebooks of the chapters."""
+    return [path for name in chapters() if (path := ROOT / "book" / f"{name}.ipynb").exists()]
+
+
+def driver(name):
+    """The driver "topic/file" of a measurement, as its command finds it: its own folder first, all of it anew."""
+    path = MEASUREMENTS / f"{name}.py"
+    for each in path.parent.glob("*.py"):
+        sys.modules.pop(each.stem, None)
+    sys.path.insert(0, str(path.parent))
+    try:
+        return importlib.import_module(path.stem)
+    finally:
+        sys.path.remove(str(path.parent))
+
+
+def assert_solved(name, solution):
+    """An exercise's unsolved stub fails its check, and its solution passes."""
+
+    def unsolved(*arguments):
+        raise NotImplementedError
+
+    assert "not written yet" in grade(name, unsolved).reason
+    assert grade(name, solution).passed
+
+
+def assert_named(name, mistake, sentence):
+    """A known mistake fails an exercise's check, which says what it is."""
+    verdict = grade(name, mistake)
+    assert not verdict.passed and sentence in verdict.reason, verdict
+
+
+def build(root, target):
+    """Build the book under `root` into `target`, warnings as errors. Returns the finished process."""
+    tool = Path(sys.executable).parent / "jupyter-book"
+    command = [str(tool), "build", "book", "--config", "_config.yml", "--path-output", str(target), "-W", "-n"]
+    return subprocess.run([*command, "--keep-going"], cwd=root, capture_output=True, text=True)

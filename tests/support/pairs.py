@@ -1,0 +1,31 @@
+"""Chapters and their executed pairs: whether they say the same, and whether a fresh run gives what is stored."""
+
+import os
+import subprocess
+import sys
+
+import jupytext
+
+
+def differences(notebook):
+    """The cells in which X.md and X.ipynb do not say the same, as sentences."""
+    text, stored = jupytext.read(notebook.with_suffix(".md")), jupytext.read(notebook)
+    if len(text.cells) != len(stored.cells):
+        return [f"{notebook.name} has {len(stored.cells)} cells, its .md has {len(text.cells)}: run make notebooks"]
+    pairs = enumerate(zip(text.cells, stored.cells, strict=True))
+    return [
+        f"cell {number} of {notebook.name} differs from its .md: run make notebooks"
+        for number, (ours, theirs) in pairs
+        if (ours.cell_type, ours.source, ours.metadata.get("tags")) != (
+            theirs.cell_type, theirs.source, theirs.metadata.get("tags"))
+    ]  # fmt: skip
+
+
+def compare(notebook):
+    """Run a notebook in a fresh kernel, alone, and compare every stored output. Returns the finished process."""
+    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:xdist", "-p", "no:cacheprovider", "-q"]
+    command += ["-o", "addopts=", "--rootdir", str(notebook.parent), str(notebook)]
+    environment = os.environ | {"EFFATTN_STATIC": "1"}
+    for name in [name for name in environment if name.startswith(("PYTEST_", "TRITON_INTERPRET"))]:
+        environment.pop(name)
+    return subprocess.run(command, cwd=notebook.parent, env=environment, capture_output=True, text=True)

@@ -1,0 +1,63 @@
+"""One text on two processes: loss, gradients and bytes, through torchrun as a reader would start it."""
+
+import os
+import re
+import socket
+import subprocess
+import sys
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from effattn_core.model import build, configuration
+from effattn_core.yoco.parallel import GatheredCache, PassedWindow, parallel_loss, parallel_states
+
+LINE = re.compile(
+    r"(\S+), (\d+) tokens, (\d) ranks: loss ([\d.]+), alone ([\d.]+); gradients (\S+) apart; "
+    r"([\d,]+) B received a rank, formula ([\d,]+) B"
+)
+
+
+@pytest.fixture(scope="module")
+def lines():
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [*command, "-m", "effattn_core.yoco.parallel"], capture_output=True, text=True, timeout=300, env=environment
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return [LINE.fullmatch(line).groups() for line in done.stdout.splitlines() if "ranks" in line]
+
+
+def test_two_processes_give_the_loss_and_the_gradients_of_one(lines):
+    assert [line[:3] for line in lines] == [
+        (size, time, "2") for size in ("small-yoco", "small-yoco-gated") for time in ("256", "512")
+    ]
+    for line in lines:
+        loss, alone, apart = map(float, line[3:6])
+        assert abs(loss - alone) <= 1e-5 and apart <= 1e-5, line
+
+
+def test_the_bytes_received_are_those_of_the_formula_and_states_do_not_grow(lines):
+    received = [int(line[6].replace(",", "")) for line in lines]
+    assert received == [int(line[7].replace(",", "")) for line in lines]
+    # Doubling the text doubles the shared cache and adds nothing else: per rank 2 · heads · head_dim · batch · 4 bytes.
+    for short, long, heads in ((received[0], received[1], 2), (received[2], received[3], 3)):
+        assert long - short == 128 * 2 * heads * 32 * 2 * 4
+
+
+def test_what_ranks_cannot_share_is_refused_in_a_sentence():
+    ranks = SimpleNamespace(rank=0, ranks=2)
+    with pytest.raises(ValueError, match="through gated retention or a window; the mixer is 'retention'"):
+        parallel_states(build(configuration("small-yoco", 5, mixer="retention")), 4, ranks)
+    with pytest.raises(ValueError, match="must divide into 2 shares; it has 5 tokens"):
+        parallel_loss(build(configuration("small-yoco", 5)), torch.zeros(1, 5, dtype=torch.int64), None, ranks)
+    key = torch.zeros(1, 2, 3, 8)
+    with pytest.raises(ValueError, match="must hold the 4 tokens of a window; it has 3"):
+        PassedWindow(ranks, 0, 5).attend(key, key, key)
+    states = parallel_states(build(configuration("small-yoco-gated", 5)), 4, SimpleNamespace(rank=1, ranks=2))
+    assert [state.length for state in states] == [4, 4, 4] and isinstance(states[-1], GatheredCache)
