@@ -1,10 +1,13 @@
 """The kernels of the Triton primer: an element-wise one, a reduction, and a blocked product."""
 
+from functools import partial
+
 import torch
 import triton
 import triton.language as tl
 
 from kernels import runtime
+from kernels.sanitize import scattered
 
 
 @triton.jit
@@ -103,3 +106,13 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
     scale(tile, 2.0)
     row_maximum(tile)
     product(tile, tile.mT, block=32)
+
+
+def ragged_launches(dtype=torch.float32, device="cpu"):
+    """Yield (what, call) over sizes that no block divides, strided views, and nothing: what the sanitizer judges."""
+    for rows, inner, columns in ((1, 1, 1), (33, 65, 17), (63, 257, 5), (0, 3, 2)):
+        left = scattered(rows, inner, dtype=dtype, device=device)
+        right = scattered(columns, inner, dtype=dtype, device=device).mT
+        yield f"product, {rows} by {inner} by {columns}", partial(product, left, right)
+        yield f"row maximum, {rows} by {inner}", partial(row_maximum, left)
+        yield f"scale, {rows} by {inner}", partial(scale, left.contiguous(), 3.0)

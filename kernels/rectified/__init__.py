@@ -3,14 +3,17 @@
 `operators` registers `effattn::block_scores_forward` and `effattn::block_attention_forward`.
 """
 
+from functools import partial
+
 import torch
 
 from kernels.rectified.configurations import HEAD_DIMS
 from kernels.rectified.decode import launch_decode
 from kernels.rectified.rectify import launch_rectify
 from kernels.rectified.scores import launch_scores
+from kernels.sanitize import scattered
 
-__all__ = ["HEAD_DIMS", "example_launches", "launch_decode", "launch_rectify", "launch_scores"]
+__all__ = ["HEAD_DIMS", "example_launches", "launch_decode", "launch_rectify", "launch_scores", "ragged_launches"]
 
 # Those whose work is matrix products: the compiled code must hold matrix instructions.
 MATRIX_KERNELS = ("rectified_decode_kernel", "rectified_pass_kernel")
@@ -25,3 +28,27 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
     launch_scores(query[:, :, :1], bound, bound, head_dim**-0.5, True)
     launch_decode(query[:, :, :1], key, key, blocks, 16, head_dim**-0.5)
     launch_rectify(query, key, key, head_dim**-0.5)
+
+
+def ragged_launches(dtype=torch.float32, device="cpu"):
+    """Yield (what, call) over caches that no block divides, lists with gaps, groups, strided views and no text."""
+    like = dict(dtype=dtype, device=device)
+    for batch, time, group, block_size in (
+        (2, 1, 3, 16),
+        (1, 63, 4, 16),
+        (2, 65, 1, 8),
+        (1, 257, 2, 16),
+        (0, 65, 2, 16),
+    ):
+        key, value = scattered(batch, 2, time, 32, **like), scattered(batch, 2, time, 64, **like)
+        count = -(-time // block_size)
+        bound, query = scattered(batch, 2, count, 32, **like), scattered(batch, 2 * group, 7, 32, **like)
+        what = f"{batch} caches of {time}, groups of {group}"
+        for shared, lists in ((True, 2), (False, 2 * group)):
+            blocks = torch.arange(count, dtype=torch.int32, device=device).flip(0).expand(batch, lists, -1).clone()
+            blocks[:, 0, : count // 2] = -1
+            scores = partial(launch_scores, query[:, :, :1], bound, bound, 0.2, shared)
+            yield f"{what}, {lists} lists, scores", scores
+            decode = partial(launch_decode, query[:, :, :1], key, value, blocks, block_size, 0.2, splits=3)
+            yield f"{what}, {lists} lists, decode", decode
+        yield f"{what}, rectify", partial(launch_rectify, query[:, :, -min(time, 7) :], key, value, 0.2, splits=2)

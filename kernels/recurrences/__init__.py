@@ -7,6 +7,8 @@ states and of the values; `gradients` gives the rest. A gate is one number a hea
 `operators` registers `effattn::gated_recurrence_forward` and `effattn::gated_recurrence_backward`.
 """
 
+from functools import partial
+
 import torch
 
 from kernels.recurrences.configurations import CHUNK, HEAD_DIMS, TABLE, Configuration, choose
@@ -14,6 +16,7 @@ from kernels.recurrences.gradients import launch_gradients
 from kernels.recurrences.operators import run_backward, run_forward
 from kernels.recurrences.outputs import launch_outputs
 from kernels.recurrences.states import launch_states
+from kernels.sanitize import scattered
 
 __all__ = [
     "CHUNK",
@@ -25,6 +28,7 @@ __all__ = [
     "launch_gradients",
     "launch_outputs",
     "launch_states",
+    "ragged_launches",
     "run_backward",
     "run_forward",
 ]
@@ -42,3 +46,27 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
         tensors = query, query, query, log_gate, state
         run_forward(*tensors, head_dim**-0.5, 0, "triton")
         run_backward(query, state, *tensors, head_dim**-0.5, 0, "triton")
+
+
+def ragged_launches(dtype=torch.float32, device="cpu"):
+    """Yield (what, call) over lengths that no chunk divides, unequal dims, strided views, both gates, and nothing."""
+    for batch, heads, time, key_dim, value_dim in (
+        (2, 2, 1, 32, 32),
+        (1, 2, 63, 32, 32),
+        (2, 1, 65, 32, 64),
+        (1, 1, 257, 32, 32),
+        (1, 2, 0, 32, 32),
+        (0, 2, 65, 64, 32),
+    ):
+        query = scattered(batch, heads, time, key_dim, dtype=dtype, device=device)
+        value = scattered(batch, heads, time, value_dim, dtype=dtype, device=device)
+        state = scattered(batch, heads, key_dim, value_dim, device=device)
+        for gate, shape in (("head", query.shape[:3]), ("key dimension", query.shape)):
+            log_gate = scattered(*shape, device=device).abs().neg()
+            what = f"{batch} texts of {time} tokens, {key_dim} by {value_dim}, a gate per {gate}"
+            yield what, partial(_both_ways, value, state, query, query, value, log_gate, state)
+
+
+def _both_ways(grad_output, grad_state, *tensors):
+    output = run_forward(*tensors, 0.2, 0, "triton")
+    return *output, *run_backward(grad_output, grad_state, *tensors, 0.2, 0, "triton")

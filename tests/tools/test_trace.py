@@ -9,7 +9,7 @@ from effattn_core import costs
 from kernels import runtime
 from kernels.attention import launch_forward
 from kernels.attention.configurations import choose
-from kernels.trace import trace
+from kernels.trace import guarded, shuffled, trace
 
 pytestmark = pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 
@@ -41,6 +41,31 @@ def test_canary_counts_by_hand():
     with trace() as traffic:
         square_kernel[(1,)](tile, torch.empty(16, 16), SIZE=16)
     assert (traffic.flops, traffic.loaded_bytes, traffic.stored_bytes) == (2 * 16**3, 1024, 1024)
+
+
+def test_canary_sees_each_launch_and_access_as_it_happens():
+    """What `kernels.sanitize` stands on: names, offsets and programs, lanes kept away, and an order of one's own."""
+    source, target, events = torch.arange(20.0), torch.zeros(20), []
+
+    class Guard:
+        def begin(self, kernel, tensors):
+            events.append((kernel, {name: each.data_ptr() for name, each in tensors.items()}))
+
+        def allow(self, kind, name, offsets, size, program):
+            events.append((kind, name, offsets.tolist(), size, program))
+            return offsets < 72
+
+    with guarded(Guard()), shuffled(0):
+        double_kernel[(2,)](source, target, 20, BLOCK=16)
+    assert events[0] == (
+        "double_kernel", {"source_pointer": source.data_ptr(), "target_pointer": target.data_ptr()}
+    )  # fmt: skip
+    assert {event[-1] for event in events[1:3]} != {event[-1] for event in events[3:]}
+    assert sorted(events[1:], key=lambda event: event[-1])[2:] == [
+        ("load", "source_pointer", [64, 68, 72, 76], 4, (1, 0, 0)),
+        ("store", "target_pointer", [64, 68, 72, 76], 4, (1, 0, 0)),
+    ]
+    assert target.tolist() == [*(2 * source[:18]).tolist(), 0, 0]
 
 
 CASES = [
