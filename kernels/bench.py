@@ -80,8 +80,10 @@ def _gpu_clock():
 
 def provenance(command, seed=0):
     """Where, when and with what a measurement was made. command: the line that makes it again."""
-    import triton
-
+    try:
+        from triton import __version__ as triton
+    except ModuleNotFoundError:  # the forms in PyTorch are timed without it
+        triton = "not installed"
     cuda = torch.cuda.is_available()
     return {
         "command": command,
@@ -91,7 +93,7 @@ def provenance(command, seed=0):
         "processor": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,
-        "triton": triton.__version__,
+        "triton": triton,
         "seed": seed,
     }
 
@@ -100,7 +102,7 @@ def _commit():
     root = Path(__file__).resolve().parent.parent
     command = ["git", "describe", "--always", "--dirty"]
     try:
-        return subprocess.run(command, cwd=root, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, cwd=root, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
 
@@ -115,14 +117,14 @@ def stored(path, commit):
     path = Path(path)
     if not path.exists():
         return []
-    content = json.loads(path.read_text())
+    content = json.loads(path.read_text(encoding="utf-8"))
     return content["rows"] if content["provenance"]["commit"] == commit and "dirty" not in commit else []
 
 
 def write_measurement(path, source, rows):
     """Write {provenance, rows} as JSON: aside, then renamed, so that an interrupted run leaves no broken file."""
     path = Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False) as aside:
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as aside:
         json.dump({"provenance": source, "rows": rows}, aside, indent=1)
         aside.write("\n")
     os.chmod(aside.name, 0o644)

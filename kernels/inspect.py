@@ -1,7 +1,8 @@
 """What the compiler made of a kernel: registers, spills, shared memory, instructions, occupancy. Compiled, not run.
 
-No GPU is needed. A child process without the interpreter calls a topic's `example_launches`; each launch is specialised
-as Triton would specialise it (alignment, ones, None) and compiled for the architecture asked for, then dropped.
+No GPU is needed. A child process without the interpreter, `kernels.compile`, calls a topic's `example_launches`; each
+launch is specialised as Triton would specialise it (alignment, ones, None) and compiled for the architecture asked for,
+then dropped.
 
 A topic is a module of the kernels package, or the path of a file of this repository that has such a function, so that
 kernels of other libraries are compiled by the same compiler in the same way. A function that yields words names the
@@ -9,21 +10,15 @@ launches after each word by it.
 """
 
 import argparse
-import ast
 import dataclasses
-import hashlib
-import importlib
-import importlib.metadata
-import importlib.util
+import itertools
 import json
 import os
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
-from types import SimpleNamespace
 
-CACHE = Path(__file__).resolve().parent.parent / ".cache" / "inspect"
+from kernels import cache, runtime
 
 # Published limits of a multiprocessor (CUDA C++ Programming Guide, "Technical Specifications per Compute Capability"):
 # registers, warps, blocks, bytes of shared memory. Registers are handed out 256 at a time to a warp; every block
@@ -98,148 +93,70 @@ def occupancy(registers, shared_memory, warps, architecture):
 def reports(topic, architecture=90, dtype="bfloat16", head_dim=64, *, examples="example_launches", packages=()):
     """A Report for each distinct kernel and part that the topic's `example_launches(dtype, head_dim, "cpu")` launches.
 
+    One case of `survey`, which says the rest.
+    """
+    found = survey(topic, architecture, (dtype,), (head_dim,), examples=examples, packages=packages)
+    return found[dtype, head_dim]
+
+
+def survey(topic, architecture, dtypes, head_dims, *, examples="example_launches", packages=()):
+    """{(dtype, head_dim): [Report, …]} for every pair of them: what is not known yet is compiled in one child process.
+
     topic: a name in the kernels package, or the path of a Python file from the root of this repository.
     examples: another function of the topic; packages: the distributions, beside torch and triton, that it launches.
-    The result is kept in `.cache/inspect` under a hash of the sources and versions. Raises ValueError for a topic or
-    package that does not exist, RuntimeError with the compiler's own line if a kernel does not compile.
+    Results are kept as `kernels.cache` says. Raises ModuleNotFoundError without triton, ValueError for a topic, a
+    package or an architecture that is not known, RuntimeError with the compiler's own line for a kernel that fails.
     """
-    settings = f"{architecture}-{dtype}-{head_dim}"
-    kept = CACHE / f"{Path(topic).stem}-{examples}-{settings}-{_fingerprint(topic, packages)}.json"
-    if not kept.exists():
-        environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
-        environment |= {"EFFATTN_COMPILE_ONLY": "1", "EFFATTN_ARCHITECTURE": str(architecture)}
-        command = [sys.executable, "-m", "kernels.inspect", topic, "--child", "--dtype", dtype, "--examples", examples]
-        command += ["--architecture", str(architecture), "--head-dim", str(head_dim)]
-        done = subprocess.run(command, env=environment, cwd=CACHE.parents[1], capture_output=True, text=True)
-        if done.returncode:
-            lines = [line for line in done.stderr.splitlines() if line.strip()]
-            raise RuntimeError(f"{_title(topic)} does not compile for sm_{architecture} in {dtype}: {lines[-1]}")
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=CACHE, delete=False) as aside:
-            aside.write(done.stdout)
-        os.replace(aside.name, kept)  # another process may have made the same file: either is right
-    return [Report(**fields) for fields in json.loads(kept.read_text())]
+    runtime.require_triton()
+    _limits(architecture)
+    title = _title(topic)
+    first = cache.ROOT / topic if topic.endswith(".py") else cache.file_of(title)
+    if first is None or not first.is_file():
+        raise ValueError(f"there is no {title}; a topic is a module of the kernels package or a file's path.")
+    try:
+        fingerprint = cache.fingerprint(first, packages)
+    except ValueError as missing:
+        raise ValueError(f"{title} {missing}") from None
+    cases = list(itertools.product(dtypes, head_dims))
+    names = {
+        (dtype, size): f"inspect/{Path(topic).stem}-{examples}-{architecture}-{dtype}-{size}-{fingerprint}.json"
+        for dtype, size in cases
+    }
+    found = {case: cache.load(names[case], _decoded) for case in cases}
+    missing = [case for case in cases if found[case] is None]
+    if missing:
+        lines, complaint = _compile(topic, examples, architecture, missing)
+        for case, line in zip(missing, lines, strict=False):
+            content = json.loads(line)
+            cache.store(names[case], content)
+            found[case] = _decoded(content)
+        if complaint:
+            dtype, size = missing[len(lines)]
+            raise RuntimeError(f"{title} does not compile for sm_{architecture} in {dtype}, size {size}: {complaint}")
+    return found
 
 
 def _title(topic):
     return topic if topic.endswith(".py") else f"kernels.{topic}"
 
 
-def _fingerprint(topic, packages):
-    """A hash of every source of this repository that the topic uses, and of the versions that compile it."""
-    versions = []
-    for name in ("triton", "torch", *packages):
-        try:
-            versions.append(importlib.metadata.version(name))
-        except importlib.metadata.PackageNotFoundError:
-            raise ValueError(f"{_title(topic)} needs the distribution {name}, which is not installed.") from None
-    root = CACHE.parents[1]
-    first = root / topic if topic.endswith(".py") else _file(root, f"kernels.{topic}")
-    if first is None or not first.is_file():
-        raise ValueError(f"there is no {_title(topic)}; a topic is a module of the kernels package or a file's path.")
-    text = "".join(versions) + "".join(_sources(first, root)) + Path(__file__).read_text()
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _decoded(content):
+    return [Report(**fields) for fields in content]
 
 
-def _file(root, module):
-    """The file of a module by its dotted name, or None if this repository has none."""
-    path = root.joinpath(*module.split("."))
-    return next((each for each in (path.with_suffix(".py"), path / "__init__.py") if each.is_file()), None)
-
-
-def _sources(first, root):
-    """The texts of a file and of all that it imports from this repository, in turn."""
-    texts, waiting = {}, [first]
-    while waiting:
-        path = waiting.pop()
-        texts[path] = path.read_text()
-        for node in ast.walk(ast.parse(texts[path])):
-            names = [alias.name for alias in node.names] if isinstance(node, (ast.Import, ast.ImportFrom)) else []
-            if isinstance(node, ast.ImportFrom) and node.module:
-                names = [node.module, *(f"{node.module}.{name}" for name in names)]
-            waiting += {found for name in names if (found := _file(root, name))} - set(texts)
-    return [texts[path] for path in sorted(texts)]
-
-
-def _module(topic):
-    """In the child: the module of a topic, a file by its path."""
-    if not topic.endswith(".py"):
-        return importlib.import_module(f"kernels.{topic}")
-    specification = importlib.util.spec_from_file_location(Path(topic).stem, topic)
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    return module
-
-
-def _compile(topic, architecture, dtype, head_dim, examples):
-    """In the child: call the examples with a driver that knows a target but no device, and compile each launch."""
-    import torch
-    from triton.backends.compiler import GPUTarget
-    from triton.runtime import driver, jit
-
-    # One block may ask for all the shared memory of a multiprocessor but the 1 KiB that the system reserves.
-    properties = {"max_shared_mem": _limits(architecture)[3] - 1024}
-
-    class Target:
-        """All of a driver that compiling needs, and libraries that ask the device for its limits."""
-
-        get_current_target = staticmethod(lambda: GPUTarget("cuda", architecture, 32))
-        get_current_device = staticmethod(lambda: 0)
-        get_current_stream = staticmethod(lambda device=None: 0)
-        utils = SimpleNamespace(get_device_properties=lambda device=0: properties)
-
-    driver.set_active(Target())
-    part, compiled = "", {}
-    launch = jit.JITFunction.run
-
-    def compile_only(self, *args, grid, warmup, **kwargs):
-        kernel = launch(self, *args, grid=grid, warmup=True, **kwargs)
-        constants = {name: value for name, value in kwargs.items() if name.isupper()}
-        tensors = {each.data_ptr(): each.nbytes for each in (*args, *kwargs.values()) if torch.is_tensor(each)}
-        key = (self.fn.__name__, kernel.hash, part)
-        before = compiled[key][2] if key in compiled else 0
-        compiled[key] = (kernel, constants, before + sum(tensors.values()))
-        return kernel
-
-    jit.JITFunction.run = compile_only
-    launches = getattr(_module(topic), examples)(getattr(torch, dtype), head_dim, "cpu")
-    for part in launches or ():  # noqa: B007 (compile_only reads it)
-        pass
-    return [
-        _read(name, part, kernel, constants, moved, architecture)
-        for (name, _, part), (kernel, constants, moved) in compiled.items()
-    ]
-
-
-def _read(name, part, kernel, constants, moved, architecture):
-    """The Report of a compiled kernel, read from its machine code with the tools in Triton's own package."""
-    import re
-
-    import triton
-
-    tools = Path(triton.__file__).parent / "backends" / "nvidia" / "bin"
-    with tempfile.NamedTemporaryFile(suffix=".cubin") as binary:
-        binary.write(kernel.asm["cubin"])
-        binary.flush()
-        usage = _output(tools / "cuobjdump", "-res-usage", binary.name)
-        code = _output(tools / "nvdisasm", "-c", binary.name)
-    registers, stack = map(int, re.search(r"REG:(\d+) STACK:(\d+)", usage).groups())
-    counts = dict.fromkeys([*CLASSES, "other"], 0)
-    opcodes = re.findall(r"^\s+/\*[0-9a-f]+\*/\s+(?:@!?U?P\w+\s+)?([A-Z][A-Z0-9]*)", code, re.MULTILINE)
-    for opcode in opcodes:
-        counts[next((group for group, names in CLASSES.items() if opcode in names), "other")] += 1
-    warps, shared = kernel.metadata.num_warps, kernel.metadata.shared
-    share, limiter = occupancy(registers, shared, warps, architecture)
-    stages = kernel.metadata.num_stages
-    together = sum(opcode in WARP_GROUP for opcode in opcodes)
-    return Report(
-        name, architecture, registers, stack, shared, warps, stages, share, limiter, counts, constants,
-        together, part, moved,
-    )  # fmt: skip
-
-
-def _output(*command):
-    return subprocess.run([str(part) for part in command], capture_output=True, text=True, check=True).stdout
+def _compile(topic, examples, architecture, cases):
+    """(a line of JSON for each case compiled, the last line of what stopped it or ""), from a child process."""
+    environment = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    environment |= {"EFFATTN_COMPILE_ONLY": "1", "EFFATTN_ARCHITECTURE": str(architecture)}
+    command = [sys.executable, "-m", "kernels.compile", topic, examples, str(architecture)]
+    command += [f"{dtype}:{head_dim}" for dtype, head_dim in cases]
+    done = subprocess.run(
+        command, env=environment, cwd=cache.ROOT, capture_output=True, encoding="utf-8", errors="replace"
+    )
+    if done.returncode == 0:
+        return done.stdout.splitlines(), ""
+    said = [line for line in done.stderr.splitlines() if line.strip()]
+    return done.stdout.splitlines(), said[-1] if said else f"the compiler ended with {done.returncode}"
 
 
 def rows(found):
@@ -271,12 +188,8 @@ def main(arguments=None):
     parser.add_argument("--head-dim", type=int, default=64)
     parser.add_argument("--examples", default="example_launches", help="the function that launches the kernels")
     parser.add_argument("--json", action="store_true")
-    parser.add_argument("--child", action="store_true", help=argparse.SUPPRESS)
     asked = parser.parse_args(arguments)
     settings = (asked.topic, asked.architecture, asked.dtype, asked.head_dim)
-    if asked.child:
-        print(json.dumps([dataclasses.asdict(report) for report in _compile(*settings, asked.examples)]))
-        return
     found = reports(*settings, examples=asked.examples)
     if asked.json:
         print(json.dumps([dataclasses.asdict(report) for report in found], indent=1))
@@ -290,4 +203,5 @@ def main(arguments=None):
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="replace")  # a × where the terminal knows ASCII alone
     main()

@@ -3,10 +3,13 @@
 from functools import partial
 
 import torch
+
+from kernels import needs_triton, runtime  # noqa: F401  (first: it stops with a sentence where triton is missing)
+
+# isort: split
 import triton
 import triton.language as tl
 
-from kernels import runtime
 from kernels.sanitize import scattered
 
 

@@ -12,10 +12,13 @@ import torch
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
 
+NOT_INSTALLED = "triton is not installed (Linux: pip install triton, Windows: pip install triton-windows, macOS: none)"
+
+
 def _choose():
     """Return (mode, reason), and ask triton for its interpreter where there is no GPU."""
     if importlib.util.find_spec("triton") is None:
-        return "none", "triton is not installed"
+        return "none", NOT_INSTALLED
     if os.environ.get("EFFATTN_COMPILE_ONLY") == "1":
         return "compiler", "kernels.inspect compiles them without launching"
     if os.environ.get("TRITON_INTERPRET") == "1":
@@ -52,6 +55,15 @@ def known_fault(version=None, capability=None):
     if capability // 10 == 9 and (3, 4, 0) <= release <= (3, 7, 0):
         return f"Triton {version} can give wrong gradients on this GPU: check them before training, or take 3.7.1."
     return ""
+
+
+def require_triton():
+    """Raise ModuleNotFoundError with one sentence, under the name "triton", where it is not installed."""
+    if reason == NOT_INSTALLED:
+        raise ModuleNotFoundError(
+            f"Triton kernels cannot be looked at here: {reason}; the forms in PyTorch, effattn_core, need none.",
+            name="triton",
+        )
 
 
 def require_kernels(dtype=None):

@@ -122,9 +122,9 @@ def colophon(source, pagename, title):
     notebook = source / f"{pagename}.ipynb"
     made = "This page has no computed output."
     if notebook.exists():
-        record = json.loads(notebook.read_text()).get("metadata", {}).get("effattn", {})
+        record = json.loads(notebook.read_text(encoding="utf-8")).get("metadata", {}).get("effattn", {})
         made = "Outputs computed on " + ", ".join(f"{name} {record[name]}".strip() for name in record) + "."
-    cite = yaml.safe_load((ROOT / "CITATION.cff").read_text())
+    cite = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     text = (
         f"{cite['authors'][0]['name']}, “{title}”, in {cite['title']}, version {cite['version']}, "
         f"commit {commit()}, {cite['repository-code']}."
@@ -139,6 +139,6 @@ def commit():
     """The short name of the commit that is built, or a word where there is no git."""
     try:
         command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+        return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.strip()
     except (OSError, subprocess.CalledProcessError):
         return "unknown"

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.attention.backward import launch_backward
 from kernels.attention.configurations import HEAD_DIMS, TABLE, Configuration
 from kernels.attention.decode import launch_decode

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.channels.configurations import TABLE, Configuration, choose, width_of
 from kernels.channels.decode import launch_decode
 from kernels.sanitize import scattered

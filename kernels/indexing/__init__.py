@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.indexing.configurations import HEAD_DIMS, INDEX_DIMS, MOST
 from kernels.indexing.decode import launch_attention, launch_gather
 from kernels.indexing.select import launch_select

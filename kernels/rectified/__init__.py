@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.rectified.configurations import HEAD_DIMS
 from kernels.rectified.decode import launch_decode
 from kernels.rectified.rectify import launch_rectify

@@ -11,6 +11,7 @@ from functools import partial
 
 import torch
 
+from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.recurrences.configurations import CHUNK, HEAD_DIMS, TABLE, Configuration, choose
 from kernels.recurrences.gradients import launch_gradients
 from kernels.recurrences.operators import run_backward, run_forward

@@ -7,6 +7,7 @@ from functools import partial
 
 import torch
 
+from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.retention.backward import launch_gradients
 from kernels.retention.configurations import DIMS, chunk_for
 from kernels.retention.outputs import launch_outputs

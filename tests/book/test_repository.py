@@ -1,5 +1,6 @@
 """The repository says one thing in one place: commands, versions, addresses, environments."""
 
+import ast
 import re
 import subprocess
 import tomllib
@@ -74,3 +75,25 @@ def test_no_file_is_too_long_to_hold_in_mind():
         if name.endswith((".py", ".js", ".css")):
             lines = len((ROOT / name).read_text().splitlines())
             assert lines <= (300 if name.startswith("kernels/") else 400), (name, lines)
+
+
+OPENS = ("open", "read_text", "write_text", "NamedTemporaryFile", "run", "check_output", "Popen")
+
+
+def test_text_is_read_and_written_as_utf_8_whatever_the_locale():
+    """In an ASCII locale Python would take its own: every opening in text mode names the encoding."""
+    paths = [path for room in ("effattn_core", "kernels", "figures", "book") for path in (ROOT / room).rglob("*.py")]
+    nodes = [(path, node) for path in paths for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))]
+    calls = [(path, node) for path, node in nodes if isinstance(node, ast.Call)]
+    named = [(path, call, getattr(call.func, "attr", getattr(call.func, "id", ""))) for path, call in calls]
+    assert len([name for _, _, name in named if name in OPENS]) > 20
+    for path, call, name in named:
+        if name not in OPENS:
+            continue
+        given = {each.arg for each in call.keywords}
+        mode = [each.value for each in call.args if isinstance(each, ast.Constant) and isinstance(each.value, str)]
+        text = {
+            "open": not any("b" in each for each in mode[-1:]),
+            "NamedTemporaryFile": bool(mode),  # binary unless it is told otherwise
+        }.get(name, name.endswith("_text") or "text" in given)
+        assert not text or "encoding" in given, f"{path.relative_to(ROOT)}:{call.lineno} names no encoding"
