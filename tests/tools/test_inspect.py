@@ -10,7 +10,7 @@ import subprocess
 import sys
 
 import pytest
-from house import ROOT
+from support.house import ROOT
 
 import kernels
 from kernels import cache, inspect
