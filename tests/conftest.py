@@ -2,32 +2,67 @@
 
 import fcntl
 import os
+import random
 
+import hypothesis
+import numpy
 import pytest
 import torch
+from support.budget import Budget
 from support.house import CHROMIUM, ROOT, build
 
 import kernels  # noqa: F401  (before any test file imports triton, so that its interpreter can be chosen)
 
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync"""
+# The files that take longest, longest first: what is long begins early, so that no worker waits for it at the end.
+LONGEST = (
+    "book/test_browser", "tools/test_inspect", "book/test_notebooks", "book/test_guards", "shared/test_explore_browser",
+    "retention/test_figures", "yoco/test_parallel", "channels/test_measurements", "rectified/test_chapter",
+    "attention/test_forms",
+)  # fmt: skip
+# Files whose module fixtures are dear stay on one worker, which makes them once.
+TOGETHER = ("retention/test_figures", "yoco/test_parallel", "channels/test_measurements", "retention/test_bench",
+            "rectified/test_chapter")  # fmt: skip
+
+# Every property is tried on the same cases in every run, however long a loaded machine takes.
+hypothesis.settings.register_profile("book", derandomize=True, deadline=None, database=None)
+hypothesis.settings.load_profile("book")
+
+
+def pytest_configure(config):
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(Budget(config.getoption("numprocesses", None) or 1))
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
+def pytest_collection_modifyitems(items):
+    def file(item):
+        return item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
+
+    for item in items:
+        if file(item) in TOGETHER:
+            item.add_marker(pytest.mark.xdist_group(file(item)))
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(file(item), len(LONGEST)))
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """What a test draws depends on no other test. One thread: tensors are small, and each worker has a core."""
+    random.seed(0)
+    numpy.random.seed(0)
+    torch.manual_seed(0)
+    torch.set_num_threads(1)
 
 
 @pytest.fixture
 def nan_filled():
     """Every torch.empty is full of NaN: a kernel that forgets an element cannot pass."""
     torch.use_deterministic_algorithms(True)
+    assert torch.empty(9).isnan().all(), "this PyTorch no longer fills new memory: the tests that rely on it are blind"
     yield
     torch.use_deterministic_algorithms(False)
-
-
-@pytest.fixture(scope="module")
-def one_thread():
-    """Tensors so small, and interpreted programs, that a second thread only waits."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="session")

@@ -146,7 +146,7 @@ def test_canary_the_interpreter_still_gets_bfloat16_wrong():
 
 
 @given(st.integers(1, 90), st.integers(1, 40), st.none() | st.integers(1, 50), st.integers(0, 5))
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 def test_tiled_equals_the_oracle_for_any_length_block_window_and_sinks(time, block, window, sinks):
     inputs = tensors(torch.float64, time, head_dim=8, key_heads=2)
     masks = dict(causal=True, window=window, sinks=sinks, scale=0.3)
@@ -170,7 +170,7 @@ def test_online_softmax_is_exact_after_every_key():
 
 
 @given(st.lists(st.integers(0, 30), max_size=4), st.randoms(use_true_random=False))
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_merging_any_split_in_any_order_and_grouping_is_whole_attention(cuts, shuffle: random.Random):
     query, key, value = tensors(torch.float64, 30)
     whole = oracle(query, key, value, causal=False, scale=0.2)

@@ -107,7 +107,7 @@ def test_a_head_without_channels_is_two_things():
 
 
 @given(st.integers(0, 5), st.integers(1, 9), st.integers(1, 6), st.integers(1, 30), st.integers(0, 20))
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_a_cache_of_groups_decodes_what_masked_attention_says(sinks, recent, chunk, prompt, more):
     (query, key, value), kept = tensors(prompt + more)
     layout = plan(kept)
@@ -180,7 +180,7 @@ def test_with_everything_kept_generation_is_that_of_the_model():
 
 
 @given(st.integers(1, 4), st.integers(1, 4), st.sampled_from([8, 16, 32]), st.floats(0, 1), st.data())
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 def test_a_mask_keeps_the_most_important_in_multiples(layers, heads, head_dim, pruned, data):
     align = data.draw(st.sampled_from([1, 2, head_dim // 4, head_dim]))
     generator = torch.Generator().manual_seed(layers + 10 * heads)

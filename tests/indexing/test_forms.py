@@ -127,7 +127,7 @@ def test_ties_go_to_the_newer_row_and_the_newest_is_forced(nan_filled):
 
 
 @given(st.integers(1, 120), st.integers(1, 150), st.booleans())
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_choosing_takes_the_best_and_everything_where_there_is_less(time, top_k, repeated):
     generator = torch.Generator().manual_seed(time)
     scores = torch.randn(2, 3, time + 2, generator=generator)
@@ -144,7 +144,7 @@ def test_choosing_takes_the_best_and_everything_where_there_is_less(time, top_k,
 
 @pytest.mark.parametrize("group", [1, 6, 8])
 @given(st.integers(1, 90))
-@settings(deadline=None, derandomize=True, max_examples=15)
+@settings(max_examples=15)
 def test_everything_selected_is_dense_and_the_shared_gather_is_masked_dense(group, time):
     query, key, value = tensors(time, group=group, head_dim=8)
     whole = attention_part(query, key, value, implementation="oracle")

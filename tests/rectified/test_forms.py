@@ -131,7 +131,7 @@ def test_the_pass_of_a_cpu_is_attention_itself_and_the_kernels_form_can_be_asked
 
 
 @given(st.integers(1, 200), st.integers(1, 40), st.sampled_from([1, 3, 6]), st.booleans())
-@settings(deadline=None, derandomize=True, max_examples=40)
+@settings(max_examples=40)
 def test_with_every_block_selected_it_is_dense_attention_in_any_order(time, block_size, group, shared):
     query, key, value = tensors(time, group=group, head_dim=8)
     blocks = -(-time // block_size)
@@ -171,7 +171,7 @@ def test_empty_splits_are_the_unit_of_the_merge_and_a_list_of_nothing_gives_noth
 
 
 @given(st.integers(1, 150), st.integers(1, 33))
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 def test_the_bound_is_above_every_score_of_its_block_and_equal_at_block_size_one(time, block_size):
     query, key, _ = tensors(time, head_dim=8)
     chooser = pooled(query, 2)

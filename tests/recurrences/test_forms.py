@@ -25,9 +25,6 @@ GATE_SHAPES = {"constant": lambda b, h, t, d: (h,), "scalar": lambda b, h, t, d:
 ALL = pytest.mark.parametrize("rule", RULES)
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def inputs(rule, time, *, batch=2, heads=2, key_dim=4, value_dim=3, strength=1.0, dtype=torch.float64):
     """Arguments of `recurrence` for a rule, with a state that is not zero."""
     generator = torch.Generator().manual_seed(time)
@@ -68,7 +65,7 @@ def close(ours, wanted, tolerance=1e-10):
 
 @ALL
 @given(st.integers(1, 130), st.integers(1, 70), st.sampled_from([0.01, 1.0, 50.0]))
-@settings(deadline=None, derandomize=True, max_examples=20)
+@settings(max_examples=20)
 def test_chunks_of_any_size_equal_the_oracle(rule, time, chunk_size, strength):
     made = inputs(rule, time, strength=strength)
     close(recurrence(**made, rule=rule, chunk_size=chunk_size), truth(rule, made))
@@ -76,7 +73,7 @@ def test_chunks_of_any_size_equal_the_oracle(rule, time, chunk_size, strength):
 
 @ALL
 @given(st.lists(st.integers(0, 70), max_size=4), st.sampled_from(["chunkwise", "recurrent"]))
-@settings(deadline=None, derandomize=True, max_examples=10)
+@settings(max_examples=10)
 def test_splitting_a_sequence_anywhere_with_the_state_carried_gives_the_same_output(rule, cuts, form):
     made = inputs(rule, 70)
     state, outputs, edges = made["state"], [], [0, *sorted(cuts), 70]

@@ -20,9 +20,6 @@ NAMES = ("query", "key", "value", "log_gate", "state")
 interpreted = pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
 def tensors(dtype, vector, time, *, batch=1, heads=2, key_dim=32, value_dim=32, strided=False, strength=1.0):
     """query, key, value, log_gate, state that want gradients; the last two are float32."""
     generator = torch.Generator().manual_seed(time)

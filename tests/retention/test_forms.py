@@ -72,7 +72,7 @@ def test_outputs_states_and_gradients_lose_at_most_twice_what_plain_pytorch_lose
     st.integers(1, 300), st.integers(1, 128), st.lists(st.floats(0.01, 1.0), min_size=2, max_size=2),
     st.lists(st.integers(0, 300), max_size=3),
 )  # fmt: skip
-@settings(deadline=None, derandomize=True, max_examples=60)
+@settings(max_examples=60)
 def test_three_forms_and_any_split_with_the_state_carried_are_one_function(time, chunk, decays, cuts):
     inputs, _ = tensors(torch.float64, time, key_dim=5, value_dim=3, batch=1)
     *qkv, state = (each.detach() for each in inputs)

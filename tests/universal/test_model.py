@@ -45,7 +45,7 @@ def test_one_loop_is_the_model_without_loops_bit_for_bit(kind, entering):
 
 @pytest.mark.parametrize("loops", LOOPS)
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=3, deadline=None)
+@settings(max_examples=3)
 @given(length=st.integers(1, 90), chunk=st.integers(1, 100))
 def test_leaving_early_gives_what_the_whole_forward_pass_gives(kind, loops, length, chunk):
     """Any prompt length, in one piece and by chunks: the last token's logits to 1e-12."""

@@ -34,7 +34,7 @@ def text(length, batch=2, seed=1):
 
 
 @pytest.mark.parametrize("kind", SIZES)
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(length=st.integers(1, 150), chunk=st.integers(1, 160))
 def test_leaving_early_gives_what_the_whole_forward_pass_gives(kind, length, chunk):
     """Any prompt length, in one piece and by chunks: the last token's logits to 1e-12."""
@@ -94,7 +94,7 @@ def test_the_window_alone_would_not_reach_what_the_cross_decoder_reads():
 
 
 @pytest.mark.parametrize("window", [1, 3, 16])
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(cuts=st.lists(st.integers(1, 20), min_size=1, max_size=8))
 def test_the_ring_gives_the_windowed_attention_of_the_whole(window, cuts):
     query, key, value = torch.randn(3, 1, 2, sum(cuts), 8, dtype=torch.float64)

@@ -20,7 +20,7 @@ def drawn(time, facts, depth=None, seed=0):
     return hidden_facts(TEXT, 5, time, generator, letters=LETTERS, facts=facts, depth=depth)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(time=st.integers(12, 80), facts=st.integers(1, 6), depth=st.none() | st.floats(0, 1), seed=st.integers(0, 99))
 def test_each_question_has_the_answer_of_the_one_fact_with_its_key(time, facts, depth, seed):
     tokens, targets = drawn(time, facts, depth, seed)

@@ -1,0 +1,37 @@
+"""The account of the suite: every second lands on its topic and its kind of proof, and what is over is said."""
+
+from types import SimpleNamespace
+
+import pytest
+from support.budget import TOPIC, TOPICS, WHOLE, Budget, kind_of, topic_of
+
+TESTS = [
+    ("tests/retention/test_forms.py::test_the_future[3-kernel]", "retention", "kernels"),
+    ("tests/retention/test_figures.py::test_two_processes@retention/test_figures", "retention", "figures"),
+    ("tests/tools/test_inspect.py::test_every_kernel_compiles[yoco-90]", "yoco", "compiled kernels"),
+    ("tests/book/test_notebooks.py::test_fresh[2-retention/recurrences.ipynb]", "recurrences", "chapters run anew"),
+    ("tests/book/test_browser.py::test_a_page[1-attention/attention]@browser", "attention", "browser"),
+    ("tests/book/test_guards.py::test_a_spoiled_kernel[mask]", "book", "guards"),
+    ("tests/shared/test_model.py::test_training_goes_on", "shared", "forms and models"),
+]
+
+
+@pytest.mark.parametrize(("nodeid", "topic", "kind"), TESTS, ids=[topic for _, topic, _ in TESTS])
+def test_a_test_counts_for_its_topic_and_its_kind(nodeid, topic, kind):
+    assert (topic_of(nodeid), kind_of(nodeid)) == (topic, kind)
+
+
+def test_seconds_of_all_phases_are_summed_and_what_is_over_its_budget_is_said():
+    account = Budget(workers=2)
+    for nodeid, seconds in ((TESTS[0][0], TOPIC), (TESTS[1][0], TOPIC), (TESTS[2][0], 9), (TESTS[0][0], 2)):
+        account.pytest_runtest_logreport(SimpleNamespace(nodeid=nodeid, duration=seconds))
+    lines = {text.split()[0]: (text, over) for text, over in account.lines(wall=WHOLE)}
+    assert lines["retention"] == (f"  {'retention':<18} {122:8.0f}  {61:6.0f}  over the 60 s of a topic", True)
+    assert lines["yoco"][1] is False and lines[str(WHOLE)][1] is False
+    assert [over for _, over in account.lines(wall=WHOLE + 1)][0] is True
+
+
+def test_every_topic_of_the_library_has_its_folder():
+    from effattn_core import topics
+
+    assert set(topics()) == set(TOPICS)
