@@ -53,9 +53,11 @@ def test_a_stale_pair_is_seen(copy):
 
 
 def test_a_warning_stops_the_build_and_an_outside_address_and_a_dead_link_are_found(copy, tmp_path):
+    (copy / "book" / "_toc.yml").write_text("format: jb-book\nroot: how-to\nchapters:\n  - file: notation\n")
     page = copy / "book" / "how-to.md"
     page.write_text(page.read_text() + "\n[nowhere](notation.md#no-such-place)\n")
-    assert build(copy, tmp_path / "first").returncode != 0
+    done = build(copy, tmp_path / "first")
+    assert done.returncode != 0 and "no-such-place" in done.stdout + done.stderr
     page.write_text((ROOT / "book" / "how-to.md").read_text() + "\n![far](https://example.org/far.png)\n")
     page.write_text(page.read_text() + '\n<a href="notation.html#gone">gone</a>\n')
     done = build(copy, tmp_path / "second")

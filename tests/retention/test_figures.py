@@ -1,12 +1,8 @@
 """The figures of retention and of measurements: their numbers are the library's, and every state can be read by all."""
 
 import functools
-import hashlib
 import itertools
 import math
-import os
-import subprocess
-import sys
 
 import numpy as np
 import pytest
@@ -87,35 +83,6 @@ def test_every_parameter_changes_what_is_said_and_what_is_drawn(name):
         assert len(drawn) == len(values), parameter
         assert len(told) == len(values), (parameter, told)
         assert all(sentence.endswith(".") and not sentence[0].islower() for sentence in told)
-
-
-SCRIPT = """
-from figures import measured
-from figures.retention import forms as draw, numerics as numbers
-from figures.explore import explore, show
-made = [
-    explore(draw.mask, name="a", caption="c", alt=draw.mask_says, decay=draw.DECAYS[:3]),
-    explore(draw.memory, name="b", caption="c", alt=draw.memory_says, head=[0, 7], read=[36]),
-    explore(draw.chunk_diagram, name="c", caption="c", alt=draw.chunk_diagram_says, chunk=[1, 6]),
-    explore(draw.chunk_split, name="d", caption="c", alt=draw.chunk_split_says, chunk=[8, 64]),
-    explore(numbers.rounded_decays, name="e", caption="c", alt=numbers.rounded_decays_says, dtype=numbers.DTYPES),
-    explore(numbers.factors, name="f", caption="c", alt=numbers.factors_says, head=[0, 7]),
-    explore(numbers.state_size, name="g", caption="c", alt=numbers.state_size_says, scaled=[False, True]),
-    show(measured.losses({"a": [1.0, 2.0]}), name="h", caption="c", alt="c"),
-]
-print("".join(each.html for each in made))
-"""
-
-
-def test_two_processes_write_the_same_bytes():
-    found = set()
-    for seed, threads in (("1", "1"), ("2", "2")):
-        changed = dict(PYTHONHASHSEED=seed, OMP_NUM_THREADS=threads, PYTHONIOENCODING="utf-8")
-        command = [sys.executable, "-c", SCRIPT]
-        output = subprocess.run(command, env={**os.environ, **changed}, capture_output=True, check=True).stdout
-        assert len(output) > 50_000
-        found.add(hashlib.sha256(output).hexdigest())
-    assert len(found) == 1
 
 
 def curves(figure):

@@ -1,0 +1,41 @@
+"""A few figures of each topic, as they are stored: run as a program it prints a line for each, name, size and hash.
+
+Two processes must print the same, whatever their hash seed and their threads: a stored page may not depend on either.
+"""
+
+import functools
+import hashlib
+
+from figures import attention, bill, channels, measured, theme
+from figures.explore import explore, show
+from figures.retention import forms, numerics
+
+IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
+SPECIMENS = {
+    "attention-online-softmax": (attention.online_softmax, attention.online_softmax_says, dict(step=range(7))),
+    "bill-conversation": (bill.conversation, bill.conversation_says, dict(context=bill.CONTEXTS)),
+    "retention-mask": (forms.mask, forms.mask_says, dict(decay=forms.DECAYS[:3])),
+    "retention-memory": (forms.memory, forms.memory_says, dict(head=[0, 7], read=[36])),
+    "retention-chunk-diagram": (forms.chunk_diagram, forms.chunk_diagram_says, dict(chunk=[1, 6])),
+    "retention-chunk-split": (forms.chunk_split, forms.chunk_split_says, dict(chunk=[8, 64])),
+    "retention-rounded-decays": (numerics.rounded_decays, numerics.rounded_decays_says, dict(dtype=numerics.DTYPES)),
+    "retention-factors": (numerics.factors, numerics.factors_says, dict(head=[0, 7])),
+    "retention-state-size": (numerics.state_size, numerics.state_size_says, dict(scaled=[False, True])),
+    "channels-layout": (functools.partial(channels.layout, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
+    "channels-survivors": (functools.partial(channels.survivors, {"needle": IMPORTANCE}), "c", dict(pruned=[0.3])),
+    "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
+    "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
+}
+
+
+def pages():
+    """name -> HTML of every specimen."""
+    for name, (build, says, grid) in SPECIMENS.items():
+        yield name, explore(build, name=name, caption="c", alt=says, **grid).html
+    yield "losses", show(measured.losses({"a": [1.0, 2.0]}), name="losses", caption="c", alt="c").html
+    yield "table", theme.table([{"x": 1, "y": 0.5}], caption="t").to_html()
+
+
+if __name__ == "__main__":
+    for name, html in pages():
+        print(name, len(html), hashlib.sha256(html.encode("utf-8")).hexdigest())
