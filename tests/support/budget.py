@@ -20,6 +20,7 @@ KINDS = {
     "test_inspect": "compiled kernels",
     "test_kernels": "kernels",
     "test_trace": "kernels",
+    "test_sanitize": "kernels",
     "test_notebooks": "chapters run anew",
     "test_browser": "browser",
     "test_explore_browser": "browser",
