@@ -8,6 +8,8 @@ import sys
 
 import torch
 
+DTYPES = (torch.float32, torch.float16, torch.bfloat16)  # that kernels take
+
 # Triton 3.9 warns unless this is explicit: let it fuse multiply and add, as its compiler does by default.
 os.environ.setdefault("TRITON_DEFAULT_FP_FUSION", "1")
 
@@ -70,8 +72,19 @@ def require_kernels(dtype=None):
     """Raise RuntimeError with one sentence where no kernel can be launched, ValueError where none takes `dtype`."""
     if mode == "none":
         raise RuntimeError(f'Triton kernels cannot run here: {reason}; use implementation="torch".')
-    if dtype not in (None, torch.float32, torch.float16, torch.bfloat16):
+    if dtype is not None and dtype not in DTYPES:
         raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+    if dtype == torch.bfloat16 and mode == "interpreter":
+        raise ValueError("Triton's interpreter gets bfloat16 wrong: launch in float32, as the operators do.")
+
+
+def interpretable(tensor):
+    """The tensor as a launch here takes it: bfloat16 becomes float32 where kernels are interpreted.
+
+    The interpreter keeps bfloat16 as raw integers and computes with those (triton issue 11584): attention over ones
+    gave 2.6e8. A compiled kernel rounds what the interpreted one then does not; callers cast the results back.
+    """
+    return tensor.float() if mode == "interpreter" and tensor.dtype == torch.bfloat16 else tensor
 
 
 def architecture():

@@ -1,20 +1,20 @@
-"""Softmax attention: the oracle, the online softmax, the tiled form, the merge of parts, and the key-value cache."""
+"""Softmax attention: every form of it, the call that chooses one, and what its parts merge to."""
 
 from effattn_core.attention.forms import (
     BLOCK,
     KeyValueCache,
     Part,
     WindowCache,
-    attention,
-    attention_part,
     key_ranges,
     merge,
     online_softmax,
     oracle,
+    part_of,
     tiled,
     tiled_backward,
     visible,
 )
+from effattn_core.attention.interface import attention, attention_part
 
 __all__ = [
     "BLOCK",
@@ -27,6 +27,7 @@ __all__ = [
     "merge",
     "online_softmax",
     "oracle",
+    "part_of",
     "tiled",
     "tiled_backward",
     "visible",

@@ -1,4 +1,4 @@
-"""Softmax attention: the oracle, the online softmax, the tiled form, the merge of parts, and the key-value cache.
+"""The forms of softmax attention: the oracle, the online softmax, the tiled form, the merge of parts; and its caches.
 
 Tensors are [batch, heads, time, head_dim]. Key and value may have fewer heads (grouped-query attention): query head h
 reads key head h // (heads // key_heads). Queries align with the END of the keys: query i sits at position
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import torch
 
-from kernels.runtime import require_kernels
+from effattn_core.calls import wide
 
 BLOCK = 256  # query and key rows of a tile on a CPU: a tile of scores stays in cache
 
@@ -34,6 +34,13 @@ def visible(query_position, key_position, *, causal=True, window=None, sinks=0):
     return (distance >= 0) & (near | (key_position < sinks)[None, :])
 
 
+def part_of(scores, value):
+    """The Part of masked scores: softmax(scores) value, and the log-sum-exp; output 0 where every score is -inf."""
+    log_sum_exp = scores.logsumexp(-1)
+    weight = torch.exp(scores - log_sum_exp.masked_fill(log_sum_exp == -math.inf, 0.0)[..., None])
+    return Part(weight @ value, log_sum_exp)
+
+
 def oracle(query, key, value, *, causal=True, window=None, sinks=0, scale):
     """softmax(scale · query keyᵀ, over visible keys) value: obvious on purpose, every other form answers to it.
 
@@ -45,7 +52,7 @@ def oracle(query, key, value, *, causal=True, window=None, sinks=0, scale):
     query_position = torch.arange(query.shape[2], device=query.device) + key.shape[2] - query.shape[2]
     seen = visible(query_position, key_position, causal=causal, window=window, sinks=sinks)
     scores = (scale * query @ key.mT).masked_fill(~seen, -math.inf)
-    return Part(scores.softmax(-1) @ value, scores.logsumexp(-1))
+    return part_of(scores, value)
 
 
 def online_softmax(scores, value):
@@ -121,15 +128,15 @@ def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=
     Shapes as in `oracle`. Half precision is computed in float32. Returns a Part; differentiable.
     """
     time, key_time, key_heads = query.shape[2], key.shape[2], key.shape[1]
-    group, wide = query.shape[1] // key_heads, torch.promote_types(query.dtype, torch.float32)
-    scaled = query.to(wide) * scale
-    outputs, sums = [value.new_zeros(*query.shape[:2], 0, value.shape[3], dtype=wide)], [scaled[:, :, :0, 0]]
+    group, dtype = query.shape[1] // key_heads, wide(query.dtype)
+    scaled = query.to(dtype) * scale
+    outputs, sums = [value.new_zeros(*query.shape[:2], 0, value.shape[3], dtype=dtype)], [scaled[:, :, :0, 0]]
     for rows, columns in _tiles(time, key_time, block, query.device, causal=causal, window=window, sinks=sinks):
         tile = _folded(scaled, rows, key_heads)
         maximum, total = tile.new_full(tile.shape[:-1], -math.inf), tile.new_zeros(tile.shape[:-1])
         state = maximum, total, tile.new_zeros(*tile.shape[:-1], value.shape[-1])
         for span, seen in columns:
-            state = _absorb(state, tile, key[:, :, span].to(wide), value[:, :, span].to(wide), seen)
+            state = _absorb(state, tile, key[:, :, span].to(dtype), value[:, :, span].to(dtype), seen)
         maximum, total, accumulator = state
         outputs.append(_unfolded(accumulator / total[..., None], group))
         sums.append(_unfolded(maximum + total.log(), group))
@@ -137,12 +144,14 @@ def tiled(query, key, value, *, causal=True, window=None, sinks=0, scale, block=
 
 
 def _scores(query, key, seen):
-    """query keyᵀ, -inf where not seen; the mask is the same for each head of a group."""
+    """query keyᵀ, -inf where not seen; the mask is the same for each head of a group.
+
+    Filled in, not added: -inf added to the infinite score of a hidden key would be nan.
+    """
     scores = query @ key.mT
-    if seen is None:
-        return scores
-    hidden = torch.zeros(seen.shape, dtype=query.dtype, device=query.device).masked_fill_(~seen, -math.inf)
-    return scores + hidden.repeat(query.shape[2] // len(seen), 1)
+    if seen is not None:
+        scores.unflatten(2, (-1, len(seen))).masked_fill_(~seen, -math.inf)
+    return scores
 
 
 def _absorb(state, query, key, value, seen):
@@ -162,17 +171,17 @@ def tiled_backward(grad, query, key, value, part, *, causal=True, window=None, s
     grad, part: a Part each, the gradients of and the values of output and log_sum_exp. Nothing of size time² is kept.
     """
     time, key_time, key_heads = query.shape[2], key.shape[2], key.shape[1]
-    group, wide = query.shape[1] // key_heads, torch.promote_types(query.dtype, torch.float32)
-    delta = (grad.output.to(wide) * part.output).sum(-1) - grad.log_sum_exp  # [batch, heads, time]
-    scaled, grad_output = query.to(wide) * scale, grad.output.to(wide).contiguous()
-    grad_query = torch.zeros_like(query, dtype=wide)
-    grad_key, grad_value = torch.zeros_like(key, dtype=wide), torch.zeros_like(value, dtype=wide)
+    group, dtype = query.shape[1] // key_heads, wide(query.dtype)
+    delta = (grad.output.to(dtype) * part.output).sum(-1) - grad.log_sum_exp  # [batch, heads, time]
+    scaled, grad_output = query.to(dtype) * scale, grad.output.to(dtype).contiguous()
+    grad_query = torch.zeros_like(query, dtype=dtype)
+    grad_key, grad_value = torch.zeros_like(key, dtype=dtype), torch.zeros_like(value, dtype=dtype)
     for rows, columns in _tiles(time, key_time, block, query.device, causal=causal, window=window, sinks=sinks):
         tile, back = _folded(scaled, rows, key_heads), _folded(grad_output, rows, key_heads)
         lowered = _folded(delta[..., None], rows, key_heads)
         log_sum_exp = _folded(part.log_sum_exp[..., None], rows, key_heads)
         for span, seen in columns:
-            near_key, near_value = key[:, :, span].to(wide), value[:, :, span].to(wide)
+            near_key, near_value = key[:, :, span].to(dtype), value[:, :, span].to(dtype)
             weight = torch.exp(_scores(tile, near_key, seen) - log_sum_exp)
             grad_scores = weight * (back @ near_value.mT - lowered)
             grad_query[:, :, rows] += _unfolded(scale * grad_scores @ near_key, group)
@@ -181,96 +190,24 @@ def tiled_backward(grad, query, key, value, part, *, causal=True, window=None, s
     return grad_query.to(query.dtype), grad_key.to(key.dtype), grad_value.to(value.dtype)
 
 
-def _forward_on_cpu(query, key, value, causal, window, sinks, scale, implementation):
-    if implementation == "triton":
-        return run_forward(query, key, value, causal, window, sinks, scale, implementation)
-    # A few queries, as in decoding, take longer tiles of keys: as many scores, in fewer steps.
-    block = max(BLOCK, BLOCK * BLOCK // max(1, query.shape[2]))
-    return tuple(tiled(query, key, value, causal=causal, window=window, sinks=sinks, scale=scale, block=block))
+class Tiled(torch.autograd.Function):
+    """`tiled` with `tiled_backward`: nothing of size time² is kept between the passes."""
 
+    @staticmethod
+    def forward(query, key, value, settings):
+        return tuple(tiled(query, key, value, **settings))
 
-def _backward_on_cpu(grad_output, grad_log_sum_exp, query, key, value, output, log_sum_exp, *settings):
-    causal, window, sinks, scale, implementation = settings
-    grad, part = Part(grad_output, grad_log_sum_exp), Part(output, log_sum_exp)
-    if implementation == "triton":
-        return run_backward(*grad, query, key, value, *part, *settings)
-    return tiled_backward(grad, query, key, value, part, causal=causal, window=window, sinks=sinks, scale=scale)
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.settings = inputs
+        ctx.save_for_backward(*tensors, *output)
 
-
-try:  # where triton is not installed the tiled form serves alone, and autograd goes through it
-    from kernels.attention import HEAD_DIMS
-    from kernels.attention.operators import attention_backward, attention_forward, run_backward, run_forward
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    attention_forward = None
-else:
-    attention_forward.register_kernel("cpu")(_forward_on_cpu)
-    attention_backward.register_kernel("cpu")(_backward_on_cpu)
-
-
-def attention(query, key, value, *, causal=True, window=None, sinks=0, scale=None, implementation=None):
-    """Softmax attention. query: [batch, heads, time, head_dim]; returns [batch, heads, time, value_dim].
-
-    key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim], heads a multiple.
-    window: keys seen before and including the query (needs causal); sinks: first keys seen always.
-    scale: defaults to head_dim ** -0.5. implementation: "oracle", "torch" (tiled), "triton" (interpreted without a
-    GPU); None lets the device pick. Raises ValueError for shapes, dtypes, devices or settings that do not fit,
-    RuntimeError for "triton" where no kernel runs.
-    """
-    return attention_part(
-        query, key, value, causal=causal, window=window, sinks=sinks, scale=scale, implementation=implementation
-    ).output
-
-
-def attention_part(query, key, value, *, causal=True, window=None, sinks=0, scale=None, implementation=None):
-    """`attention` with its log-sum-exp: a Part that `merge` can join with others. Arguments and errors as there."""
-    _check(query, key, value, causal, window, sinks, scale)
-    if implementation not in (None, "oracle", "torch", "triton"):
-        raise ValueError(f"implementation must be 'oracle', 'torch', 'triton' or None; it is {implementation!r}.")
-    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
-    settings = dict(causal=causal, window=window, sinks=sinks, scale=scale)
-    if implementation == "triton" and attention_forward is None:
-        require_kernels()
-    if implementation == "oracle":
-        return oracle(query, key, value, **settings)
-    if attention_forward is None or (query.device.type != "cpu" and not _kernels_fit(query, value, implementation)):
-        return tiled(query, key, value, **settings)
-    return Part(*attention_forward(query, key, value, causal, window, sinks, scale, implementation or "device"))
-
-
-def _kernels_fit(query, value, implementation):
-    """Whether a GPU call goes to the kernels: asked for by name, or left open and of a shape that they take."""
-    return implementation == "triton" or (
-        implementation is None and query.dtype != torch.float64 and {query.shape[3], value.shape[3]} <= set(HEAD_DIMS)
-    )
-
-
-def _check(query, key, value, causal, window, sinks, scale):
-    """Raise ValueError with one sentence, what was given and what is wanted, unless the call makes sense."""
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        if tensor.ndim != 4:
-            raise ValueError(f"{name} must be [batch, heads, time, head_dim]; its shape is {tuple(tensor.shape)}.")
-    if len({query.dtype, key.dtype, value.dtype}) > 1 or not query.is_floating_point():
-        raise ValueError(
-            f"query, key, value must share a floating dtype; got {query.dtype}, {key.dtype}, {value.dtype}."
-        )
-    if len({query.device, key.device, value.device}) > 1:
-        raise ValueError(f"query, key, value must share a device; got {query.device}, {key.device}, {value.device}.")
-    if key.shape[:3] != value.shape[:3] or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
-        raise ValueError(f"shapes must agree; got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}.")
-    if key.shape[1] == 0 or query.shape[1] % key.shape[1]:
-        raise ValueError(
-            f"key heads must divide query heads; got {key.shape[1]} key heads, {query.shape[1]} query heads."
-        )
-    if key.shape[2] == 0 or (causal and query.shape[2] > key.shape[2]):
-        raise ValueError(f"each query needs a key to see; got {query.shape[2]} queries and {key.shape[2]} keys.")
-    if window is not None and (window < 1 or not causal):
-        raise ValueError(f"window must be at least 1 and causal True; got window {window}, causal {causal}.")
-    if sinks < 0:
-        raise ValueError(f"sinks must be 0 or more; it is {sinks}.")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number; it is {scale}.")
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx, grad_output, grad_log_sum_exp):
+        query, key, value, *part = ctx.saved_tensors
+        grad = Part(grad_output, grad_log_sum_exp)
+        return *tiled_backward(grad, query, key, value, Part(*part), **ctx.settings), None
 
 
 class KeyValueCache:
@@ -320,6 +257,8 @@ class WindowCache:
 
     def attend(self, query, key, value):
         """Take in new tokens and attend from each to the window that ends with it. Shapes as in `attention`."""
+        from effattn_core.attention.interface import attention
+
         if query.shape[2] == 1:
             self._keep(key, value)
             filled = slice(0, min(self.length, self.window))

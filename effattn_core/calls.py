@@ -1,0 +1,134 @@
+"""How every topic is called: what is refused, in which words, and which implementation answers.
+
+An implementation is "oracle" (the definition in float64), "torch" (the plain form, vectorised) or "triton" (kernels,
+compiled on a GPU and interpreted without one). None leaves the choice to `choose`.
+"""
+
+import importlib
+import importlib.util
+import math
+
+import torch
+from torch.autograd import forward_ad
+
+from kernels import runtime
+
+IMPLEMENTATIONS = ("oracle", "torch", "triton")
+
+
+def require_implementation(implementation: str | None) -> None:
+    """Raise ValueError unless `implementation` is one of IMPLEMENTATIONS or None."""
+    if implementation is not None and implementation not in IMPLEMENTATIONS:
+        raise ValueError(f"implementation must be 'oracle', 'torch', 'triton' or None; it is {implementation!r}.")
+
+
+def choose(implementation: str | None, device: torch.device, dtype: torch.dtype, misfit: str = "") -> str:
+    """The implementation that answers a call: the one rule of all topics. Returns a name of IMPLEMENTATIONS.
+
+    misfit: why the kernels do not take the call, a clause, or "". Left open (None), the kernels answer on a GPU where
+    they take the call, and the plain form everywhere else. Asked for by name, they refuse what they do not take:
+    ValueError, or RuntimeError where no kernel runs at all.
+    """
+    require_implementation(implementation)
+    if implementation == "triton":
+        runtime.require_kernels()
+        if device.type == "cpu" and runtime.mode == "gpu":
+            raise ValueError("kernels run on the GPU here, and the tensors are on the CPU: move them, or use 'torch'.")
+        if dtype not in runtime.DTYPES:
+            raise ValueError(f"the kernels take float32, float16 or bfloat16; got {dtype}: use implementation='torch'.")
+        if misfit:
+            raise ValueError(f"{misfit}: use implementation='torch'.")
+        if carries_tangents():
+            raise ValueError("the kernels have no forward-mode derivative: use implementation='torch'.")
+    if implementation is not None:
+        return implementation
+    compiled = device.type == "cuda" and runtime.mode == "gpu"
+    return "triton" if compiled and dtype in runtime.DTYPES and not misfit and not carries_tangents() else "torch"
+
+
+def operators(topic: str):
+    """A topic's kernels as operators: their module, or None where triton is not installed and plain forms serve."""
+    return importlib.import_module(f"kernels.{topic}.operators") if importlib.util.find_spec("triton") else None
+
+
+def misfit_of_sizes(allowed: tuple[int, ...], **sizes: int) -> str:
+    """Why kernels that take the sizes `allowed` do not take these, as a clause; "" where they do."""
+    if set(sizes.values()) <= set(allowed):
+        return ""
+    names, given = " and ".join(sizes), " and ".join(map(str, sizes.values()))
+    return f"the kernels take {names} among {allowed}; got {given}"
+
+
+def carries_tangents() -> bool:
+    """Whether a forward-mode derivative is being taken: a form with a backward of its own would answer 0 to it."""
+    return forward_ad._current_level >= 0
+
+
+def exactly(function, *tensors, **settings):
+    """`function` in float64, what "oracle" means in every topic: floating tensors, and lists of them, are cast."""
+    return function(*(_double(each) for each in tensors), **{name: _double(each) for name, each in settings.items()})
+
+
+def _double(given):
+    if isinstance(given, (list, tuple)):
+        return [_double(each) for each in given]
+    return given.double() if isinstance(given, torch.Tensor) and given.is_floating_point() else given
+
+
+def wide(dtype: torch.dtype) -> torch.dtype:
+    """The dtype that sums are kept in: float32, or `dtype` where that is wider."""
+    return torch.promote_types(dtype, torch.float32)
+
+
+def require_rank(layout: str, **tensors: torch.Tensor) -> None:
+    """Raise ValueError unless every tensor has as many dimensions as `layout` names: "batch, heads, time, head_dim"."""
+    for name, tensor in tensors.items():
+        if tensor.ndim != layout.count(",") + 1:
+            raise ValueError(f"{name} must be [{layout}]; its shape is {tuple(tensor.shape)}.")
+
+
+def require_alike(**tensors: torch.Tensor) -> None:
+    """Raise ValueError unless the tensors share one floating dtype and one device."""
+    names, first = ", ".join(tensors), next(iter(tensors.values()))
+    if len({each.dtype for each in tensors.values()}) > 1 or not first.is_floating_point():
+        given = ", ".join(str(each.dtype) for each in tensors.values())
+        raise ValueError(f"{names} must share a floating dtype; got {given}.")
+    require_device(**tensors)
+
+
+def require_device(**tensors: torch.Tensor) -> None:
+    """Raise ValueError unless the tensors share a device."""
+    if len({each.device for each in tensors.values()}) > 1:
+        given = ", ".join(str(each.device) for each in tensors.values())
+        raise ValueError(f"{', '.join(tensors)} must share a device; got {given}.")
+
+
+def require_heads(query: torch.Tensor, key: torch.Tensor) -> None:
+    """Raise ValueError unless there are heads, and those of `key` divide those of `query` (grouped heads)."""
+    if key.shape[1] == 0 or query.shape[1] == 0 or query.shape[1] % key.shape[1]:
+        raise ValueError(
+            f"key heads must divide query heads; got {key.shape[1]} key heads, {query.shape[1]} query heads."
+        )
+
+
+def require_sizes(**sizes: int) -> None:
+    """Raise ValueError for a head size of 0, which leaves nothing to multiply."""
+    for name, size in sizes.items():
+        if size < 1:
+            raise ValueError(f"{name} must be at least 1; it is {size}.")
+
+
+def require_count(name: str, given, least: int = 1) -> None:
+    """Raise ValueError unless `given` is a whole number of at least `least`."""
+    whole = isinstance(given, (int, torch.SymInt)) and not isinstance(given, bool)
+    if not whole or given < least:
+        raise ValueError(f"{name} must be a whole number of at least {least}; it is {given!r}.")
+
+
+def scale_of(scale: float | None, head_dim: int) -> float:
+    """The factor of the scores: `scale`, or head_dim ** -0.5 where it is None. ValueError unless it is finite."""
+    if scale is None:
+        return head_dim**-0.5
+    if isinstance(scale, torch.Tensor) or not math.isfinite(scale):
+        raise ValueError(f"scale must be a finite number; it is {scale}.")
+    return float(scale)

@@ -1,0 +1,3 @@
+"""What all kernels of the book share in sizes: the head sizes that their tables have rows for."""
+
+DIMS = (32, 64, 128)
