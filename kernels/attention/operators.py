@@ -1,4 +1,4 @@
-"""The kernels as `torch.library` operators, compiled on a GPU, interpreted on a CPU; autograd and torch.compile follow."""
+"""The kernels as `torch.library` operators: compiled on a GPU, interpreted on a CPU; with their gradients."""
 
 import torch
 
