@@ -14,10 +14,7 @@ import kernels
 from kernels import runtime
 from kernels.sanitize import sanitize, scattered, shuffled
 
-pytestmark = [
-    pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here"),
-    pytest.mark.usefixtures("one_thread"),
-]
+pytestmark = pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 
 
 def modules():
