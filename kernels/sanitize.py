@@ -48,12 +48,14 @@ class Finding(NamedTuple):
     def __str__(self):
         verb = {"load": "reads", "store": "writes"}[self.access]
         if self.kind == "outside":
-            what = f"{verb} outside {self.tensor} of shape {self.shape}, {self.offset} elements after its first"
+            what = f"{verb} outside {self.tensor} of shape {self.shape}: {self.offset} elements after its first"
         else:
             meets = "writes" if self.access == "load" or self.kind == "written twice" else "reads"
             what = f"{verb} {self.tensor}{list(self.element)}, which program {self.other} {meets}"
-        where = f"{Path(self.file).name}:{self.line}: {self.code}" if self.file else "at an unknown line"
-        return f"{self.kernel}, program {self.program}: {what} ({self.lanes} lanes in all)\n    {where}"
+        known = self.file and Path(self.file).exists()  # a notebook's cell has no file that a reader knows
+        where = f"{Path(self.file).name}:{self.line}: {self.code}" if known else f"line {self.line}: {self.code}"
+        lanes = f"{self.lanes} lane{'s' * (self.lanes > 1)} in all"
+        return f"{self.kernel}, program {self.program}, {lanes}\n    {what}\n    {where}"
 
 
 class Findings(list):
@@ -66,9 +68,11 @@ class Findings(list):
     def __str__(self):
         if self:
             return "\n".join(map(str, self))
+        counts = (self.launches.total(), "launch", "launches"), (len(self.launches), "kernel", "kernels")
+        launches, kernels = (f"{count} {one if count == 1 else many}" for count, one, many in counts)
         return (
-            f"{self.launches.total()} launches of {len(self.launches)} kernels, {self.lanes:,} lanes: none outside its "
-            "tensor, no element written by two programs, none read that another program writes."
+            f"{launches} of {kernels}, {self.lanes:,} lanes: none outside its tensor,\n"
+            "no element written by two programs, none read that another writes."
         )
 
 

@@ -96,9 +96,10 @@ def test_a_forgotten_mask_is_named(tmp_path):
     assert finding.program == (2, 0, 0) and finding.offset == 20 and finding.lanes == 4
     assert finding.code == "source = tl.load(source_pointer + places)"
     assert str(finding).startswith(
-        "scale_kernel, program (2, 0, 0): reads outside source_pointer of shape (4, 5), 20 elements after its first"
+        "scale_kernel, program (2, 0, 0), 4 lanes in all\n"
+        "    reads outside source_pointer of shape (4, 5): 20 elements after its first\n    spoiled.py:"
     )
-    assert "spoiled.py:" in str(finding)
+    assert str(finding).endswith(": source = tl.load(source_pointer + places)")
 
 
 def test_two_programs_that_write_one_element_are_named(tmp_path):
@@ -183,7 +184,7 @@ def test_each_launch_of_a_sequence_is_judged_by_itself():
 
     findings = sanitize(there_and_back)
     assert not findings and findings.launches == {"copy_kernel": 2} and findings.lanes == 128
-    assert str(findings).startswith("2 launches of 1 kernels, 128 lanes: none outside its tensor")
+    assert str(findings).startswith("2 launches of 1 kernel, 128 lanes: none outside its tensor")
 
 
 def test_shuffled_programs_run_once_each_in_an_order_drawn_from_the_seed():
