@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 
 SHAKESPEARE_SHA256 = "d3a4b1dc04376391bd1dea160a4f6aa733aaf4603211b11e46a7e628ac6fe414"
+IGNORED = -100  # a target that cross-entropy leaves out
 FAMILIES = ("comedies", "histories", "problems", "roman", "romances", "tragedies")
 
 

@@ -1,6 +1,6 @@
 """Quality against bytes: every way of reading a long cache on one figure, at equal bytes a decoded token.
 
-Ways live with their topic: each `frontier_<topic>.py` has a list WAYS, and is found by its name.
+Ways live with their topic: each `<topic>/frontier.py` has a list WAYS, and is found by its name.
 """
 
 import statistics
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from effattn_core import topic_modules
 from effattn_core.reader import LAGS
+from effattn_core.states import KeyValueCache
 
 
 @dataclass(frozen=True)
@@ -97,12 +98,10 @@ def dense_distributions(reader, cache, queries):
 
 
 def require_dense_at_one(way, reader, text, queries):
-    """Raise AssertionError unless a way that reads everything gives dense attention's output."""
-    from effattn_core.rectified.cache import RewindableCache
-
-    dense = reader.fill(RewindableCache(1, reader.key_heads, len(text), reader.head_dim), text)
+    """Raise RuntimeError unless a way that reads everything gives dense attention's output."""
+    dense = reader.fill(KeyValueCache(1, reader.key_heads, len(text), reader.head_dim), text)
     cache = filled(way, 1.0, reader, text)
     for query in queries:
         error = (cache.look(query) - dense.look(query)).abs().max().item()
         if not error < 1e-4:
-            raise AssertionError(f"{way.name}: reading everything it is {error:.2g} from dense: it is not measured")
+            raise RuntimeError(f"{way.name}: reading everything it must be dense; it is off by {error:.2g}.")

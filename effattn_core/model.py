@@ -8,7 +8,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.attention import KeyValueCache, WindowCache, attention
+from effattn_core.attention import attention
+from effattn_core.states import KeyValueCache, WindowCache
 
 
 @dataclass(frozen=True)
@@ -58,12 +59,12 @@ class Configuration:
             raise ValueError(f"loops must be at least 1; it is {self.loops}.")
 
 
-# Where the class of each token mixer lives: imported when a model asks for it.
+# Where the class of each token mixer lives. Topics import this file; it imports a topic by name, when a model asks.
 MIXERS = {
     "attention": "effattn_core.model:AttentionMixer",
     "retention": "effattn_core.retention.mixer:MultiScaleRetention",
     "recurrent": "effattn_core.recurrences.mixer:RecurrentMixer",
-    "gated": "effattn_core.retention.mixer:GatedRetention",
+    "gated": "effattn_core.recurrences.mixer:GatedRetention",
 }
 
 SIZES = {
@@ -140,7 +141,7 @@ def turn(tensor, first, speed):
 class AttentionMixer(nn.Module):
     """Causal softmax attention over the tokens, with grouped key heads.
 
-    Its state is a KeyValueCache, or any object with a `length` and `attend(query, key, value) -> mixed`.
+    Its state has `attend(query, key, value)`, see `effattn_core.states`, and the layer's own window and sinks as mask.
     """
 
     def __init__(self, sizes):
@@ -153,15 +154,20 @@ class AttentionMixer(nn.Module):
 
     def new_state(self, batch, like):
         """An empty cache: of the window where there is one (and no sinks before it), else of the whole context."""
-        sizes = self.sizes
-        rolls = sizes.window is not None and not sizes.sinks
-        shape = (batch, sizes.key_value_heads, sizes.window if rolls else sizes.context, sizes.head_dim)
-        return (WindowCache if rolls else KeyValueCache)(*shape, dtype=like.dtype, device=like.device)
+        sizes, place = self.sizes, dict(dtype=like.dtype, device=like.device)
+        if sizes.window is not None and not sizes.sinks:
+            return WindowCache(batch, sizes.key_value_heads, sizes.window, sizes.head_dim, **place)
+        return KeyValueCache(batch, sizes.key_value_heads, sizes.context, sizes.head_dim, **self.mask, **place)
+
+    @property
+    def mask(self):
+        """What a token sees, as `attention` and a state take it: a window and sinks before it."""
+        return dict(window=self.sizes.window, sinks=self.sizes.sinks if self.sizes.window is not None else 0)
 
     def forward(self, hidden, state=None):
         """hidden: [batch, time, width]. Returns (output of that shape, state); state None keeps nothing.
 
-        A state that has `attend(query, key, value)` decides itself what it keeps and what a query reads.
+        Raises ValueError for a state of a layer with another window or other sinks.
         """
         sizes, first = self.sizes, state.length if state else 0
         query, key, value = (
@@ -169,13 +175,12 @@ class AttentionMixer(nn.Module):
             for projection in (self.query, self.key, self.value)
         )
         query, key = rotate(query, first, sizes.rotary_base), rotate(key, first, sizes.rotary_base)
-        if hasattr(state, "attend"):
-            mixed = state.attend(query, key, value)
+        if state is None:
+            mixed = attention(query, key, value, **self.mask)
+        elif state.mask != self.mask:
+            raise ValueError(f"the state must have the layer's mask, {self.mask}; it has {state.mask}.")
         else:
-            if state is not None:
-                state.append(key, value)
-                key, value = state.key, state.value
-            mixed = attention(query, key, value, window=sizes.window, sinks=sizes.sinks)
+            mixed = state.attend(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2)), state
 
 
@@ -285,28 +290,29 @@ def generate(model, prompt, count, *, use_cache=True, temperature=0.0, generator
     Without the cache every step reads the whole text again, and gives the same tokens. Raises ValueError if prompt and
     count do not fit the model's context.
     """
-    if len(prompt) + count > model.sizes.context:
-        raise ValueError(
-            f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {model.sizes.context}."
-        )
+    require_room(model, prompt, count)
     text, states = prompt[None], model.new_states() if use_cache else None
     unread = text
     for _ in range(count):
         logits, states = model.prefill(unread, states) if use_cache else model(text)
-        last = logits[:, -1].float()
-        if temperature > 0:
-            token = torch.multinomial((last / temperature).softmax(-1), 1, generator=generator)
-        else:
-            token = last.argmax(-1, keepdim=True)
+        token = sample(logits[:, -1], temperature, generator)
         text, unread = torch.cat([text, token], 1), token
         yield token.item()
 
 
-def kept_bytes(states):
-    """Bytes that decoding keeps: the filled part of every cache, and all of every window or state, summed."""
-    return sum(
-        each.key.nbytes + each.value.nbytes if isinstance(each, KeyValueCache) else each.nbytes for each in states
-    )
+def sample(logits, temperature=0.0, generator=None):
+    """A token a text from logits [batch, vocabulary]: int64 [batch, 1]; temperature 0 takes the likeliest."""
+    if temperature > 0:
+        return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)
+    return logits.float().argmax(-1, keepdim=True)
+
+
+def require_room(model, prompt, count):
+    """Raise ValueError if a prompt, [time], and `count` new tokens do not fit the model's context."""
+    if len(prompt) + count > model.sizes.context:
+        raise ValueError(
+            f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {model.sizes.context}."
+        )
 
 
 def describe(model):

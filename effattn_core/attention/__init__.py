@@ -2,9 +2,7 @@
 
 from effattn_core.attention.forms import (
     BLOCK,
-    KeyValueCache,
     Part,
-    WindowCache,
     key_ranges,
     merge,
     online_softmax,
@@ -18,9 +16,7 @@ from effattn_core.attention.interface import attention, attention_part
 
 __all__ = [
     "BLOCK",
-    "KeyValueCache",
     "Part",
-    "WindowCache",
     "attention",
     "attention_part",
     "key_ranges",

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 
 import torch
 
-from effattn_core.attention import KeyValueCache, Part, attention, attention_part, merge
+from effattn_core.attention import Part, attention, attention_part, merge
+from effattn_core.states import KeyValueCache, State
 from kernels.runtime import require_kernels
 
 EMPTY = ("removed", "zero")
@@ -250,13 +251,15 @@ def _check_decode(query, dense_key, keys, values, channels):
         raise ValueError(f"the groups hold more heads than the {dense_key.shape[1]} of the dense region.")
 
 
-class ChannelCache:
+class ChannelCache(State):
     """Keys and values of the tokens so far: sinks and recent whole, the middle by groups of heads, kept channels only.
 
     The heads that come in are in the order of the plan. When sinks + recent + chunk tokens lie in the dense region, the
     oldest `chunk` after the sinks move to the middle; heads without a channel drop them, keys and values. A prompt is
     read with whole attention, and pruned afterwards.
     """
+
+    grows = True
 
     def __init__(
         self, plan, batch, capacity, head_dim, value_dim=None, *, sinks=4, recent=32, chunk=16,
@@ -320,6 +323,6 @@ class ChannelCache:
         return self.dense.nbytes + sum(group.nbytes for group in self.groups)
 
     @property
-    def read_bytes(self):
+    def kept_bytes(self):
         """Bytes of keys and values that the next decoded token reads: what is filled."""
-        return sum(each.key.nbytes + each.value.nbytes for each in (self.dense, *self.groups))
+        return sum(each.kept_bytes for each in (self.dense, *self.groups))

@@ -12,17 +12,16 @@ from tqdm import tqdm
 
 from effattn_core.channels import build_mask, masked
 from effattn_core.model import rotate
+from effattn_core.states import State
 
 PENALTY = 0.06  # of the mean importance in stage 1, the published value; stage 2 has none
 
 
-class MaskedState:
+class MaskedState(State):
     """A layer's state that keeps nothing: a whole text mixes under `factor`, its first `prompt` tokens without it.
 
     factor: [key_heads, head_dim], see `effattn_core.channels.masked`, as the other settings are.
     """
-
-    length = 0
 
     def __init__(self, factor, *, prompt=0, sinks=4, recent=32, chunk=1, empty="zero"):
         self.factor, self.prompt = factor, prompt

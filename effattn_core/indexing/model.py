@@ -4,13 +4,12 @@ Training has two stages, as we know them of CLSA from summaries: first the index
 together attend to, then everything learns with sparse attention, the indexer by its own loss only.
 """
 
-from typing import NamedTuple
+from dataclasses import dataclass
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.attention import KeyValueCache
 from effattn_core.indexing import (
     choose_rows,
     gather_rows,
@@ -21,6 +20,7 @@ from effattn_core.indexing import (
     select_rows,
 )
 from effattn_core.model import even_speeds, turn
+from effattn_core.states import KeyValueCache, SharedKeyValue, State
 from effattn_core.yoco import YOCO
 
 DISTILLATION = 0.1  # weight of the indexer's loss in the joint stage, of CLSA by two summaries
@@ -87,20 +87,23 @@ class IndexedCache(KeyValueCache):
     def nbytes(self):
         return super().nbytes + self._index.nbytes
 
+    @property
+    def kept_bytes(self):
+        return super().kept_bytes + self.index.nbytes
 
-class IndexedKeyValue(NamedTuple):
+
+@dataclass(frozen=True)
+class IndexedKeyValue(SharedKeyValue):
     """Keys, values and index keys of a text that is read at once."""
 
-    key: torch.Tensor
-    value: torch.Tensor
     index: torch.Tensor
 
     @property
-    def length(self):
-        return self.key.shape[2]
+    def nbytes(self):
+        return super().nbytes + self.index.nbytes
 
 
-class NearRows:
+class NearRows(State):
     """One token's rows, gathered once: every layer that looks reads the same copies."""
 
     def __init__(self, shared, rows):
@@ -111,7 +114,7 @@ class NearRows:
         return row_attention(query, self.key, self.value, self.rows, gathered_already=True).output
 
 
-class Watched:
+class Watched(State):
     """Dense attention over what `seen` allows, that remembers each layer's mean weights over heads.
 
     seen: bool [batch, time, key_time]. weights: a list of [batch, time, key_time], one a layer that looked.

@@ -2,7 +2,8 @@
 
 import torch
 
-from effattn_core.attention import KeyValueCache, attention
+from effattn_core.attention import attention
+from effattn_core.model import require_room, sample
 from effattn_core.rectified import (
     Choice,
     block_attention,
@@ -13,19 +14,17 @@ from effattn_core.rectified import (
     dense_pass,
     mean_scores,
 )
+from effattn_core.states import KeyValueCache
 
 
 class RewindableCache(KeyValueCache):
-    """A key-value cache that attends by itself, `effattn_core.model` calling `attend`, and that can be rewound.
+    """A key-value cache that can be rewound, and whose subclasses read sparsely.
 
     Several tokens at once, as a prompt is, and tokens that come again after `rewind`, attend densely; a single new one
     by `look`, which a sparse cache overrides. `look` of this class reads all: it is the dense baseline.
-    window, sinks: of a layer that sees no more than those, ever; None sees all.
     """
 
-    def __init__(self, *shape, window=None, sinks=0, dtype=torch.float32, device=None):
-        super().__init__(*shape, dtype=dtype, device=device)
-        self.mask, self.rewound = dict(window=window, sinks=sinks), False
+    rewound = False
 
     def rewind(self, count):
         """Take back the newest `count` tokens, which must come again next, all at once: that pass is dense."""
@@ -42,10 +41,6 @@ class RewindableCache(KeyValueCache):
         if rewound or query.shape[2] > 1:
             return attention(query, self.key, self.value, **self.mask)
         return self.look(query)
-
-    def look(self, query):
-        """The output for one token: query [batch, heads, 1, head_dim]."""
-        return attention(query, self.key, self.value, **self.mask)
 
     def step_bytes(self):
         """Bytes that the last single token read, by what: {"descriptors": 0, "blocks": …}, exact."""
@@ -74,6 +69,10 @@ class RectifiedCache(RewindableCache):
     @property
     def nbytes(self):
         return super().nbytes + sum(each.nbytes for each in self._known)
+
+    @property
+    def kept_bytes(self):
+        return super().kept_bytes + sum(each.nbytes for each in self.known)
 
     def append(self, key, value):
         first = self.length
@@ -207,20 +206,13 @@ def generate(model, prompt, count, states, *, period=0, temperature=0.0, generat
 
     Raises ValueError if prompt and count do not fit the model's context.
     """
-    if len(prompt) + count > model.sizes.context:
-        raise ValueError(
-            f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {model.sizes.context}."
-        )
+    require_room(model, prompt, count)
     decoder = SparseDecoder(model, states, period=period)
     logits, token = decoder.read(prompt[None]), None
     for _ in range(count):
         if token is not None:
             logits = decoder.step(token)
-        last = logits[:, -1].float()
-        if temperature > 0:
-            token = torch.multinomial((last / temperature).softmax(-1), 1, generator=generator)
-        else:
-            token = last.argmax(-1, keepdim=True)
+        token = sample(logits[:, -1], temperature, generator)
         yield token.item()
 
 

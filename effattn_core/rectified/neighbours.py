@@ -18,7 +18,7 @@ METHODS = {
 }
 
 
-class WindowCache(RewindableCache):
+class StreamingCache(RewindableCache):
     """The first `sinks` keys and the newest up to `window` keys in all (Xiao et al. 2023).
 
     Keys keep the positions of the text, while StreamingLLM numbers them by their place in its small cache; and nothing
@@ -46,7 +46,7 @@ def cache_maker(method, **settings):
     if method == "dense":
         return RewindableCache, settings
     if method == "streaming":
-        return WindowCache, settings
+        return StreamingCache, settings
     return RectifiedCache, {
         "choice": Choice(shared=method != "quest", gate="mean" if method == "mean" else "bound", **settings)
     }

@@ -1,29 +1,18 @@
-"""Any rule of `RULES` as a token mixer: projections, the rule's gates, a norm a head, and an output gate."""
-
-from dataclasses import dataclass
+"""Any rule of `RULES` as a token mixer, and retention whose decay each token sets itself."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.recurrences import discretised, new_state, recurrence, unit_keys
+from effattn_core.recurrences import discretised, gated_recurrence, new_state, recurrence, unit_keys
 from effattn_core.recurrences.rules import rule_named
 from effattn_core.retention import decay_schedule
+from effattn_core.retention.mixer import MultiScaleRetention
+from effattn_core.states import Memory
 
 TEMPERATURE = 16  # of the gates: sigmoid(x) ** (1 / 16) starts near 1, so that a new model forgets slowly
 RANK = 8  # of the two matrices that make a gate for each key dimension
 STEPS = (1e-3, 1e-1)  # Mamba-2's first step sizes, spread over the heads
-
-
-@dataclass(frozen=True)
-class RecurrentState:
-    """What decoding keeps of all tokens so far. memory: [batch, heads, key_dim, value_dim], float32 or wider."""
-
-    memory: torch.Tensor
-
-    @property
-    def nbytes(self):
-        return self.memory.nbytes
 
 
 class RecurrentMixer(nn.Module):
@@ -66,7 +55,7 @@ class RecurrentMixer(nn.Module):
         """The state before any token."""
         query = like.new_empty(batch, self.sizes.heads, 0, self.sizes.head_dim)
         value = like.new_empty(batch, self.sizes.heads, 0, self.value_dim)
-        return RecurrentState(new_state(query, value, rule=self.rule.name))
+        return Memory(new_state(query, value, rule=self.rule.name))
 
     def gates(self, hidden, key):
         """(key, keyword arguments of `recurrence`): what this rule keeps and writes at each token of `hidden`."""
@@ -97,7 +86,44 @@ class RecurrentMixer(nn.Module):
             for projection in (self.query, self.key, self.value)
         )
         key, settings = self.gates(hidden, key)
-        memory = state.memory if state is not None else None
+        memory, first = (state.memory, state.length) if state is not None else (None, 0)
         mixed, memory = recurrence(query, key, value, rule=self.rule.name, state=memory, chunk_size=32, **settings)
         mixed = functional.rms_norm(mixed, (self.value_dim,), eps=self.epsilon).transpose(1, 2).flatten(2)
-        return self.output(functional.silu(self.gate(hidden)) * mixed), RecurrentState(memory)
+        return self.output(functional.silu(self.gate(hidden)) * mixed), Memory(memory, first + hidden.shape[1])
+
+
+class GatedMemory(Memory):
+    """The state of a GatedRetention: what all tokens so far left, each as far as the later ones let it."""
+
+    def recur(self, query, key, value, log_gate, scale):
+        """(what each new token reads: [batch, heads, time, value_dim], the state after them)."""
+        mixed, memory = gated_recurrence(query, key, value, log_gate, scale=scale, state=self.memory)
+        return mixed, GatedMemory(memory, self.length + query.shape[2])
+
+
+class GatedRetention(MultiScaleRetention):
+    """Retention whose decay each token sets itself, per head: log decay = logsigmoid(x W_forget) / TEMPERATURE.
+
+    (Sun et al. 2024, YOCO, eq. 8 and the released gate_retention.py.) A temperature of 16 starts a new model at
+    decays near 2^(-1/16), and a gate that wants to forget at once still can. Its state is a GatedMemory, or another
+    that has `recur(query, key, value, log_gate, scale)`: see `effattn_core.states`.
+    """
+
+    def __init__(self, sizes):
+        super().__init__(sizes)
+        del self.decay
+        self.forget = nn.Linear(sizes.width, sizes.heads, bias=False)
+
+    def new_state(self, batch, like):
+        """The state before any token."""
+        return GatedMemory(super().new_state(batch, like).memory)
+
+    def log_gate(self, hidden):
+        """Natural logarithm of what each token leaves of the past: [batch, heads, time], at most 0."""
+        wide = torch.promote_types(hidden.dtype, torch.float32)
+        return functional.logsigmoid(self.forget(hidden).to(wide)).mT / TEMPERATURE
+
+    def retain(self, hidden, query, key, value, state):
+        """(what each token reads: [batch, heads, time, value_dim], the state after them)."""
+        scale, log_gate = query.shape[-1] ** -0.5, self.log_gate(hidden)
+        return state.recur(query, key, value, log_gate, scale)

@@ -7,11 +7,10 @@ a value to the key one token before it. (Arora et al. 2023, arXiv 2312.04927, gi
 import torch
 from torch import nn
 
+from effattn_core.data import IGNORED
 from effattn_core.model import LanguageModel, configuration
 from effattn_core.recurrences import RULES, recurrence
 from effattn_core.recurrences.rules import rule_named
-
-IGNORED = -100  # a target that cross-entropy leaves out
 
 
 def recall_sequences(pairs, batch, generator, *, keys=32, values=32, queries=16, rewritten=0):

@@ -1,33 +1,19 @@
-"""Retention as a token mixer: rotary positions, a decay a head or a gate a token, a norm a head, and an output gate."""
-
-from dataclasses import dataclass
+"""Retention as a token mixer: rotary positions, a decay per head, a norm per head, and an output gate."""
 
 import torch
 from torch import nn
 from torch.nn import functional
 
 from effattn_core.model import even_speeds, turn
-from effattn_core.recurrences import gated_recurrence
 from effattn_core.retention import decay_schedule, retention
-
-
-@dataclass(frozen=True)
-class RetentionState:
-    """What decoding keeps of all tokens so far. memory: [batch, heads, key_dim, value_dim] float32; length: tokens."""
-
-    memory: torch.Tensor
-    length: int = 0
-
-    @property
-    def nbytes(self):
-        return self.memory.nbytes
+from effattn_core.states import Memory
 
 
 class MultiScaleRetention(nn.Module):
     """(silu(x W_gate) ⊙ norm(retention(x))) W_out, one decay a head (Sun et al. 2023, eq. 8).
 
     Queries and keys turn by rotary positions with speeds 10000^-linspace(0, 1), pairs interleaved, as the released code
-    has them. The norm is a root mean square a head, without weights. Its state is a RetentionState.
+    has them. The norm is a root mean square a head, without weights. Its state is a Memory, float32 or wider.
     """
 
     epsilon = 1e-6  # of the norm a head
@@ -45,7 +31,7 @@ class MultiScaleRetention(nn.Module):
         """The state before any token."""
         wide = torch.promote_types(like.dtype, torch.float32)
         shape = (batch, self.sizes.heads, self.sizes.head_dim, self.value_dim)
-        return RetentionState(torch.zeros(shape, dtype=wide, device=like.device))
+        return Memory(torch.zeros(shape, dtype=wide, device=like.device))
 
     def forward(self, hidden, state=None):
         """hidden: [batch, time, width]. Returns (output of that shape, state); state None starts from nothing."""
@@ -65,7 +51,7 @@ class MultiScaleRetention(nn.Module):
     def retain(self, hidden, query, key, value, state):
         """(what each token reads: [batch, heads, time, value_dim], the state after them)."""
         mixed, memory = retention(query, key, value, self.decay, state=state.memory)
-        return mixed, RetentionState(memory, state.length + query.shape[2])
+        return mixed, Memory(memory, state.length + query.shape[2])
 
     def prefill(self, hidden):
         """A whole prompt by chunks: (output, the state that `step` goes on from)."""
@@ -76,32 +62,3 @@ class MultiScaleRetention(nn.Module):
         if hidden.shape[1] != 1:
             raise ValueError(f"a step decodes one token; hidden is {tuple(hidden.shape)}: use prefill for a text.")
         return self(hidden, state)
-
-
-class GatedRetention(MultiScaleRetention):
-    """Retention whose decay each token sets itself: log decay = logsigmoid(x W_forget) / temperature, a head and token.
-
-    (Sun et al. 2024, YOCO, eq. 8 and the released gate_retention.py.) A temperature of 16 starts a new model at
-    decays near 2^(-1/16), and a gate that wants to forget at once still can. A state that has
-    `recur(query, key, value, log_gate, scale)` decides itself how it goes on.
-    """
-
-    temperature = 16
-
-    def __init__(self, sizes):
-        super().__init__(sizes)
-        del self.decay
-        self.forget = nn.Linear(sizes.width, sizes.heads, bias=False)
-
-    def log_gate(self, hidden):
-        """Natural logarithm of what each token leaves of the past: [batch, heads, time], at most 0."""
-        wide = torch.promote_types(hidden.dtype, torch.float32)
-        return functional.logsigmoid(self.forget(hidden).to(wide)).mT / self.temperature
-
-    def retain(self, hidden, query, key, value, state):
-        """(what each token reads: [batch, heads, time, value_dim], the state after them)."""
-        scale, log_gate = query.shape[-1] ** -0.5, self.log_gate(hidden)
-        if hasattr(state, "recur"):
-            return state.recur(query, key, value, log_gate, scale)
-        mixed, memory = gated_recurrence(query, key, value, log_gate, scale=scale, state=state.memory)
-        return mixed, RetentionState(memory, state.length + query.shape[2])

@@ -5,24 +5,10 @@ normalised once and gives one key and one value a token. Every later layer has a
 one cache serves half of the layers, and a prompt needs those layers for its last token only. (Sun et al. 2024)
 """
 
-from typing import NamedTuple
-
-import torch
 from torch import nn
 
-from effattn_core.attention import KeyValueCache, attention
 from effattn_core.model import Block, LanguageModel, even_speeds, turn
-
-
-class SharedKeyValue(NamedTuple):
-    """The keys and values of a text that is read at once: what a cache would hold, without keeping it."""
-
-    key: torch.Tensor
-    value: torch.Tensor
-
-    @property
-    def length(self):
-        return self.key.shape[2]
+from effattn_core.states import KeyValueCache, SharedKeyValue
 
 
 class SharedCacheWriter(nn.Module):
@@ -60,14 +46,12 @@ class CrossAttention(nn.Module):
     def forward(self, hidden, shared):
         """hidden: [batch, time, width], of the last `time` tokens that are in `shared`: a query sees up to itself.
 
-        A `shared` that has `look(query)` decides itself what a query reads.
+        `shared` decides by its `look(query)` what a query reads: see `effattn_core.states`.
         """
         query = self.query(hidden).unflatten(-1, (-1, self.sizes.head_dim)).transpose(1, 2)
         first = shared.length - hidden.shape[1]
         query = turn(query, first, even_speeds(self.sizes.head_dim, self.sizes.rotary_base, hidden))
-        look = getattr(shared, "look", None)
-        mixed = look(query) if look else attention(query, shared.key, shared.value)
-        return self.output(mixed.transpose(1, 2).flatten(2)), shared
+        return self.output(shared.look(query).transpose(1, 2).flatten(2)), shared
 
 
 class YOCO(LanguageModel):

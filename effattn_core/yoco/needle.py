@@ -8,8 +8,8 @@ token, and not as two, so that what is tested is how far a model reaches, and no
 import torch
 from torch import nn
 
+from effattn_core.data import IGNORED
 from effattn_core.model import build, configuration
-from effattn_core.recurrences.recall import IGNORED
 
 KEYS = VALUES = 16
 

@@ -18,6 +18,7 @@ from torch.nn import functional
 from effattn_core.attention import attention
 from effattn_core.model import build, configuration
 from effattn_core.recurrences import gated_recurrence
+from effattn_core.states import State
 from effattn_core.yoco import costs as costs_yoco
 
 
@@ -52,7 +53,7 @@ class Exchange:
 
 
 @dataclass
-class PassedState:
+class PassedState(State):
     """The state of a gated retention that begins on another rank. length: tokens before this rank's share."""
 
     exchange: Exchange
@@ -77,12 +78,16 @@ class PassedState:
 
 
 @dataclass
-class PassedWindow:
+class PassedWindow(State):
     """The keys and values that a window reaches back for into the rank before. length: tokens before this share."""
 
     exchange: Exchange
     length: int
     window: int
+
+    @property
+    def mask(self):
+        return dict(window=self.window, sinks=0)
 
     def attend(self, query, key, value):
         """Attention within the window. Raises ValueError where a share is shorter than what a window reaches back."""
@@ -98,7 +103,7 @@ class PassedWindow:
 
 
 @dataclass
-class GatheredCache:
+class GatheredCache(State):
     """The shared cache of a text on many ranks: gathered once, cut after this rank's own tokens."""
 
     exchange: Exchange
@@ -110,6 +115,14 @@ class GatheredCache:
         found = self.exchange.gather(torch.stack([key, value]))[: self.exchange.rank + 1]
         self.key, self.value = found.permute(1, 2, 3, 0, 4, 5).flatten(3, 4)
         self.length += key.shape[2]
+
+    def look(self, query):
+        """What this rank's tokens read of all up to themselves."""
+        return attention(query, self.key, self.value)
+
+    @property
+    def nbytes(self):
+        return 0 if self.key is None else self.key.nbytes + self.value.nbytes
 
 
 def parallel_states(model, share, exchange):

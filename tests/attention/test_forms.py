@@ -11,7 +11,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from effattn_core.attention import (
-    KeyValueCache,
     Part,
     attention,
     attention_part,
@@ -274,19 +273,6 @@ def test_merging_only_empty_parts_gives_an_empty_part():
     empty = Part(torch.zeros(2, 3), torch.full((2,), -torch.inf))
     output, log_sum_exp = merge([empty, empty])
     assert torch.equal(output, empty.output) and torch.equal(log_sum_exp, empty.log_sum_exp)
-
-
-def test_decoding_with_the_cache_gives_the_whole_sequence():
-    query, key, value = (tensor.detach() for tensor in tensors(torch.float64, 20, key_heads=2))
-    cache = KeyValueCache(2, 2, 20, 32, dtype=torch.float64)
-    steps = []
-    for token in range(20):
-        cache.append(key[:, :, token : token + 1], value[:, :, token : token + 1])
-        steps.append(attention(query[:, :, token : token + 1], cache.key, cache.value, window=7, sinks=2))
-    torch.testing.assert_close(torch.cat(steps, 2), attention(query, key, value, window=7, sinks=2))
-    assert cache.nbytes == 2 * 2 * 2 * 20 * 32 * 8
-    with pytest.raises(ValueError, match="holds 20 of 20 tokens; 1 more do not fit"):
-        cache.append(key[:, :, :1], value[:, :, :1])
 
 
 @pytest.mark.parametrize("shape", [(0, 4, 5, 32), (2, 4, 0, 32)])

@@ -13,6 +13,7 @@ from effattn_core.attention import oracle as dense_oracle
 from effattn_core.channels import ChannelCache, build_mask, decode, deploy, masked, middle, new_states, plan
 from effattn_core.channels import costs as costs_channels
 from effattn_core.model import LanguageModel, configuration, generate
+from effattn_core.states import State
 
 REGION = dict(sinks=3, recent=7)
 LETTERS = 11
@@ -47,10 +48,8 @@ def mask_of(model, seed=0, counts=(5, 0, 8)):
     return kept
 
 
-class Masked:
+class Masked(State):
     """A state that mixes by the oracle: what decoding with a pruned cache must give. prompt: tokens read whole."""
-
-    length = 0
 
     def __init__(self, kept, prompt=0, **region):
         self.kept, self.prompt, self.region = kept, prompt, region
@@ -126,7 +125,7 @@ def test_a_cache_of_groups_decodes_what_masked_attention_says(sinks, recent, chu
         pieces.append(cache.attend(*(each[:, :, prompt + 1 :] for each in (query, key, value))))
     torch.testing.assert_close(torch.cat(pieces, 2), wanted, rtol=0, atol=1e-12)
     assert cache.dense.length == costs_channels.dense_tokens(prompt + more, sinks, recent, chunk)
-    assert cache.read_bytes == 2 * costs_channels.layer_bytes(prompt + more, [5, 0, 8], 8, element=8, **region)
+    assert cache.kept_bytes == 2 * costs_channels.layer_bytes(prompt + more, [5, 0, 8], 8, element=8, **region)
     with pytest.raises(ValueError, match=f"holds {prompt + more} of {prompt + more} tokens; 1 more do not fit"):
         cache.attend(*(each[:, :, :1] for each in (query, key, value)))
 

@@ -21,7 +21,8 @@ from effattn_core.rectified.cache import (
     relative_error,
     states_of,
 )
-from effattn_core.rectified.neighbours import METHODS, WindowCache, cache_maker, states_for
+from effattn_core.rectified.neighbours import METHODS, StreamingCache, cache_maker, states_for
+from effattn_core.states import State
 
 
 def small_model(context=96, **changes):
@@ -148,8 +149,8 @@ def test_a_layer_with_a_window_is_left_as_it_is_and_rectified_with_the_others():
 
 
 def test_the_model_hands_its_queries_keys_and_values_to_a_state_that_attends():
-    class Zero:
-        length, seen = 0, 0
+    class Zero(State):
+        seen = 0
 
         def attend(self, query, key, value):
             self.length += query.shape[2]
@@ -205,13 +206,13 @@ def test_quest_reads_a_list_a_head_and_a_row_that_two_heads_want_counts_once():
 
 
 def test_streaming_reads_the_first_keys_and_the_newest():
-    cache = WindowCache(2, 2, 128, 8, sinks=4, window=20, dtype=torch.float64)
+    cache = StreamingCache(2, 2, 128, 8, sinks=4, window=20, dtype=torch.float64)
     output, query, key = one_step(cache, 128)
     near = torch.cat([key[:, :, :4], key[:, :, 112:]], 2)
     torch.testing.assert_close(output, attention(query, near, -near, causal=False))
     assert cache.step_bytes() == {"descriptors": 0, "blocks": 20 * 2 * 8 * 8 * 4}
     with pytest.raises(ValueError, match="a window of 4 keys must have room for more than its 4 sinks"):
-        WindowCache(1, 1, 8, 8, sinks=4, window=4)
+        StreamingCache(1, 1, 8, 8, sinks=4, window=4)
     with pytest.raises(ValueError, match="method must be one of .* 'snap'"):
         cache_maker("snap")
 

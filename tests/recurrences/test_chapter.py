@@ -8,13 +8,12 @@ import torch
 from support import house
 from support.house import ROOT
 
-from effattn_core.data import Batches
+from effattn_core.data import IGNORED, Batches
 from effattn_core.ledger import ledger
 from effattn_core.model import LanguageModel, configuration, generate
 from effattn_core.recurrences import RULES, oracle
 from effattn_core.recurrences.mixer import RecurrentMixer
 from effattn_core.recurrences.recall import (
-    IGNORED,
     RecallBatches,
     memory_recall,
     read,

@@ -9,7 +9,7 @@ from support.loops import KINDS, made, sizes_of, text
 from torch.utils.flop_counter import FlopCounterMode
 
 from effattn_core import attention, costs
-from effattn_core.model import kept_bytes
+from effattn_core.states import kept_bytes
 from effattn_core.universal import costs as costs_universal
 from effattn_core.yoco import costs as costs_yoco
 

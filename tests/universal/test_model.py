@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from support import house
 from support.loops import KINDS, LETTERS, made, sizes_of, text
 
-from effattn_core.attention import KeyValueCache, WindowCache
 from effattn_core.data import Batches
-from effattn_core.model import LanguageModel, build, generate, kept_bytes
+from effattn_core.model import LanguageModel, build, generate
+from effattn_core.states import KeyValueCache, WindowCache, kept_bytes
 from effattn_core.train import train
 from effattn_core.universal import RandomLoops, UniversalTransformer, UniversalYOCO, loop_changes
 from effattn_core.universal import costs as costs_universal

@@ -6,7 +6,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from effattn_core import costs
 from effattn_core.attention import attention
-from effattn_core.model import build, configuration, kept_bytes
+from effattn_core.model import build, configuration
+from effattn_core.states import kept_bytes
 from effattn_core.yoco import costs as prices
 from kernels import runtime
 from kernels.trace import trace
@@ -34,7 +35,7 @@ def test_the_formula_gives_the_bytes_of_the_tensors_that_decoding_keeps(architec
             prices.model_of(model.sizes), context, architecture, batch=batch, element=4, window=7, window_heads=2
         )
         assert kept_bytes(states) == found.total
-        assert found.constant == sum(each.nbytes for each in states if not hasattr(each, "append"))
+        assert found.constant == sum(each.nbytes for each in states if not each.grows)
 
 
 @pytest.mark.parametrize("architecture", prices.ARCHITECTURES)

@@ -5,9 +5,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effattn_core.attention import KeyValueCache, WindowCache, attention
+from effattn_core.attention import attention
 from effattn_core.model import LanguageModel, build, configuration, generate
-from effattn_core.yoco import YOCO, SharedKeyValue
+from effattn_core.states import KeyValueCache, SharedKeyValue, WindowCache
+from effattn_core.yoco import YOCO
 
 LETTERS = 11
 SIZES = {

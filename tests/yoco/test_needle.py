@@ -8,8 +8,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from support import house
 
+from effattn_core.data import IGNORED
 from effattn_core.train import train
-from effattn_core.yoco.needle import IGNORED, KEYS, MODELS, VALUES, NeedleBatches, found, hidden_facts, needle_model
+from effattn_core.yoco.needle import KEYS, MODELS, VALUES, NeedleBatches, found, hidden_facts, needle_model
 
 LETTERS = 9
 TEXT = torch.randint(LETTERS, (3000,), generator=torch.Generator().manual_seed(5))

@@ -20,11 +20,11 @@ import run
 import torch
 
 from effattn_core import reproducible
-from effattn_core.attention import KeyValueCache
 from effattn_core.channels import build_mask, deploy, masked, new_states
 from effattn_core.channels.training import divergence
 from effattn_core.data import Characters, shakespeare, split
 from effattn_core.measurements import RUNS, once
+from effattn_core.states import KeyValueCache, State, kept_bytes
 from kernels import bench, runtime
 
 CONTEXTS = (8192, 16384, 32768, 65536)
@@ -33,7 +33,7 @@ LETTERS, REPEATS = 16, 21  # decoded for the divergence; timed
 DENSE = "dense"
 
 
-class Reference:
+class Reference(State):
     """A state that decodes by masked attention over whole keys: what a pruned cache must give, at any length."""
 
     def __init__(self, cache, kept):
@@ -86,11 +86,6 @@ def start(caches, model, kept, more):
     return moved, states
 
 
-def read_bytes(states):
-    """Bytes of keys and values that the next token reads, summed over the tensors."""
-    return sum(each.key.nbytes + each.value.nbytes if hasattr(each, "append") else each.read_bytes for each in states)
-
-
 @torch.no_grad()
 def logits_of(model, states, letters):
     """Logits after each of the letters, one decoded at a time: [letters, vocabulary]."""
@@ -113,7 +108,7 @@ def measure(model, caches, letters, masks, texts, repeats):
     facts, candidates = {}, {}
     for name, kept in methods.items():
         moved, states = start(caches, model, kept, more)
-        facts[name] = {"bytes": read_bytes(states), "kl": 0.0, "kl_here": 0.0, "kept": 1.0, "loss": loss_of(dense)}
+        facts[name] = {"bytes": kept_bytes(states), "kl": 0.0, "kl_here": 0.0, "kept": 1.0, "loss": loss_of(dense)}
         if kept is not None:
             found = logits_of(moved, states, letters).log_softmax(-1)
             reference = [Reference(grown(cache, more), layer) for cache, layer in zip(caches, kept, strict=True)]

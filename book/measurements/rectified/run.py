@@ -108,16 +108,18 @@ def drift_rows(model, texts, least, period):
 
 
 class Watched(RectifiedCache):
-    """Writes down which blocks each token read, and the share of dense attention's mass that they caught."""
+    """Notes which blocks each token read, and the share of dense attention's mass that they caught."""
+
+    def __init__(self, *shape, **settings):
+        super().__init__(*shape, **settings)
+        self.seen = []
 
     def look(self, query):
         self.blocks = choose_blocks(self.scores(query), self.choice)
         part = block_attention(query, self.key, self.value, self.blocks, block_size=self.choice.block_size)
         whole = attention_part(query, self.key, self.value)
         caught = torch.exp(part.log_sum_exp - whole.log_sum_exp)[0, :, 0]
-        self.__dict__.setdefault("seen", []).append(
-            (self.blocks[0].tolist(), caught.unflatten(0, (self.blocks.shape[1], -1)).mean(1).tolist())
-        )
+        self.seen.append((self.blocks[0].tolist(), caught.unflatten(0, (self.blocks.shape[1], -1)).mean(1).tolist()))
         return part.output
 
 

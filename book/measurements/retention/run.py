@@ -14,7 +14,8 @@ import torch
 from effattn_core import reproducible
 from effattn_core.data import Characters, shakespeare, split
 from effattn_core.measurements import EVERY, LONGEST, RUNS, STEPS, curve, loss_by_position, trained
-from effattn_core.model import LanguageModel, configuration, kept_bytes
+from effattn_core.model import LanguageModel, configuration
+from effattn_core.states import kept_bytes
 from kernels import bench, runtime
 
 MODELS = {"Transformer": "small", "RetNet": "small-retention"}
@@ -51,7 +52,7 @@ def decode_rows(letters, contexts=DECODED, repeats=15):
 
 def _filled(state, context):
     """A state as it is after `context` tokens: a cache is filled with noise, a retention's state has one size."""
-    if hasattr(state, "append"):
+    if state.grows:
         state._key.normal_(), state._value.normal_()
         state.length = context
     return state

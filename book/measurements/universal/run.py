@@ -14,7 +14,8 @@ import torch
 from effattn_core import reproducible
 from effattn_core.data import Batches, Characters, shakespeare, split
 from effattn_core.measurements import EVERY, RUNS, curve, finished
-from effattn_core.model import configuration, kept_bytes
+from effattn_core.model import configuration
+from effattn_core.states import kept_bytes
 from effattn_core.train import evaluate
 from effattn_core.universal import RandomLoops, UniversalTransformer, UniversalYOCO, loop_changes
 from effattn_core.universal import costs as costs_universal

@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from effattn_core import reproducible
-from effattn_core.model import build, configuration, kept_bytes
+from effattn_core.model import build, configuration
+from effattn_core.states import kept_bytes
 from kernels import bench, runtime
 
 MODELS = {
