@@ -28,7 +28,7 @@ class State:
     reorder, crop: return the state to go on with; a cache changes in place and returns itself.
     """
 
-    length = 0
+    length: int
     mask = WHOLE
     grows = False
 

@@ -1,4 +1,4 @@
-"""The forms of softmax attention: the oracle, the online softmax, the tiled form, the merge of parts; and its caches.
+"""The forms of softmax attention: the oracle, the online softmax, the tiled form, and the merge of parts.
 
 Tensors are [batch, heads, time, head_dim]. Key and value may have fewer heads (grouped-query attention): query head h
 reads key head h // (heads // key_heads). Queries align with the END of the keys: query i sits at position

@@ -23,6 +23,8 @@ class MaskedState(State):
     factor: [key_heads, head_dim], see `effattn_core.channels.masked`, as the other settings are.
     """
 
+    length = 0
+
     def __init__(self, factor, *, prompt=0, sinks=4, recent=32, chunk=1, empty="zero"):
         self.factor, self.prompt = factor, prompt
         self.region = dict(sinks=sinks, recent=recent, chunk=chunk, empty=empty)

@@ -51,6 +51,8 @@ def mask_of(model, seed=0, counts=(5, 0, 8)):
 class Masked(State):
     """A state that mixes by the oracle: what decoding with a pruned cache must give. prompt: tokens read whole."""
 
+    length = 0
+
     def __init__(self, kept, prompt=0, **region):
         self.kept, self.prompt, self.region = kept, prompt, region
 

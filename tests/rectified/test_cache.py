@@ -150,7 +150,7 @@ def test_a_layer_with_a_window_is_left_as_it_is_and_rectified_with_the_others():
 
 def test_the_model_hands_its_queries_keys_and_values_to_a_state_that_attends():
     class Zero(State):
-        seen = 0
+        length, seen = 0, 0
 
         def attend(self, query, key, value):
             self.length += query.shape[2]
