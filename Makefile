@@ -1,5 +1,5 @@
 # One place for every command. Bare `make` lists them.
-#   PYTHON=python3.12     the Python that a new environment is made with
+#   PYTHON=python3.12     the Python that a new environment is made with (default python3)
 #   VENV=path             the environment to use; one that exists keeps the PyTorch that it holds
 #   EFFATTN_TORCH=cpu     or cuda: the build of PyTorch to install, whatever nvidia-smi says
 VENV ?= .venv
@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 CHAPTER ?=
 KERNEL ?= attention
 PAGES := _build/html
-export PYTHON ?= python3
+export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench runs inspect lint clean
+.PHONY: help book test lab notebooks bench runs inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -49,6 +49,7 @@ lint: $(VENV)/.installed-test  ## style of the code, and the direction of its im
 clean:  ## remove what the commands made, and nothing else
 	rm -rf $(VENV) _build .cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache book/_static/vendor *.egg-info
 
-$(VENV)/.installed-%: pyproject.toml constraints.txt .ci/install
+# A Python that is named by hand is looked at in any case: .ci/install says where it is not that of the environment.
+$(VENV)/.installed-%: pyproject.toml constraints.txt .ci/install $(if $(PYTHON),named)
 	.ci/install $(VENV) $*
 	@touch $@

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import platformdirs
 
+from kernels import runtime
+
 ROOT = Path(__file__).resolve().parent.parent
 
 
@@ -57,8 +59,8 @@ def fingerprint(first, packages):
 
     Raises ValueError for a distribution that is not installed.
     """
-    versions = []
-    for name in ("triton", "torch", *packages):
+    versions = [runtime.triton_version()]
+    for name in ("torch", *packages):
         try:
             versions.append(importlib.metadata.version(name))
         except importlib.metadata.PackageNotFoundError:

@@ -44,6 +44,16 @@ def statement():
     return " ".join(filter(None, (sentence, known_fault())))
 
 
+def triton_version():
+    """The version of the distribution that holds triton, which has another name on Windows; "" where there is none."""
+    for name in ("triton", "triton-windows"):
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return ""
+
+
 def known_fault(version=None, capability=None):
     """A warning where this Triton can give silently wrong gradients on this GPU, else "".
 
@@ -52,7 +62,7 @@ def known_fault(version=None, capability=None):
     if capability is None:
         capability = architecture() if mode == "gpu" else 0
     if version is None:
-        version = importlib.metadata.version("triton") if capability else "0"
+        version = triton_version() if capability else "0"
     release = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
     if capability // 10 == 9 and (3, 4, 0) <= release <= (3, 7, 0):
         return f"Triton {version} can give wrong gradients on this GPU: check them before training, or take 3.7.1."

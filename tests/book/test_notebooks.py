@@ -1,7 +1,7 @@
 """Chapters: each pair is in step, and each stored output is what a fresh run gives."""
 
 import json
-import os
+import resource
 import time
 
 import jupytext
@@ -11,7 +11,13 @@ from support.pairs import compare, differences
 
 CHAPTERS = notebooks()
 NAMES = [str(path.relative_to(ROOT / "book")) for path in CHAPTERS]
-LONGEST = 60  # seconds a chapter may take on two cores
+LONGEST = 60  # seconds a chapter may take on two cores, kernel start and comparison included
+
+
+def processor_seconds():
+    """Of all child processes that have ended, the kernels that they started included."""
+    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return used.ru_utime + used.ru_stime
 
 
 @pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
@@ -29,14 +35,15 @@ def test_jupyterlab_can_open_the_pair(notebook):
 
 @pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)
 def test_stored_outputs_are_what_a_fresh_run_gives(notebook):
-    begin = time.perf_counter()
+    begin, used = time.perf_counter(), processor_seconds()
     done = compare(notebook)
-    taken = time.perf_counter() - begin
-    print(f"{notebook.name}: {taken:.0f} s, kernel start and comparison included")
+    clock, used = time.perf_counter() - begin, processor_seconds() - used
+    print(f"{notebook.name}: {clock:.0f} s by the clock, {used:.0f} s of a processor")
     assert done.returncode == 0, done.stdout[-4000:]
     assert " passed" in done.stdout
-    if os.environ.get("PYTEST_XDIST_WORKER") is None:  # beside other tests a core is shared
-        assert taken < LONGEST
+    # The clock also counts waiting for cores that other tests use, processor seconds do not: who needs at most 60 of
+    # them is done in 60 s on one core. What is over by both is too long, whatever runs beside it.
+    assert min(clock, used) <= LONGEST
 
 
 @pytest.mark.parametrize("notebook", CHAPTERS, ids=NAMES)

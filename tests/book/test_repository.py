@@ -1,8 +1,10 @@
 """The repository says one thing in one place: commands, versions, addresses, environments."""
 
 import ast
+import os
 import re
 import subprocess
+import sys
 import tomllib
 
 import pytest
@@ -26,7 +28,8 @@ def test_environment_yml_names_nothing_that_pyproject_does_not():
         pip += entry["pip"] if isinstance(entry, dict) else []
         conda += [entry] if isinstance(entry, str) else []
     assert {re.split("[=<>]", name)[0] for name in conda} == {"python", "pip"}
-    assert pip == ["--constraint constraints.txt", "--editable .[lab]"]
+    index = re.search(r"--extra-index-url \S+", (ROOT / ".ci" / "install").read_text())[0].rstrip(")")
+    assert pip == [index, "--constraint constraints.txt", "--editable .[lab]"]
     assert "lab" in PROJECT["optional-dependencies"]
 
 
@@ -52,12 +55,74 @@ def test_the_address_of_the_repository_is_the_one_of_the_configuration():
     assert f"git clone --depth 1 {url} " in (ROOT / "book" / "how-to.md").read_text()
 
 
-@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
-def test_workflows_call_commands_that_exist(path):
-    jobs = yaml.safe_load(path.read_text())["jobs"]
-    runs = [step["run"] for job in jobs.values() for step in job["steps"] if "run" in step]
-    called = re.findall(r"make (\w+)", "\n".join(runs))
-    assert called and set(called) <= {*COMMANDS, "lint"}
+WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
+
+
+def steps(name):
+    return [step for job in WORKFLOWS[name]["jobs"].values() for step in job["steps"]]
+
+
+@pytest.mark.parametrize("name", WORKFLOWS)
+def test_workflows_call_commands_that_exist(name):
+    runs = "\n".join(step.get("run", "") for step in steps(name))
+    made, files = re.findall(r"make (\w+)", runs), re.findall(r"\.ci/[\w-]+", runs)
+    assert made or files
+    assert set(made) <= {*COMMANDS, "lint"} and all((ROOT / file).exists() for file in files)
+
+
+def test_the_pages_are_published_only_of_what_ci_has_proved():
+    pages = WORKFLOWS["pages"]
+    assert list(pages[True]) == ["workflow_run"] and pages[True]["workflow_run"]["workflows"] == ["ci"]  # YAML's "on"
+    assert "conclusion == 'success'" in pages["jobs"]["publish"]["if"]
+    assert steps("pages")[0]["with"]["ref"] == "${{ github.event.workflow_run.head_sha }}"
+
+
+def test_versions_of_python_are_those_of_pyproject():
+    versions = [line.rpartition(" ")[2] for line in PROJECT["classifiers"] if "Python :: 3." in line]
+    least = PROJECT["requires-python"].removeprefix(">=")
+    assert versions[0] == least and WORKFLOWS["ci"]["jobs"]["test"]["strategy"]["matrix"]["python"] == versions
+    for path in [*(ROOT / ".github" / "workflows").glob("*.yml"), ROOT / "environment.yml"]:
+        assert set(re.findall(r"\b3\.1\d\b", path.read_text())) <= set(versions), path.name
+    readme, how_to = (ROOT / "README.md").read_text(), (ROOT / "book" / "how-to.md").read_text()
+    assert f"Python {least} to {versions[-1]}" in readme
+    assert f"Python {least} or later" in readme and f"Python {least} or later" in how_to
+
+
+def fake_python(path, version):
+    """A program that answers to -c as a Python of another version would."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    changed = f"import sys; sys.version_info = ({version.replace('.', ', ')}, 0); exec(sys.argv[1])"
+    path.write_text(f'#!/bin/sh\nexec {sys.executable} -c "{changed}" "$2"\n')
+    path.chmod(0o755)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("named", "held", "said"),
+    [
+        ("3.10", None, r"needs Python 3\.11 or later; \S+ is 3\.10\. Name another"),
+        ("3.12", "3.10", r"needs Python 3\.11 or later; \S+ holds 3\.10\. Remove it, or name another"),
+        ("3.12", "3.11", r"is Python 3\.12, but \S+ holds 3\.11\. Remove"),
+        ("3.9.1", "3.11", r"is Python 3\.9, but \S+ holds 3\.11\. Remove"),
+    ],
+)
+def test_the_installer_refuses_a_python_that_is_too_old_or_not_the_one_that_was_named(named, held, said, tmp_path):
+    environment = os.environ | {"PYTHON": fake_python(tmp_path / "python", named)}
+    if held:
+        fake_python(tmp_path / "venv" / "bin" / "python", held)
+    command = [str(ROOT / ".ci" / "install"), str(tmp_path / "venv"), "lab"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and re.search(said, done.stdout), done.stdout + done.stderr
+
+
+def test_make_looks_at_a_python_that_is_named_even_where_all_is_installed(tmp_path):
+    for name in ("installed-lab", "venv/bin/python"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+    (tmp_path / "venv" / ".installed-lab").touch()
+    command = ["make", "--dry-run", "lab", f"VENV={tmp_path / 'venv'}"]
+    runs = [subprocess.run([*command, *more], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+            for more in ([], ["PYTHON=python3.12"])]  # fmt: skip
+    assert [".ci/install" in each for each in runs] == [False, True]
 
 
 def test_the_readme_starts_with_the_two_commands_and_names_what_exists():

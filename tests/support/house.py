@@ -12,7 +12,7 @@ from effattn_core.exercises import grade
 
 ROOT = Path(__file__).resolve().parents[2]
 MEASUREMENTS = ROOT / "book" / "measurements"
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "google-chrome", "chromium-browser"))), None)
 
 
 def chapters():

@@ -1,5 +1,6 @@
 """How kernels run here is chosen once, before triton is imported, and said in a sentence."""
 
+import importlib.metadata
 import os
 import subprocess
 import sys
@@ -47,3 +48,17 @@ def test_a_triton_with_wrong_gradients_on_hopper_is_said(version, capability, wa
 def test_the_architecture_can_be_asked_for():
     code = "import kernels; print(kernels.runtime.architecture(), kernels.runtime.device())"
     assert run(code, EFFATTN_ARCHITECTURE="80", CUDA_VISIBLE_DEVICES="") == "80 cpu"
+
+
+def test_triton_s_distribution_has_another_name_on_windows(monkeypatch):
+    held = {"triton-windows": "3.8.0.post29"}
+
+    def version(name):
+        if name not in held:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return held[name]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    assert runtime.triton_version() == "3.8.0.post29"
+    held.clear()
+    assert runtime.triton_version() == ""
