@@ -46,15 +46,6 @@ def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, 
     return Step(index_bytes(context, **index) * (1 if shared else layers), rows)
 
 
-def step_flops(context, layers, heads, head_dim, *, top_k=TOP_K, shared=True, index_dim=INDEX_DIM,
-               index_heads=INDEX_HEADS):  # fmt: skip
-    """(operations of scoring, of attention) a token: 2 · index_heads · index_dim and 4 · heads · head_dim a pair."""
-    if top_k is None:
-        return 0, layers * 4 * heads * head_dim * context
-    scoring = 2 * index_heads * index_dim * context * (1 if shared else layers)
-    return scoring, layers * 4 * heads * head_dim * min(top_k, context)
-
-
 def select_traffic(batch, time, index_dim, index_heads, top_k, *, splits, element=4):
     """Exactly what scoring with a running top-k moves: index keys once, a list of 8-byte entries a split; no row."""
     from kernels.indexing.configurations import capacity_of, select_configuration

@@ -1,7 +1,6 @@
 """Learned masks and their drivers: stages that learn, a needle in its order, dry runs, a wrong cache refused."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -139,12 +138,16 @@ def test_dry_runs_record_every_rule_and_length_and_go_on_from_what_is_stored(dri
 
 def test_a_wrong_cache_is_refused_and_never_timed(drivers, tmp_path, monkeypatch):
     run, timing = drivers
-    decode = channels.decode
-    monkeypatch.setattr(
-        sys.modules["effattn_core.channels.forms"],
-        "decode",
-        lambda *given, **settings: decode(*given[:5], [each.flip(-1) for each in given[5]], **settings),
-    )  # noqa: E501
+    start = timing.start
+
+    def misled(*given):
+        """The caches of a method, whose queries will be gathered by the channels in the wrong order."""
+        model, states = start(*given)
+        for state in states:
+            state.channels = [each.flip(-1) for each in getattr(state, "channels", ())]
+        return model, states
+
+    monkeypatch.setattr(timing, "start", misled)
     monkeypatch.setattr(bench, "compare", None)
     sharp = run.trained
 

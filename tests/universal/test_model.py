@@ -43,7 +43,7 @@ def test_one_loop_is_the_model_without_loops_bit_for_bit(kind, entering):
         assert torch.equal(weight.grad, looped.get_parameter(name).grad), name
 
 
-@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("loops", (1, 3))
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=3)
 @given(length=st.integers(1, 90), chunk=st.integers(1, 100))
@@ -56,7 +56,7 @@ def test_leaving_early_gives_what_the_whole_forward_pass_gives(kind, loops, leng
             assert far_apart(model.prefill(tokens, **settings_)[0], whole) <= 1e-12
 
 
-@pytest.mark.parametrize("loops", LOOPS)
+@pytest.mark.parametrize("loops", (1, 3))
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("prompt", [1, 33])
 def test_decoding_after_a_prefill_gives_the_parallel_form(kind, loops, prompt):
@@ -139,13 +139,11 @@ def test_the_cache_changes_no_token(kind):
 
 
 @pytest.mark.parametrize("loops", LOOPS)
-def test_the_shared_cache_is_written_once_and_from_the_last_loop(loops, monkeypatch):
-    model, tokens, appended, seen = made("window", loops), text(30), [], []
-    append = KeyValueCache.append
-    monkeypatch.setattr(KeyValueCache, "append", lambda self, *given: appended.append(id(self)) or append(self, *given))
-    model.writer.register_forward_hook(lambda module, given, made: seen.append(given[0]))
+def test_the_shared_cache_is_written_once_and_from_the_last_loop(loops):
+    model, tokens, written, seen = made("window", loops), text(30), [], []
+    model.writer.register_forward_hook(lambda module, given, made: seen.append(given[0]) or written.append(made))
     _, states = model.prefill(tokens)
-    assert appended == [id(states[-1])] and states[-1].length == 30
+    assert written == [states[-1]] and states[-1].length == 30
     assert [type(state) for state in states] == [WindowCache] * (2 * loops) + [KeyValueCache]
     *_, (last, _) = model.unrolled(model.embedding(tokens))
     assert len(seen) == 1 and far_apart(seen[0], last) <= 1e-12

@@ -121,12 +121,14 @@ def test_every_weight_learns(kind):
     assert not idle
 
 
-def test_one_cache_serves_all_layers_and_is_filled_once(monkeypatch):
-    model, appended = made("window"), []
-    append = KeyValueCache.append
-    monkeypatch.setattr(KeyValueCache, "append", lambda self, *given: appended.append(id(self)) or append(self, *given))
+def test_one_cache_serves_all_layers_and_is_filled_once():
+    model, written, read = made("window"), [], []
+    model.writer.register_forward_hook(lambda module, given, made: written.append(made))
+    for block in model.cross_blocks:
+        block.mixer.register_forward_hook(lambda module, given, made: read.append(given[1]))
     _, states = model.prefill(text(30))
-    assert appended == [id(states[-1])] and states[-1].length == 30
+    assert written == [states[-1]] and states[-1].length == 30
+    assert len(read) == len(model.cross_blocks) and all(each is states[-1] for each in read)
     assert [type(state) for state in states] == [WindowCache, WindowCache, KeyValueCache]
     assert isinstance(model.read(model.embedding(text(4)), None)[1][-1], SharedKeyValue)
 
