@@ -5,13 +5,17 @@
 VENV ?= .venv
 BIN := $(VENV)/bin
 CHAPTER ?=
+TOPIC ?=
+PART ?=
+WITH ?=
+CAPTION ?=
 KERNEL ?= attention
 PAGES := _build/html
 export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench runs inspect lint clean named
+.PHONY: help book test lab notebooks bench runs new inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -35,6 +39,9 @@ bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, st
 
 runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/<topic>/*.json
 	@set -e; for driver in $(sort $(wildcard book/measurements/*/run*.py)); do $(BIN)/python $$driver; done
+
+new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")
+	@$(or $(PYTHON),python3) .ci/new.py "$(TOPIC)" "$(PART)" --with "$(WITH)" --caption "$(CAPTION)"
 
 inspect: $(VENV)/.installed-lab  ## what the compiler makes of a topic's kernels (KERNEL=attention)
 	$(BIN)/python -m kernels.inspect $(KERNEL)

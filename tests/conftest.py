@@ -21,9 +21,8 @@ LONGEST = (
     "retention/test_figures", "yoco/test_parallel", "channels/test_measurements", "rectified/test_chapter",
     "attention/test_forms",
 )  # fmt: skip
-# Files whose module fixtures are dear stay on one worker, which makes them once.
-TOGETHER = ("retention/test_figures", "yoco/test_parallel", "channels/test_measurements", "retention/test_bench",
-            "rectified/test_chapter")  # fmt: skip
+# Files of these names have module fixtures that are dear: each stays on one worker, which makes them once.
+TOGETHER = ("test_figures", "test_parallel", "test_measurements", "test_bench", "test_chapter")
 
 # Every property is tried on the same cases in every run, however long a loaded machine takes.
 hypothesis.settings.register_profile("book", derandomize=True, deadline=None, database=None)
@@ -36,12 +35,12 @@ def pytest_configure(config):
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist looks at the groups
-def pytest_collection_modifyitems(items):
+def pytest_collection_modifyitems(config, items):
     def file(item):
         return item.path.relative_to(ROOT / "tests").with_suffix("").as_posix()
 
     for item in items:
-        if file(item) in TOGETHER:
+        if item.path.stem in TOGETHER and config.pluginmanager.hasplugin("xdist"):
             item.add_marker(pytest.mark.xdist_group(file(item)))
     places = {name: place for place, name in enumerate(LONGEST)}
     items.sort(key=lambda item: places.get(file(item), len(LONGEST)))

@@ -1,0 +1,21 @@
+"""The exercises on newtopic: an unsolved stub fails, a solution passes, and each known mistake is named."""
+
+import pytest
+from support.house import assert_named, assert_solved
+
+
+def first():
+    raise AssertionError("TO WRITE: the solution of newtopic.first.")
+
+
+# TO WRITE: (exercise, a known mistake, words of the sentence that names it).
+MISTAKES = [("newtopic.first", lambda: 0, "TO WRITE: the sentence of this mistake")]
+
+
+def test_the_stub_fails_and_the_solution_passes():
+    assert_solved("newtopic.first", first)
+
+
+@pytest.mark.parametrize(("name", "mistake", "sentence"), MISTAKES)
+def test_each_known_mistake_is_named(name, mistake, sentence):
+    assert_named(name, mistake, sentence)
