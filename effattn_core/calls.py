@@ -125,6 +125,34 @@ def require_count(name: str, given, least: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}; it is {given!r}.")
 
 
+def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor) -> None:
+    """Raise ValueError unless a state, where one is given, has this shape, float32 or wider, on the device of `like`."""
+    if state is None:
+        return
+    if tuple(state.shape) != tuple(shape) or state.dtype not in (torch.float32, torch.float64):
+        raise ValueError(
+            f"state must be {tuple(shape)} in float32 or float64; it is {tuple(state.shape)} {state.dtype}."
+        )
+    if state.device != like.device:
+        raise ValueError(f"state must share a device with the inputs; got {state.device} and {like.device}.")
+
+
+def first_not_finite(*tensors: torch.Tensor) -> int | None:
+    """The first token, along dimension 2, that is infinite or nan in one of the tensors; None where there is none.
+
+    None, too, where a look would cost a wait (on a GPU) or there is nothing to look at (while compiling).
+    """
+    if tensors[0].device.type != "cpu" or torch.compiler.is_compiling():
+        return None
+    tensors = [each.detach() for each in tensors]
+    # Sums are quick, of strided tensors too. One that is not finite may be an overflow: then each number is asked.
+    if math.isfinite(sum(each.sum(dtype=wide(each.dtype)).item() for each in tensors)):
+        return None
+    spoiled = sum((~each.isfinite()).sum((0, 1, 3)) for each in tensors)
+    places = spoiled.nonzero()
+    return int(places[0]) if len(places) else None
+
+
 def scale_of(scale: float | None, head_dim: int) -> float:
     """The factor of the scores: `scale`, or head_dim ** -0.5 where it is None. ValueError unless it is finite."""
     if scale is None:

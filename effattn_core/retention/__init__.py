@@ -1,9 +1,10 @@
 """Retention: a sum over the past that fades, in three forms that agree: parallel, recurrent, chunkwise."""
 
 from effattn_core.retention.forms import (
-    FORMS,
     SEGMENT,
+    Chunkwise,
     Fading,
+    chunk_for,
     chunkwise,
     chunkwise_backward,
     decay_mask,
@@ -12,13 +13,16 @@ from effattn_core.retention.forms import (
     new_state,
     parallel,
     recurrent,
-    retention,
+    step,
 )
+from effattn_core.retention.interface import FORMS, retention
 
 __all__ = [
     "FORMS",
-    "Fading",
     "SEGMENT",
+    "Chunkwise",
+    "Fading",
+    "chunk_for",
     "chunkwise",
     "chunkwise_backward",
     "decay_mask",
@@ -28,4 +32,5 @@ __all__ = [
     "parallel",
     "recurrent",
     "retention",
+    "step",
 ]

@@ -9,10 +9,17 @@ import math
 
 import torch
 
-from kernels.runtime import require_kernels
+from effattn_core.calls import wide
 
-FORMS = ("parallel", "recurrent", "chunkwise")
 SEGMENT = 8  # chunks that a CPU takes at once: enough to fill its cores, few enough to stay in its cache
+
+
+def chunk_for(time):
+    """Tokens of a chunk of the chunkwise form where none is given: what two CPU cores are fastest with.
+
+    From 512 tokens on 32 and 64 lie within 10 % of each other, and 16 and 128 behind them, for heads of 32 to 128.
+    """
+    return 32 if time <= 128 else 64
 
 
 def decay_schedule(heads, variant="code"):
@@ -39,7 +46,7 @@ def half_life(decay):
 
 def decay_mask(decay, time):
     """decay^(i - j) for j ≤ i, else 0: [heads, time, time], in float64 or the wider of float32 and decay's dtype."""
-    log_decay = decay.to(torch.promote_types(decay.dtype, torch.float32)).log()
+    log_decay = decay.to(wide(decay.dtype)).log().clamp(min=-1e4)  # of a decay that rounds to 0: -inf · 0 would be nan
     position = torch.arange(time, device=decay.device)
     distance = position[:, None] - position[None, :]
     # Masked before the exponential: a distance below 0 would grow without bound.
@@ -52,34 +59,43 @@ def parallel(query, key, value, decay, *, scale, state=None):
     query, key: [batch, heads, time, key_dim]   value: [batch, heads, time, value_dim]   decay: [heads]
     state: what came before, or None for nothing.   Returns (output, state after the last token).
     """
-    time = query.shape[2]
-    mask = decay_mask(decay.to(value.dtype), time).to(value.dtype)  # [heads, time, time]
-    output = (scale * query @ key.mT * mask) @ value
+    given, dtype = value.dtype, wide(value.dtype)
+    query, key, value = scale * query.to(dtype), key.to(dtype), value.to(dtype)
+    mask = decay_mask(decay.to(dtype), query.shape[2])  # [heads, time, time]
+    output = (query @ key.mT * mask).tril() @ value  # a hidden score may be infinite: 0 is filled in, not multiplied
     after = (key * mask[:, -1:].mT).mT @ value  # the last row of the mask: decay^(time - 1 - j)
     if state is not None:
-        faded = mask[:, :, :1] * decay.to(value)[:, None, None]  # decay^(i + 1)
-        output = output + (scale * query * faded) @ state.to(value.dtype)
-        after = after + faded[:, -1:] * state.to(value.dtype)
-    return output, after
+        faded = mask[:, :, :1] * decay.to(dtype)[:, None, None]  # decay^(i + 1)
+        output = output + (query * faded) @ state.to(dtype)
+        after = after + faded[:, -1:] * state.to(dtype)
+    return output.to(given), after
+
+
+def step(query, key, value, decay, *, scale, state):
+    """One token: state = decay · state + keyᵀ value, output = scale · query state (eq. retention-recurrent).
+
+    Shapes as in `parallel`, time 1.
+    """
+    dtype = wide(value.dtype)
+    state = torch.addcmul(decay.to(dtype)[:, None, None] * state.to(dtype), key.to(dtype).mT, value.to(dtype))
+    return (scale * query.to(dtype) @ state).to(value.dtype), state
 
 
 def recurrent(query, key, value, decay, *, scale, state=None):
-    """Retention one token at a time: state = decay · state + keyᵀ value, output = query state. Shapes as `parallel`."""
-    wide = torch.promote_types(value.dtype, torch.float32)
-    state = new_state(query, value) if state is None else state
-    kept, outputs = decay.to(wide)[:, None, None], [value[:, :, :0].to(wide)]
+    """Retention one token at a time, `step` after `step`. Shapes as in `parallel`."""
+    state = new_state(query, value) if state is None else state.to(wide(value.dtype))
+    outputs = [value[:, :, :0]]
     for token in range(query.shape[2]):
-        now = slice(token, token + 1)
-        state = kept * state + key[:, :, now].mT.to(wide) @ value[:, :, now].to(wide)
-        outputs.append(scale * query[:, :, now].to(wide) @ state)
-    return torch.cat(outputs, 2).to(value.dtype), state
+        row = (each[:, :, token : token + 1] for each in (query, key, value))
+        output, state = step(*row, decay, scale=scale, state=state)
+        outputs.append(output)
+    return torch.cat(outputs, 2), state
 
 
 def new_state(query, value):
     """A state of nothing: zeros [batch, heads, key_dim, value_dim], float32 or the values' wider dtype."""
     batch, heads, _, key_dim = query.shape
-    wide = torch.promote_types(value.dtype, torch.float32)
-    return torch.zeros(batch, heads, key_dim, value.shape[3], dtype=wide, device=value.device)
+    return torch.zeros(batch, heads, key_dim, value.shape[3], dtype=wide(value.dtype), device=value.device)
 
 
 class Fading:
@@ -122,55 +138,55 @@ def _states(key, value, fading, state):
     return before, state
 
 
-def chunkwise(query, key, value, decay, *, scale, state=None, chunk_size=64):
+def chunkwise(query, key, value, decay, *, scale, state=None, chunk_size=None):
     """Retention by chunks (eq. retention-chunk): products inside a chunk, one state from chunk to chunk.
 
-    Shapes as in `parallel`; any time. Half precision is computed in float32. Linear in time and memory. Differentiable,
-    but `retention` uses `chunkwise_backward`, which keeps nothing between the passes.
+    Shapes as in `parallel`; any time. Half precision is computed in float32. Linear in time and memory. Differentiable;
+    `Chunkwise` is the same with `chunkwise_backward`, which keeps nothing between the passes.
     """
-    wide = torch.promote_types(value.dtype, torch.float32)
-    state = new_state(query, value) if state is None else state.to(wide)
+    dtype = wide(value.dtype)
+    state = new_state(query, value) if state is None else state.to(dtype)
     output = torch.empty(value.shape, dtype=value.dtype, device=value.device)
     fadings = {}
-    for span, chunk in _spans(query.shape[2], chunk_size):
-        fading = fadings.setdefault(chunk, Fading(decay, chunk, wide))
-        near_query, near_key, near_value = (_chunks(each, span, chunk, wide) for each in (query, key, value))
+    for span, chunk in _spans(query.shape[2], chunk_size or chunk_for(query.shape[2])):
+        fading = fadings.setdefault(chunk, Fading(decay, chunk, dtype))
+        near_query, near_key, near_value = (_chunks(each, span, chunk, dtype) for each in (query, key, value))
         before, state = _states(near_key, near_value, fading, state)
-        within = (near_query @ near_key.mT).mul_(fading.inner) @ near_value
+        within = (near_query @ near_key.mT).mul_(fading.inner).tril_() @ near_value
         across = (near_query * fading.entering) @ before
         output[:, :, span] = within.add_(across).mul_(scale).flatten(2, 3)
     return output, state
 
 
-def chunkwise_backward(grad_output, grad_state, query, key, value, decay, *, scale, state=None, chunk_size=64):
+def chunkwise_backward(grad_output, grad_state, query, key, value, decay, *, scale, state=None, chunk_size=None):
     """Gradients (query, key, value, initial state) of `chunkwise`, from those of its output and of its last state.
 
     The states are computed again, forwards; their gradients flow backwards, chunk by chunk (eq. retention-backward).
     """
-    wide = torch.promote_types(value.dtype, torch.float32)
-    state = new_state(query, value) if state is None else state.to(wide)
+    dtype = wide(value.dtype)
+    state = new_state(query, value) if state is None else state.to(dtype)
     grad_query, grad_key, grad_value = (
         torch.empty(each.shape, dtype=each.dtype, device=each.device) for each in (query, key, value)
     )
     steps = []
-    for span, chunk in _spans(query.shape[2], chunk_size):
-        steps.append((span, Fading(decay, chunk, wide), state))
-        near_key, near_value = (_chunks(each, span, chunk, wide) for each in (key, value))
+    for span, chunk in _spans(query.shape[2], chunk_size or chunk_for(query.shape[2])):
+        steps.append((span, Fading(decay, chunk, dtype), state))
+        near_key, near_value = (_chunks(each, span, chunk, dtype) for each in (key, value))
         if span.stop < query.shape[2]:
             _, state = _states(near_key, near_value, steps[-1][1], state)
-    grad_state = grad_state.to(wide)
+    grad_state = grad_state.to(dtype)
     for span, fading, state in reversed(steps):
         chunk = fading.inner.shape[-1]
-        near_query, near_key, near_value = (_chunks(each, span, chunk, wide) for each in (query, key, value))
-        grad = _chunks(grad_output, span, chunk, wide) * scale
+        near_query, near_key, near_value = (_chunks(each, span, chunk, dtype) for each in (query, key, value))
+        grad = _chunks(grad_output, span, chunk, dtype) * scale
         before, _ = _states(near_key, near_value, fading, state)
         entering = near_query * fading.entering
         reads, after = entering.mT @ grad, torch.empty_like(before)
         for number in reversed(range(before.shape[2])):
             after[:, :, number] = grad_state
             grad_state = torch.addcmul(reads[:, :, number], grad_state, fading.whole)
-        weight = (near_query @ near_key.mT).mul_(fading.inner)
-        grad_weight = (grad @ near_value.mT).mul_(fading.inner)
+        weight = (near_query @ near_key.mT).mul_(fading.inner).tril_()
+        grad_weight = (grad @ near_value.mT).mul_(fading.inner).tril_()
         left = near_key * fading.leaving
         grad_value[:, :, span] = (weight.mT @ grad).add_(left @ after).flatten(2, 3)
         grad_key[:, :, span] = (
@@ -180,102 +196,24 @@ def chunkwise_backward(grad_output, grad_state, query, key, value, decay, *, sca
     return grad_query, grad_key, grad_value, grad_state
 
 
-def _forward_on_cpu(query, key, value, decay, state, scale, chunk_size, implementation):
-    if implementation == "triton":
-        return run_forward(query, key, value, decay, state, scale, chunk_size, implementation)
-    if query.shape[2] == 1:  # a decoded token needs no chunk
-        return recurrent(query, key, value, decay, scale=scale, state=state)
-    return chunkwise(query, key, value, decay, scale=scale, state=state, chunk_size=chunk_size)
+class Chunkwise(torch.autograd.Function):
+    """`chunkwise` with `chunkwise_backward`: nothing is kept between the passes but what was given. No gradient of decay.
 
-
-def _backward_on_cpu(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
-    if implementation == "triton":
-        return run_backward(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation)
-    settings = dict(scale=scale, state=state, chunk_size=chunk_size)
-    return chunkwise_backward(grad_output, grad_state, query, key, value, decay, **settings)
-
-
-try:  # where triton is not installed the plain forms serve, and autograd goes through them
-    from kernels.retention.configurations import DIMS
-    from kernels.retention.operators import retention_backward, retention_forward, run_backward, run_forward
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    retention_forward = None
-else:
-    retention_forward.register_kernel("cpu")(_forward_on_cpu)
-    retention_backward.register_kernel("cpu")(_backward_on_cpu)
-
-
-def retention(
-    query, key, value, decay, *, scale=None, state=None, chunk_size=64, form="chunkwise", implementation=None
-):
-    """Retention. query, key: [batch, heads, time, key_dim]; returns (output: [batch, heads, time, value_dim], state).
-
-    decay: [heads] in (0, 1], a constant: it gets no gradient. state: what a call before returned, or None to start.
-    scale: defaults to key_dim ** -0.5. form: "parallel", "recurrent" or "chunkwise", which compute the same.
-    chunk_size: of the chunkwise form in PyTorch; the kernels take theirs from a table.
-    implementation: "oracle" (the parallel form), "torch", "triton" (the chunkwise form only, interpreted without a
-    GPU); None lets the device pick. Raises ValueError for shapes, dtypes, devices or settings that do not fit (decays
-    are looked at on a CPU only), RuntimeError for "triton" where no kernel runs.
+    Its backward is made of differentiable steps, so that a second derivative is right too.
     """
-    _check(query, key, value, decay, scale, state, chunk_size, form, implementation)
-    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
-    if implementation == "triton" and retention_forward is None:
-        require_kernels()
-    if query.shape[2] == 0:  # nothing to read: the state is what it was
-        return torch.empty_like(value), (new_state(query, value) if state is None else state.clone())
-    if implementation == "oracle" or form == "parallel":
-        return parallel(query, key, value, decay, scale=scale, state=state)
-    if form == "recurrent":
-        return recurrent(query, key, value, decay, scale=scale, state=state)
-    if retention_forward is None or (query.device.type != "cpu" and not _kernels_fit(query, value, implementation)):
-        return chunkwise(query, key, value, decay, scale=scale, state=state, chunk_size=chunk_size)
-    state = new_state(query, value) if state is None else state
-    settings = (scale, chunk_size, implementation or "device")
-    return retention_forward(query, key, value, decay.detach(), state, *settings)
 
+    @staticmethod
+    def forward(query, key, value, decay, state, settings):
+        return chunkwise(query, key, value, decay, state=state, **settings)
 
-def _kernels_fit(query, value, implementation):
-    """Whether a GPU call goes to the kernels: asked for by name, or left open and of a shape that they take."""
-    return implementation == "triton" or (
-        implementation is None and query.dtype != torch.float64 and {query.shape[3], value.shape[3]} <= set(DIMS)
-    )
+    @staticmethod
+    def setup_context(ctx, inputs, output):
+        *tensors, ctx.settings = inputs
+        ctx.save_for_backward(*tensors)
 
-
-def _check(query, key, value, decay, scale, state, chunk_size, form, implementation):
-    """Raise ValueError with one sentence, what was given and what is wanted, unless the call makes sense."""
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        if tensor.ndim != 4:
-            raise ValueError(f"{name} must be [batch, heads, time, size]; its shape is {tuple(tensor.shape)}.")
-    if len({query.dtype, key.dtype, value.dtype}) > 1 or not query.is_floating_point():
-        raise ValueError(
-            f"query, key, value must share a floating dtype; got {query.dtype}, {key.dtype}, {value.dtype}."
-        )
-    if len({each.device for each in (query, key, value, decay)}) > 1:
-        raise ValueError(
-            f"query, key, value, decay must share a device; got {query.device}, {key.device}, {value.device}, "
-            f"{decay.device}."
-        )
-    if query.shape != key.shape or key.shape[:3] != value.shape[:3]:
-        raise ValueError(f"shapes must agree; got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}.")
-    if decay.shape != query.shape[1:2]:
-        raise ValueError(f"decay must be one number a head, ({query.shape[1]},); its shape is {tuple(decay.shape)}.")
-    # On a GPU a look at numbers would wait for it, and a compiled graph has none to look at.
-    if decay.device.type == "cpu" and not torch.compiler.is_compiling():
-        for head, each in enumerate(decay.tolist()):
-            if not 0 < each <= 1:
-                raise ValueError(f"decay must lie in (0, 1]; head {head} has {each:g}.")
-    wanted = (*query.shape[:2], query.shape[3], value.shape[3])
-    if state is not None and (state.shape != wanted or state.dtype != torch.promote_types(value.dtype, torch.float32)):
-        raise ValueError(f"state must be {wanted} in float32 or wider; it is {tuple(state.shape)} {state.dtype}.")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1; it is {chunk_size}.")
-    if form not in FORMS:
-        raise ValueError(f"form must be one of {', '.join(FORMS)}; it is {form!r}.")
-    if implementation not in (None, "oracle", "torch", "triton"):
-        raise ValueError(f"implementation must be 'oracle', 'torch', 'triton' or None; it is {implementation!r}.")
-    if implementation == "triton" and form != "chunkwise":
-        raise ValueError(f"the kernels compute the chunkwise form; form is {form!r}.")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number; it is {scale}.")
+    @staticmethod
+    def backward(ctx, grad_output, grad_state):
+        query, key, value, decay, state = ctx.saved_tensors
+        settings = dict(state=state, **ctx.settings)
+        *gradients, grad_initial = chunkwise_backward(grad_output, grad_state, query, key, value, decay, **settings)
+        return *gradients, None, grad_initial if state is not None else None, None

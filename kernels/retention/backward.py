@@ -63,7 +63,8 @@ def retention_grad_value_kernel(
     grad_rows = rows_of(grad_output_pointer, first, places, grad_time_stride, values, grad_dim_stride)
     grad_output = tl.load(grad_rows, mask=there, other=0.0)
     leaving = tl.exp2(log2_decay * tl.maximum(length - 1 - places, 0))
-    weight = turned * scale * tl.trans(fading(log2_decay, length, CHUNK))
+    fade = tl.trans(fading(log2_decay, length, CHUNK))
+    weight = tl.where(fade > 0, turned * scale * fade, 0.0)
     grad_value = tl.dot(weight.to(grad_output.dtype), grad_output, across * leaving[:, None], input_precision=PRECISION)
     grad_value_pointer += tl.cast(row, tl.int64) * time * VALUE_DIM
     grad_value_rows = rows_of(grad_value_pointer, first, places, VALUE_DIM, values, 1)
@@ -124,7 +125,8 @@ def retention_grad_query_key_kernel(
     key_rows = rows_of(key_pointer, first, places, key_time_stride, keys, key_dim_stride)
     query = tl.load(query_rows, mask=there, other=0.0)
     key = tl.load(key_rows, mask=there, other=0.0)
-    weight = (grad_weight * fading(log2_decay, length, CHUNK) * scale).to(query.dtype)
+    fade = fading(log2_decay, length, CHUNK)
+    weight = tl.where(fade > 0, grad_weight * fade * scale, 0.0).to(query.dtype)
     grad_query = tl.dot(weight, key, grad_query * entering[:, None], input_precision=PRECISION)
     grad_key = tl.dot(tl.trans(weight), query, grad_key * leaving[:, None], input_precision=PRECISION)
     line = tl.cast(row, tl.int64) * time * KEY_DIM

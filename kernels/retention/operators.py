@@ -1,8 +1,4 @@
-"""The kernels as `torch.library` operators: the device picks the implementation, autograd and torch.compile follow.
-
-`effattn_core.retention` adds the CPU implementation. `implementation` matters there only: "triton" interprets the
-kernels, anything else runs the chunkwise PyTorch form.
-"""
+"""The kernels as `torch.library` operators: compiled on a GPU, interpreted on a CPU; with their gradients."""
 
 import torch
 
@@ -11,6 +7,7 @@ from kernels.retention.configurations import chunk_for
 from kernels.retention.outputs import launch_outputs
 from kernels.retention.states import launch_grad_states, launch_states
 from kernels.retention.step import launch_step
+from kernels.runtime import interpretable
 
 
 def _log2(decay):
@@ -18,68 +15,70 @@ def _log2(decay):
     return decay.double().log2().float()
 
 
-def run_forward(query, key, value, decay, state, scale, chunk_size, implementation):
+def run_forward(query, key, value, decay, state, scale):
     """Launch the kernels that fit: one step for a single token, states and outputs for more."""
-    chunk, state = chunk_for(query.dtype, query.shape[3], value.shape[3]), state.contiguous()
-    if query.shape[2] == 1:
-        return launch_step(query, key, value, decay.float(), state, scale)
-    if query.numel() == 0:  # a batch of none
+    if query.numel() == 0:  # a batch of none, or no token
         return torch.empty_like(value), state.clone()
-    log2_decay = _log2(decay)
-    states, final = launch_states(key, value, log2_decay, state, chunk)
-    return launch_outputs(query, key, value, log2_decay, states, scale, chunk), final
+    inputs, state = [interpretable(each) for each in (query, key, value)], state.contiguous()
+    if query.shape[2] == 1:
+        output, after = launch_step(*inputs, decay.float(), state, scale)
+        return output.to(value.dtype), after
+    query, key, near_value = inputs
+    log2_decay, chunk = _log2(decay), chunk_for(query.dtype, query.shape[3], value.shape[3])
+    states, final = launch_states(key, near_value, log2_decay, state, chunk)
+    return launch_outputs(query, key, near_value, log2_decay, states, scale, chunk).to(value.dtype), final
 
 
-def run_backward(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
+def run_backward(grad_output, grad_state, query, key, value, decay, state, scale):
     """Launch the states again, their gradients, and the gradients of the tokens."""
-    chunk, log2_decay = chunk_for(query.dtype, query.shape[3], value.shape[3]), _log2(decay)
     if query.numel() == 0:
         return *(torch.zeros_like(each) for each in (query, key, value)), grad_state.clone()
+    given = value.dtype
+    grad_output, query, key, value = (interpretable(each) for each in (grad_output, query, key, value))
+    log2_decay, chunk = _log2(decay), chunk_for(query.dtype, query.shape[3], value.shape[3])
     states, _ = launch_states(key, value, log2_decay, state.contiguous(), chunk)
     grad_states, grad_initial = launch_grad_states(
         query, grad_output, log2_decay, grad_state.contiguous(), scale, chunk
     )
     gradients = launch_gradients(grad_output, query, key, value, log2_decay, states, grad_states, scale, chunk)
-    return *gradients, grad_initial
+    return *(each.to(given) for each in gradients), grad_initial
 
 
 INPUTS = "Tensor query, Tensor key, Tensor value, Tensor decay, Tensor state"
-SETTINGS = "float scale, int chunk_size, str implementation"
 retention_forward = torch.library.custom_op(
     "effattn::retention_forward",
     run_forward,
     mutates_args=(),
-    device_types="cuda",
-    schema=f"({INPUTS}, {SETTINGS}) -> (Tensor, Tensor)",
+    device_types=("cpu", "cuda"),
+    schema=f"({INPUTS}, float scale) -> (Tensor, Tensor)",
 )
 retention_backward = torch.library.custom_op(
     "effattn::retention_backward",
     run_backward,
     mutates_args=(),
-    device_types="cuda",
-    schema=f"(Tensor grad_output, Tensor grad_state, {INPUTS}, {SETTINGS}) -> (Tensor, Tensor, Tensor, Tensor)",
+    device_types=("cpu", "cuda"),
+    schema=f"(Tensor grad_output, Tensor grad_state, {INPUTS}, float scale) -> (Tensor, Tensor, Tensor, Tensor)",
 )
 
 
 @retention_forward.register_fake
-def _(query, key, value, decay, state, scale, chunk_size, implementation):
+def _(query, key, value, decay, state, scale):
     return value.new_empty(value.shape), state.new_empty(state.shape)
 
 
 @retention_backward.register_fake
-def _(grad_output, grad_state, query, key, value, decay, state, scale, chunk_size, implementation):
+def _(grad_output, grad_state, query, key, value, decay, state, scale):
     return tuple(each.new_empty(each.shape) for each in (query, key, value, state))
 
 
 def _keep(ctx, inputs, output):
-    *tensors, ctx.scale, ctx.chunk_size, ctx.implementation = inputs
+    *tensors, ctx.scale = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _gradients(ctx, grad_output, grad_state):
-    settings = (ctx.scale, ctx.chunk_size, ctx.implementation)
-    *gradients, grad_initial = retention_backward(grad_output, grad_state, *ctx.saved_tensors, *settings)
-    return *gradients, None, grad_initial, None, None, None
+    *gradients, grad_initial = retention_backward(grad_output, grad_state, *ctx.saved_tensors, ctx.scale)
+    return *gradients, None, grad_initial, None
 
 
 retention_forward.register_autograd(_gradients, setup_context=_keep)

@@ -60,7 +60,8 @@ def retention_outputs_kernel(
         scores = tl.dot(query, tl.trans(key), scores, input_precision=PRECISION)
     value_rows = rows_of(value_pointer, first, places, value_time_stride, values, value_dim_stride)
     value = tl.load(value_rows, mask=there, other=0.0)
-    scores *= fading(log2_decay, length, CHUNK)
+    fade = fading(log2_decay, length, CHUNK)
+    scores = tl.where(fade > 0, scores * fade, 0.0)  # a hidden score may be infinite
     entering = tl.exp2(log2_decay * (places + 1))
     output = tl.dot(scores.to(value.dtype), value, across * entering[:, None], input_precision=PRECISION)
     output_pointer += tl.cast(row, tl.int64) * time * VALUE_DIM

@@ -40,6 +40,14 @@ def results(function, inputs, decay):
     return [output, final, *torch.autograd.grad(loss, inputs)]
 
 
+def plain(query, key, value, decay, *, state):
+    """The parallel form as plain PyTorch multiplies it: rounded to the inputs' precision at each step."""
+    mask, scale = decay_mask(decay, query.shape[2]).to(value.dtype), query.shape[3] ** -0.5
+    faded = mask[:, :, :1] * decay.to(value)[:, None, None]
+    output = (scale * query @ key.mT * mask) @ value + (scale * query * faded) @ state.to(value.dtype)
+    return output, (key * mask[:, -1:].mT).mT @ value + faded[:, -1:] * state.to(value.dtype)
+
+
 def distances(function, inputs, decay, truth):
     return [(a.double() - b).abs().max().item() for a, b in zip(results(function, inputs, decay), truth, strict=True)]
 
@@ -58,11 +66,11 @@ def test_outputs_states_and_gradients_lose_at_most_twice_what_plain_pytorch_lose
     inputs, decay = tensors(dtype, **case)
     exact = [each.detach().double().requires_grad_() for each in inputs]
     truth = results(lambda *qkvd, state: retention(*qkvd, state=state, implementation="oracle"), exact, decay.double())
-    plain = distances(lambda *qkvd, state: retention(*qkvd, state=state, form="parallel"), inputs, decay, truth)
+    losses = distances(plain, inputs, decay, truth)
     ours = distances(lambda *qkvd, state: retention(*qkvd, state=state, **IMPLEMENTATIONS[name]), inputs, decay, truth)
     # With one token there is hardly a sum in which PyTorch could lose anything: there alone four roundings are allowed.
     sizes = [four * each.abs().max().item() for four, each in zip([4 * torch.finfo(dtype).eps] * 6, truth, strict=True)]
-    for what, error, lost, floor in zip(NAMES, ours, plain, sizes, strict=True):
+    for what, error, lost, floor in zip(NAMES, ours, losses, sizes, strict=True):
         budget = max(2 * lost, floor if case["time"] == 1 else 0.0)
         print(f"{what}: error {error:.2e}, budget {budget:.2e}")
         assert error <= budget, what
@@ -99,8 +107,99 @@ def test_gradients_are_those_of_differences(form):
     inputs, decay = tensors(torch.float64, 7, key_dim=3, value_dim=2, batch=1)
     assert torch.autograd.gradcheck(
         lambda query, key, value, state: retention(query, key, value, decay, state=state, form=form, chunk_size=3),
-        inputs,
-    )
+        inputs, check_forward_ad=True,
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("form", ["parallel", "recurrent", "chunkwise"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_half_precision_is_summed_in_float32_and_every_form_goes_on_from_the_state_of_another(form, dtype):
+    """Ones fade to a sum of 648 here; in bfloat16 a running sum would stop growing at 256."""
+    ones, decay = torch.ones(1, 8, 512, 64, dtype=dtype), decay_schedule(8)
+    output, state = retention(ones, ones, ones, decay, scale=1 / 32, form=form)
+    exact, last = retention(*(ones[:, :, :1].double().expand(1, 8, 512, 64) for _ in range(3)), decay, scale=1 / 32,
+                            implementation="oracle")  # fmt: skip
+    eps = torch.finfo(dtype).eps
+    assert output.dtype == dtype and state.dtype == torch.float32
+    torch.testing.assert_close(output.double(), exact, rtol=eps, atol=0)
+    torch.testing.assert_close(state.double(), last, rtol=1e-5, atol=0)
+    for other in ("parallel", "recurrent", "chunkwise"):
+        _, later = retention(*(ones[:, :, :3] for _ in range(3)), decay, state=state, form=other)
+        assert later.dtype == torch.float32
+
+
+def test_a_state_may_be_wider_than_the_inputs():
+    inputs, decay = tensors(torch.float32, 9)
+    query, key, value, state = (each.detach() for each in inputs)
+    for settings in (dict(), dict(form="parallel"), dict(form="recurrent"), dict(implementation="oracle")):
+        results_ = [retention(query, key, value, decay, state=each, **settings) for each in (state, state.double())]
+        for ours, wide in zip(*results_, strict=True):
+            torch.testing.assert_close(ours, wide)
+
+
+WAYS = [dict(), dict(implementation="oracle"), dict(form="parallel"), dict(form="recurrent"), dict(chunk_size=5),
+        dict(implementation="triton")]  # fmt: skip
+
+
+@pytest.mark.parametrize("settings", WAYS, ids=str)
+@pytest.mark.parametrize("entry", [torch.inf, -torch.inf, torch.nan, 3e38])
+@pytest.mark.parametrize("kind", [1, 2], ids=["key", "value"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_token_does_not_reach_the_outputs_before_it_nor_their_gradients(kind, entry, settings):
+    """Neither within its chunk nor from another text of the batch: weights of 0 are not enough, 0 times inf is nan."""
+    inputs, decay = tensors(torch.float32, 12)
+    *given, state = (each.detach() for each in inputs)
+    before, _ = retention(*given, decay, state=state, **settings)
+    for place in (0, 6, 11):
+        spoiled = [each.clone() for each in given]
+        spoiled[kind][1, :, place] = entry
+        query = spoiled[0].requires_grad_()
+        after, _ = retention(*spoiled, decay, state=state, **settings)
+        torch.testing.assert_close(after[0], before[0])
+        torch.testing.assert_close(after[1, :, :place], before[1, :, :place])
+        assert torch.autograd.grad(after[:, :, :place].sum(), query)[0][:, :, :place].isfinite().all()
+        if entry != 3e38 and not (kind == 1 and entry != entry):
+            assert not after[1, :, place:].isfinite().any()
+
+
+@pytest.mark.parametrize("form", ["parallel", "recurrent", "chunkwise"])
+def test_a_second_derivative_is_right_and_so_is_a_forward_one(form):
+    inputs, decay = tensors(torch.float64, 7, key_dim=3, value_dim=2, batch=1)
+
+    def summed(*each):
+        return sum((part * part).sum() for part in retention(*each[:3], decay, state=each[3], form=form, chunk_size=3))
+
+    assert torch.autograd.gradgradcheck(summed, inputs)
+    query, *rest = (each.detach() for each in inputs)
+    ones, small = torch.ones_like(query), 1e-6
+    _, tangent = torch.func.jvp(lambda each: summed(each, *rest), (query,), (ones,))
+    torch.testing.assert_close(tangent, (summed(query + small, *rest) - summed(query - small, *rest)) / (2 * small))
+    torch.testing.assert_close(torch.func.grad(lambda each: summed(each, *rest))(query),
+                               torch.autograd.grad(summed(*inputs), inputs[0])[0])  # fmt: skip
+
+
+def test_the_decay_learns_in_plain_forms_alike():
+    inputs, decay = tensors(torch.float64, 40)
+    decay.requires_grad_()
+    found = []
+    for form in ("parallel", "recurrent", "chunkwise"):
+        output, _ = retention(*inputs[:3], decay, form=form)
+        found.append(torch.autograd.grad(output.square().sum(), decay)[0])
+    torch.testing.assert_close(found[0], found[1])
+    torch.testing.assert_close(found[0], found[2])
+
+
+def test_the_kernels_refuse_derivatives_that_they_do_not_have():
+    query = torch.randn(1, 2, 5, 32, requires_grad=True)
+
+    def summed(each):
+        return retention(each, each, each, torch.ones(2), implementation="triton")[0].square().sum()
+
+    with pytest.raises(ValueError, match="no forward-mode derivative"):
+        torch.func.jvp(summed, (query.detach(),), (query.detach(),))
+    (gradient,) = torch.autograd.grad(summed(query), query, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        gradient.sum().backward()
 
 
 def test_the_future_changes_nothing_past_and_heads_do_not_mix():
@@ -121,6 +220,18 @@ def test_decay_one_forgets_nothing_and_a_long_fade_stays_finite():
     torch.testing.assert_close(ones[0, 0, :, 0], torch.arange(1.0, 5001.0, dtype=torch.float64))
     fast, state = retention(query.float(), query.float(), query.float(), torch.tensor([1e-3]), scale=0.25)
     assert fast.isfinite().all() and state.isfinite().all()
+
+
+@pytest.mark.parametrize("decay", [1.0, 1e-3, 1e-30, 1e-44, 1e-300])
+def test_decays_whose_powers_underflow_leave_what_the_definition_leaves(decay):
+    """1e-300 is 0 in float32: then a token sees itself alone."""
+    inputs, _ = tensors(torch.float32, 70)
+    query, key, value, state = (each.detach() for each in inputs)
+    decays = torch.full((2,), decay, dtype=torch.float64)
+    exact = retention(query, key, value, decays, state=state, implementation="oracle")
+    for settings in (dict(), dict(form="parallel"), dict(form="recurrent"), dict(implementation="triton")):
+        for ours, wanted in zip(retention(query, key, value, decays, state=state, **settings), exact, strict=True):
+            torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-4)
 
 
 def test_the_schedules_are_the_published_ones():
@@ -144,8 +255,7 @@ def test_the_mask_holds_powers_of_the_decay_below_its_diagonal():
 
 def test_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
     inputs, decay = tensors(torch.float32, 33)
-    for implementation in ("device", "triton"):
-        torch.library.opcheck(retention_forward, (*inputs[:3], decay, inputs[3], 0.2, 16, implementation))
+    torch.library.opcheck(retention_forward, (*inputs[:3], decay, inputs[3], 0.2))
     query, key, value, state = (each.detach() for each in inputs)
     compiled = torch.compile(retention, backend="aot_eager", fullgraph=True)
     for ours, wanted in zip(
@@ -154,9 +264,38 @@ def test_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
         torch.testing.assert_close(ours, wanted)
 
 
+def test_compiled_decoding_is_at_most_two_graphs():
+    graphs = []
+
+    def counted(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    decode = torch.compile(retention, backend=counted, fullgraph=True)
+    query, state = torch.randn(1, 2, 16, 32), torch.zeros(1, 2, 32, 32)
+    for at in range(16):
+        token = query[:, :, at : at + 1]
+        output, state = decode(token, token, token, decay_schedule(2), state=state)
+    whole, last = retention(query, query, query, decay_schedule(2))
+    torch.testing.assert_close(output, whole[:, :, -1:])
+    torch.testing.assert_close(state, last)
+    assert len(graphs) <= 2
+
+
+@pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are compiled here")
+@pytest.mark.parametrize("time", [1, 65])
+def test_interpreted_kernels_compute_bfloat16_in_float32(time):
+    inputs, decay = tensors(torch.bfloat16, time)
+    ours, plain_ = (results(lambda *qkvd, state, how=how: retention(*qkvd, state=state, implementation=how), inputs, decay)
+                    for how in ("triton", "torch"))  # fmt: skip
+    for name, one, other in zip(NAMES, ours, plain_, strict=True):
+        assert one.dtype == other.dtype, name
+        torch.testing.assert_close(one, other, rtol=2**-6, atol=2**-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
 def test_no_batch_and_no_token_give_empty_outputs_and_an_untouched_state(implementation):
-    for batch, time in ((0, 5), (2, 0)):
+    for batch, time in ((0, 5), (0, 1), (2, 0)):
         query, state = torch.randn(batch, 2, time, 32), torch.randn(batch, 2, 32, 32)
         output, after = retention(query, query, query, torch.ones(2), state=state, implementation=implementation)
         assert output.shape == query.shape and torch.equal(after, state)
@@ -209,8 +348,13 @@ BAD = {
     r"decay must lie in \(0, 1\]; head 1 has 1.2": dict(decay=torch.tensor([0.5, 1.2])),
     r"decay must lie in \(0, 1\]; head 0 has nan": dict(decay=torch.tensor([float("nan"), 1.0])),
     "state must be": dict(state=torch.zeros(1, 2, 8, 9)),
-    "state must be .* in float32 or wider": dict(state=torch.zeros(1, 2, 8, 8).half()),
-    "chunk_size must be at least 1; it is 0": dict(chunk_size=0),
+    "state must be .* in float32 or float64; it is .*float16": dict(state=torch.zeros(1, 2, 8, 8).half()),
+    "state must share a device": dict(state=torch.zeros(1, 2, 8, 8, device="meta")),
+    "key_dim must be at least 1; it is 0": dict(query=QUERY[..., :0], key=QUERY[..., :0]),
+    "heads must be at least 1; it is 0": dict(query=QUERY[:, :0], key=QUERY[:, :0], value=QUERY[:, :0]),
+    "the kernels take their chunk size from a table; chunk_size is 16": dict(chunk_size=16, implementation="triton"),
+    "the kernels give no gradient of decay": dict(decay=torch.ones(2, requires_grad=True), implementation="triton"),
+    "chunk_size must be a whole number of at least 1; it is 0": dict(chunk_size=0),
     "form must be one of": dict(form="scan"),
     "implementation must be": dict(implementation="cuda"),
     "kernels compute the chunkwise form; form is 'parallel'": dict(form="parallel", implementation="triton"),
