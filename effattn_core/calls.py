@@ -126,7 +126,7 @@ def require_count(name: str, given, least: int = 1) -> None:
 
 
 def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor) -> None:
-    """Raise ValueError unless a state, where one is given, has this shape, float32 or wider, on the device of `like`."""
+    """Raise ValueError unless a state, if any, has this shape, in float32 or float64, on the device of `like`."""
     if state is None:
         return
     if tuple(state.shape) != tuple(shape) or state.dtype not in (torch.float32, torch.float64):
@@ -137,19 +137,20 @@ def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torc
         raise ValueError(f"state must share a device with the inputs; got {state.device} and {like.device}.")
 
 
-def first_not_finite(*tensors: torch.Tensor) -> int | None:
-    """The first token, along dimension 2, that is infinite or nan in one of the tensors; None where there is none.
+def first_overflow(*tensors: torch.Tensor) -> int | None:
+    """The first token, along dimension 2, that is infinite, nan, or so large that its square is; None where none is.
 
     None, too, where a look would cost a wait (on a GPU) or there is nothing to look at (while compiling).
     """
     if tensors[0].device.type != "cpu" or torch.compiler.is_compiling():
         return None
-    tensors = [each.detach() for each in tensors]
-    # Sums are quick, of strided tensors too. One that is not finite may be an overflow: then each number is asked.
-    if math.isfinite(sum(each.sum(dtype=wide(each.dtype)).item() for each in tensors)):
+    dtype = wide(tensors[0].dtype)
+    # Sums of squares are quick, of strided tensors too. Where one overflows each number is asked.
+    norms = [torch.linalg.vector_norm(each.detach(), dtype=dtype).item() for each in tensors]
+    if all(map(math.isfinite, norms)):
         return None
-    spoiled = sum((~each.isfinite()).sum((0, 1, 3)) for each in tensors)
-    places = spoiled.nonzero()
+    most = math.sqrt(torch.finfo(dtype).max)
+    places = sum((~(each.detach().abs() < most)).sum((0, 1, 3)) for each in tensors).nonzero()
     return int(places[0]) if len(places) else None
 
 

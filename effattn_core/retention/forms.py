@@ -197,9 +197,9 @@ def chunkwise_backward(grad_output, grad_state, query, key, value, decay, *, sca
 
 
 class Chunkwise(torch.autograd.Function):
-    """`chunkwise` with `chunkwise_backward`: nothing is kept between the passes but what was given. No gradient of decay.
+    """`chunkwise` with `chunkwise_backward`: nothing is kept between the passes but what was given.
 
-    Its backward is made of differentiable steps, so that a second derivative is right too.
+    No gradient of decay. The backward is made of differentiable steps, so that a second derivative is right too.
     """
 
     @staticmethod

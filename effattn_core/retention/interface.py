@@ -42,10 +42,10 @@ def retention(
     chosen = calls.choose(implementation, query.device, query.dtype, misfit)
     if query.shape[2] == 0:  # nothing to read: the state is what it was
         return value.clone(), new_state(query, value) if state is None else state.to(calls.wide(value.dtype), copy=True)
-    hidden = calls.first_not_finite(key, value) if query.shape[2] > 1 else None
+    hidden = calls.first_overflow(key, value) if query.shape[2] > 1 else None
     if hidden is None:
         return _by(chosen, form, query, key, value, decay, state, scale, chunk_size)
-    # A weight of 0 times an infinite value would be nan: from there on token by token, where none sees a later one.
+    # A weight of 0 times an infinite product is nan: from there on token by token, where none sees a later one.
     outputs = []
     if hidden:
         early = (each[:, :, :hidden] for each in (query, key, value))

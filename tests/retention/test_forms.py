@@ -131,8 +131,8 @@ def test_half_precision_is_summed_in_float32_and_every_form_goes_on_from_the_sta
 def test_a_state_may_be_wider_than_the_inputs():
     inputs, decay = tensors(torch.float32, 9)
     query, key, value, state = (each.detach() for each in inputs)
-    for settings in (dict(), dict(form="parallel"), dict(form="recurrent"), dict(implementation="oracle")):
-        results_ = [retention(query, key, value, decay, state=each, **settings) for each in (state, state.double())]
+    for how in (dict(), dict(form="parallel"), dict(form="recurrent"), dict(implementation="oracle")):
+        results_ = [retention(query, key, value, decay, state=each, **how) for each in (state, state.double())]
         for ours, wide in zip(*results_, strict=True):
             torch.testing.assert_close(ours, wide)
 
@@ -176,6 +176,18 @@ def test_a_second_derivative_is_right_and_so_is_a_forward_one(form):
     torch.testing.assert_close(tangent, (summed(query + small, *rest) - summed(query - small, *rest)) / (2 * small))
     torch.testing.assert_close(torch.func.grad(lambda each: summed(each, *rest))(query),
                                torch.autograd.grad(summed(*inputs), inputs[0])[0])  # fmt: skip
+
+
+@pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_the_kernels_fill_in_the_weight_of_hidden_keys():
+    """As on a GPU, where no one looks whether a key is infinite."""
+    inputs, decay = tensors(torch.float32, 12)
+    *given, state = (each.detach() for each in inputs)
+    before, _ = retention_forward(*given, decay, state, 0.2)
+    given[1][:, :, 6] = torch.inf
+    after, _ = retention_forward(*given, decay, state, 0.2)
+    torch.testing.assert_close(after[:, :, :6], before[:, :, :6])
 
 
 def test_the_decay_learns_in_plain_forms_alike():
@@ -229,8 +241,8 @@ def test_decays_whose_powers_underflow_leave_what_the_definition_leaves(decay):
     query, key, value, state = (each.detach() for each in inputs)
     decays = torch.full((2,), decay, dtype=torch.float64)
     exact = retention(query, key, value, decays, state=state, implementation="oracle")
-    for settings in (dict(), dict(form="parallel"), dict(form="recurrent"), dict(implementation="triton")):
-        for ours, wanted in zip(retention(query, key, value, decays, state=state, **settings), exact, strict=True):
+    for how in (dict(), dict(form="parallel"), dict(form="recurrent"), dict(implementation="triton")):
+        for ours, wanted in zip(retention(query, key, value, decays, state=state, **how), exact, strict=True):
             torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-4)
 
 
@@ -286,9 +298,11 @@ def test_compiled_decoding_is_at_most_two_graphs():
 @pytest.mark.parametrize("time", [1, 65])
 def test_interpreted_kernels_compute_bfloat16_in_float32(time):
     inputs, decay = tensors(torch.bfloat16, time)
-    ours, plain_ = (results(lambda *qkvd, state, how=how: retention(*qkvd, state=state, implementation=how), inputs, decay)
-                    for how in ("triton", "torch"))  # fmt: skip
-    for name, one, other in zip(NAMES, ours, plain_, strict=True):
+    both = [
+        results(lambda *qkvd, state, how=how: retention(*qkvd, state=state, implementation=how), inputs, decay)
+        for how in ("triton", "torch")
+    ]
+    for name, one, other in zip(NAMES, *both, strict=True):
         assert one.dtype == other.dtype, name
         torch.testing.assert_close(one, other, rtol=2**-6, atol=2**-5, msg=lambda text, name=name: f"{name}: {text}")
 
