@@ -20,9 +20,9 @@ from tqdm import tqdm
 
 BOOK = Path(__file__).resolve().parents[1]
 MACHINE = "nbval-ignore-output"
-VERSIONS = "import platform, torch, triton, kernels; d = kernels.runtime.device(); " + (
+VERSIONS = "import platform, torch, kernels; d = kernels.runtime.device(); " + (
     "print(torch.cuda.get_device_name() if d.type == 'cuda' else 'CPU', platform.python_version(), "
-    "torch.__version__, triton.__version__, sep='\\n')"
+    "torch.__version__, kernels.runtime.triton_version() or 'none', sep='\\n')"
 )
 
 
