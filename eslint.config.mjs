@@ -2,7 +2,7 @@
 const browser = Object.fromEntries([
   "window", "document", "history", "URL", "atob", "structuredClone", "getComputedStyle", "requestAnimationFrame",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "IntersectionObserver", "MutationObserver",
-  "ResizeObserver",
+  "ResizeObserver", "CustomEvent",
 ].map((name) => [name, "readonly"]));
 
 export default [

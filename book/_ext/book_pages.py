@@ -1,27 +1,34 @@
-"""What this book adds to a Sphinx page: plotly and explore.js where there are figures, and a colophon at the foot."""
+"""What this book adds to a Sphinx page: its own scripts, plotly where there are figures, a colophon at the foot."""
 
+import base64
 import codecs
+import hashlib
 import html
 import json
 import re
-import shutil
 import subprocess
+import tarfile
 from pathlib import Path
 
 import yaml
 from docutils import nodes
 
 ROOT = Path(__file__).resolve().parents[2]
+# plotly's own build for flat axes, as npm serves it: a third of the whole library, and ready a second sooner. It lies
+# here so that a build needs neither npm nor a network. `npm view plotly.js-cartesian-dist-min dist.integrity` says the
+# same of it; the installed plotly of constraints.txt writes for this version.
+PLOTLY = Path(__file__).with_name("plotly.js-cartesian-dist-min-4.1.1.tgz")
+INTEGRITY = "sha512-o8GrFeusncwBIxbBynRJpY4pkgVB6caM+JLpwrLYbbsO7dZ8FJ+SVN2Fr+L7kiG/Z6w4P5O0Jus/Qr5EefHVeg=="
 
 
 def setup(app):
     free_codecs()
     app.connect("config-inited", leave_out_paired_sources)
     app.connect("config-inited", finish_configuration)
-    app.connect("builder-inited", copy_plotly)
+    app.connect("builder-inited", unpack_plotly)
     app.connect("source-read", list_modules)
     app.connect("doctree-read", box_untitled_sections, priority=100)  # before sphinx_codeautolink reads the page
-    app.connect("html-page-context", complete_page)
+    app.connect("html-page-context", complete_page, priority=600)  # after Sphinx has added MathJax
     app.connect("html-page-context", edit_the_text, priority=600)  # after the theme has made its buttons
     return {"parallel_read_safe": True}
 
@@ -53,6 +60,8 @@ def finish_configuration(app, config):
     owner, name = config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
     config.ogp_site_url = f"https://{owner}.github.io/{name}/"
     config.ogp_site_name = config.html_title
+    # Jupyter Book adds whatever lies in _static to every page, plotly too. `complete_page` adds what a page needs.
+    config.html_css_files, config.html_js_files = [], []
 
 
 def list_modules(app, docname, source):
@@ -68,15 +77,23 @@ def list_modules(app, docname, source):
         source[0] = re.sub(r"^\(every module of (\w+)\)$", automodules, source[0], flags=re.MULTILINE)
 
 
-def copy_plotly(app):
-    """Take plotly.min.js from the installed plotly package, so that no page asks a network for it."""
-    import plotly
+def unpack_plotly(app):
+    """Put plotly, with its licence, among the static files, so that no page asks a network for it."""
+    unpack(Path(app.srcdir) / "_static" / "vendor")
 
-    source = Path(plotly.__file__).parent / "package_data" / "plotly.min.js"
-    target = Path(app.srcdir) / "_static" / "vendor" / "plotly.min.js"
-    if not target.exists() or target.stat().st_size != source.stat().st_size:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+
+def unpack(folder):
+    """Write plotly.min.js and its licence into `folder`. Raises ValueError if the archive is not the one published."""
+    published = PLOTLY.read_bytes()
+    found = "sha512-" + base64.b64encode(hashlib.sha512(published).digest()).decode()
+    if found != INTEGRITY:
+        raise ValueError(f"{PLOTLY.name} should have the digest {INTEGRITY}; it has {found}.")
+    folder.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(PLOTLY, encoding="utf-8") as archive:
+        for member, name in (("plotly-cartesian.min.js", "plotly.min.js"), ("LICENSE", "plotly.LICENSE")):
+            content = archive.extractfile(f"package/{member}").read()
+            if not (folder / name).exists() or (folder / name).read_bytes() != content:
+                (folder / name).write_bytes(content)
 
 
 def box_untitled_sections(app, doctree):
@@ -87,17 +104,22 @@ def box_untitled_sections(app, doctree):
 
 
 def complete_page(app, pagename, templatename, context, doctree):
-    """Load the explorables' files where they are needed, and sign the page. explore.js fetches plotly by itself."""
+    """Load the book's scripts where they are needed, and sign the page.
+
+    MathJax is fetched by book.js, and plotly by explore.js, when it is their turn. Jupyter Book sets up thebe, twice,
+    for cells that run on a server: this book's pages need none.
+    """
     body = context.get("body")
     if body is None:
         return
     app.add_css_file("book.css")
+    app.add_js_file("book.js")
     if 'class="explorable' in body:
         app.add_css_file("explore.css")
     if '<figure class="explorable"' in body:
-        app.add_js_file("explore.js", loading_method="defer")
-    # Jupyter Book sets up thebe, twice, for cells that run on a server. This book's pages need none.
-    context["script_files"] = [script for script in context["script_files"] if not _is_thebe(script)]
+        app.add_js_file("explore.js")
+    scripts = context["script_files"]
+    context["script_files"] = [script for script in scripts if not (_is_thebe(script) or _is_mathjax(script))]
     # The bibliography calls itself a list without having list items, which misleads a screen reader.
     body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
     if doctree is not None:
@@ -110,6 +132,10 @@ def edit_the_text(app, pagename, templatename, context, doctree):
     for button in [*context.get("header_buttons", []), *(each for group in groups for each in group["buttons"])]:
         if button.get("label") == "source-edit-button":
             button["url"] = button["url"].replace(".ipynb", ".md")
+
+
+def _is_mathjax(script):
+    return str(script.filename).endswith("/tex-chtml.js")
 
 
 def _is_thebe(script):

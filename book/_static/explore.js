@@ -1,12 +1,15 @@
-/* Explorable figures: draws every <figure class="explorable"> of a page from the data stored in it (figures/page.py says
+/* Explorable figures: draws every <figure class="explorable"> of a page from the data stored in it (figures/codec.py says
  * what that holds) and lets its native controls move it. No kernel, no network beyond this site's own plotly.min.js,
- * which is fetched when the first figure comes near the screen. The state of each figure is kept in the address:
+ * which is fetched when the first figure comes near the screen, at the latest when the page has been read. On paper every
+ * figure is drawn, as on a light page. The state of each figure is kept in the address:
  * #online-softmax:step=3;schedule:block=64,causal=1 */
 (() => {
   "use strict";
 
   const VENDOR = new URL("vendor/plotly.min.js", document.currentScript.src).href;
+  const MARGIN = 400; // pixels around the screen within which a figure is drawn
   const NARROW = 520; // pixels of chart under which layout.meta.narrow applies
+  const PAPER = 640; // pixels across a printed page, A4 or Letter with any usual margin
   const BEAT = 900; // milliseconds between steps of a played parameter
   const PAUSE = 250; // milliseconds of rest before a change is announced and written to the address
   const TYPES = {u1: Uint8Array, u2: Uint16Array, i4: Int32Array};
@@ -86,7 +89,7 @@
         observer.disconnect();
         this.near = true;
         this.draw();
-      }, {rootMargin: "400px"}).observe(this.figure);
+      }, {rootMargin: `${MARGIN}px`}).observe(this.figure);
       let width = this.chart.clientWidth;
       new ResizeObserver(() => {
         if (this.chart.clientWidth === width) return;
@@ -149,33 +152,45 @@
       requestAnimationFrame(async () => {
         this.waiting = false;
         try {
-          const library = await loadPlotly();
-          const {figure} = this.current();
-          const {data, layout} = this.dress(figure);
-          this.chart.querySelector(".explorable-waiting")?.remove();
-          await library.react(this.chart, data, layout, {displayModeBar: false, responsive: false});
-          this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
+          await this.drawWith(await loadPlotly());
         } catch (problem) {
           this.chart.textContent = `This figure could not be drawn (${problem.message}). The text below says what it shows.`;
         }
       });
     }
 
+    drawWith(library) {
+      const {data, layout} = this.dress(this.current().figure);
+      this.chart.querySelector(".explorable-waiting")?.remove();
+      const done = library.react(this.chart, data, layout, {displayModeBar: false, responsive: false});
+      this.figure.dataset.drawn = String(Number(this.figure.dataset.drawn ?? 0) + 1);
+      this.figure.dispatchEvent(new CustomEvent("explorable-drawn", {bubbles: true}));
+      return done;
+    }
+
     // The page's colours and letters; on a narrow screen, what the builder wants otherwise there.
     dress(figure) {
-      const style = getComputedStyle(this.figure);
-      const roles = Object.entries(this.data.roles);
-      const colours = Object.fromEntries(
-        roles.map(([stored, role]) => [stored, style.getPropertyValue(`--explorable-${role}`).trim()]));
       const layout = figure.layout;
       layout.template = structuredClone(this.data.template);
-      layout.template.layout.font.family = style.fontFamily;
-      layout.width = this.chart.clientWidth;
+      layout.template.layout.font.family = getComputedStyle(this.figure).fontFamily;
+      layout.width = printing ? Math.min(this.chart.clientWidth, PAPER) : this.chart.clientWidth;
       if (layout.width < NARROW) {
         for (const [path, value] of Object.entries(layout.meta?.narrow ?? {})) put(layout, path.split("."), value);
       }
-      paint(figure, colours);
+      paint(figure, this.colours());
       return figure;
+    }
+
+    // From each colour stored for a role to the page's own, in numbers: plotly does not know the words of forced colours.
+    colours() {
+      const probe = this.chart.appendChild(document.createElement("span"));
+      probe.className = "explorable-probe";
+      const seen = Object.entries(this.data.roles).map(([stored, role]) => {
+        probe.style.color = `var(--explorable-${role})`;
+        return [stored, getComputedStyle(probe).color];
+      });
+      probe.remove();
+      return Object.fromEntries(seen);
     }
 
     // One step at once; then, unless the reader asked for little motion, one a beat until the end.
@@ -247,20 +262,48 @@
     explorables.find((each) => each.read(window.location.hash))?.figure.scrollIntoView();
   }
 
+  // Paper is drawn at once, for it is printed when this returns; only plotly must be there already.
+  let printing = false;
+  function print(on) {
+    if (printing === on) return;
+    printing = on;
+    for (const each of explorables) {
+      if (on && window.Plotly) {
+        each.drawWith(window.Plotly);
+        continue;
+      }
+      each.near ||= on;
+      each.draw();
+    }
+  }
+
   function start() {
     explorables = [...document.querySelectorAll("figure.explorable")].map((figure) => new Explorable(figure));
     const named = explorables.find((each) => window.location.hash.slice(1).split(";").some(
       (part) => part.startsWith(`${each.name}:`)));
-    named?.figure.scrollIntoView();
+    named?.figure.scrollIntoView({behavior: "instant"});
     window.addEventListener("hashchange", () => {
       follow();
     });
-    new MutationObserver(() => explorables.forEach((each) => each.draw()))
+    const drawAll = () => explorables.forEach((each) => each.draw());
+    new MutationObserver(drawAll)
       .observe(document.documentElement, {attributes: true, attributeFilter: ["data-theme"]});
-    window.matchMedia("(prefers-color-scheme: dark)")
-      .addEventListener("change", () => explorables.forEach((each) => each.draw()));
+    for (const query of ["(prefers-color-scheme: dark)", "(forced-colors: active)"]) {
+      window.matchMedia(query).addEventListener("change", drawAll);
+    }
+    window.matchMedia("print").addEventListener("change", ({matches}) => print(matches));
+    window.addEventListener("beforeprint", () => print(true));
+    window.addEventListener("afterprint", () => print(false));
+    // Before the page counts as loaded: whoever prints it then finds plotly there.
+    if (explorables.length) whenParsed(() => loadPlotly().catch(() => {}));
   }
 
-  if (document.readyState === "loading") document.addEventListener("DOMContentLoaded", start);
+  function whenParsed(task) {
+    if (document.readyState === "complete") task();
+    else document.addEventListener("DOMContentLoaded", task, {once: true});
+  }
+
+  // Before the scripts that wait for the whole page (the theme's icons are the longest).
+  if (document.readyState === "loading") document.addEventListener("readystatechange", start, {once: true});
   else start();
 })();

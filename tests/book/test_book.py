@@ -1,7 +1,10 @@
 """The built book: every page is there, no link is broken, nothing is asked of the network."""
 
 import re
+from pathlib import Path
 
+import book_pages
+import plotly
 import pytest
 from support.house import ROOT, chapters, notebooks
 from support.links import broken, outside
@@ -19,6 +22,32 @@ def test_every_chapter_is_a_page_of_substance(pages):
 
 def test_no_link_between_pages_is_broken(pages):
     assert list(broken(pages)) == []
+
+
+def test_a_page_loads_each_script_once_and_none_of_the_large_ones_before_its_text(pages):
+    for chapter in chapters():
+        text = (pages / f"{chapter}.html").read_text()
+        scripts = [
+            each.partition("?")[0].rpartition("/")[2] for each in re.findall(r'<script[^>]* src="([^"]+)"', text)
+        ]
+        assert len(scripts) == len(set(scripts)), chapter
+        assert "book.js" in scripts and ("explore.js" in scripts) == ('<figure class="explorable"' in text), chapter
+        assert not {"plotly.min.js", "tex-chtml.js"} & set(scripts), chapter
+
+
+def test_plotly_s_archive_is_the_one_published_and_fits_the_plotly_that_draws(tmp_path, monkeypatch):
+    book_pages.unpack(tmp_path)
+    assert "MIT" in (tmp_path / "plotly.LICENSE").read_text()
+    version = re.search(
+        r"plotly.js \(cartesian - minified\) v([\d.]+)", (tmp_path / "plotly.min.js").read_text()[:200]
+    )[1]
+    whole = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")[:200]
+    assert version.split(".")[0] == re.search(r"plotly.js v([\d.]+)", whole)[1].split(".")[0]
+    changed = tmp_path / "changed.tgz"
+    changed.write_bytes(book_pages.PLOTLY.read_bytes()[:-1])
+    monkeypatch.setattr(book_pages, "PLOTLY", changed)
+    with pytest.raises(ValueError, match=r"changed.tgz should have the digest sha512-\S+; it has sha512-\S+\."):
+        book_pages.unpack(tmp_path)
 
 
 def test_no_page_asks_another_machine_for_anything(pages):

@@ -10,24 +10,42 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 SEVERE = ("serious", "critical")
 
 
+# Down the page a screen at a time, two frames each: figures that come near the screen are drawn.
+WALK = """async () => {
+  for (let place = 0; place < document.documentElement.scrollHeight; place += window.innerHeight) {
+    window.scrollTo({top: place, behavior: "instant"});
+    await new Promise((resolve) => requestAnimationFrame(() => requestAnimationFrame(resolve)));
+  }
+}"""
+# Whether every figure has been drawn since `data-drawn` was taken away, as wide as its place.
+DRAWN = """() => [...document.querySelectorAll("figure.explorable")].every((figure) =>
+  figure.dataset.drawn && figure.querySelector(".main-svg")?.width.baseVal.value
+    === figure.querySelector(".explorable-chart").clientWidth)"""
+FORGET = "document.querySelectorAll('figure.explorable').forEach((figure) => delete figure.dataset.drawn)"
+SET = "[...document.querySelectorAll('.math')].every((each) => each.querySelector('mjx-container'))"
+
+
+# The key that changes the control in focus, wherever it stands.
+KEY = """(({type, value, max, options}) => type === "checkbox" ? "Space"
+  : value === (max || String(options?.length - 1)) ? "ArrowLeft" : "ArrowRight")(document.activeElement)"""
+
+
 @pytest.fixture
 def visit(browser, pages):
-    """Open a page: visit(chapter, width, scheme) gives (page, what went wrong)."""
+    """Open a page and walk down it: visit(chapter) gives (page, what went wrong)."""
     contexts = []
 
-    def go(chapter, width=1280, scheme="light"):
-        context = browser.new_context(viewport={"width": width, "height": 900}, color_scheme=scheme, offline=True)
+    def go(chapter):
+        context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="light", offline=True)
         contexts.append(context)
         page, wrong = context.new_page(), []
         page.on("console", lambda message: wrong.append(message.text) if message.type == "error" else None)
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
         page.goto((pages / f"{chapter}.html").as_uri())
-        for place in range(0, page.evaluate("document.documentElement.scrollHeight"), 500):
-            page.evaluate(f"window.scrollTo(0, {place})")
-            page.wait_for_timeout(40)
-        for figure in page.query_selector_all("figure.explorable"):
-            page.wait_for_selector(f"#{figure.get_attribute('id')}[data-drawn]", timeout=15000)
+        page.evaluate(WALK)
+        page.wait_for_function(DRAWN, timeout=15000)
+        page.wait_for_function(SET, timeout=15000)
         return page, wrong
 
     yield go
@@ -35,28 +53,50 @@ def visit(browser, pages):
         context.close()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("chapter", chapters())
-def test_a_page_is_whole_quiet_and_accessible(visit, chapter, scheme):
+def test_a_page_is_whole_quiet_and_accessible_in_both_themes_and_on_a_phone(visit, chapter):
+    page, wrong = visit(chapter)
+    assert_whole(page, "light")
+    page.evaluate(FORGET)
+    page.emulate_media(color_scheme="dark")
+    page.wait_for_function(DRAWN, timeout=15000)
+    assert_whole(page, "dark")
+    page.evaluate(FORGET)
+    page.set_viewport_size({"width": 390, "height": 900})
+    page.wait_for_function(DRAWN, timeout=15000)
+    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+    page.wait_for_timeout(400)  # the theme looks again at what scrolls 300 ms after a resize
+    assert_whole(page, "dark")
+    assert wrong == []
+
+
+def assert_whole(page, scheme):
+    """Every figure is there with its caption, no TeX is left, and axe finds nothing serious."""
     from axe_playwright_python.sync_playwright import Axe
 
-    page, wrong = visit(chapter, scheme=scheme)
-    assert wrong == []
     for figure in page.query_selector_all("figure.explorable"):
         assert figure.query_selector(".main-svg"), "an empty figure"
         assert figure.query_selector("figcaption").inner_text().strip()
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     assert "$" not in "".join(each.inner_text() for each in page.query_selector_all("span.math, div.math"))
-    found = Axe().run(page, context="main").response["violations"]
+    found = Axe().run(page, context="main", options=dict(preload=False)).response["violations"]
     severe = [(each["id"], each["nodes"][0]["html"][:120]) for each in found if each["impact"] in SEVERE]
     assert severe == []
 
 
-@pytest.mark.parametrize("chapter", chapters())
-def test_a_phone_does_not_scroll_sideways(visit, chapter):
-    page, wrong = visit(chapter, width=390)
-    assert wrong == []
-    assert page.evaluate("document.documentElement.scrollWidth") <= 390
+@pytest.mark.parametrize("chapter", ["index", "2-retention/retention"])
+def test_a_page_printed_as_soon_as_it_is_there_shows_every_figure_in_the_light_theme(browser, pages, chapter):
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, color_scheme="dark", offline=True)
+    page = context.new_page()
+    page.add_init_script("""addEventListener("afterprint", () => { window.printed = [
+      document.querySelectorAll("figure.explorable:not(:has(.main-svg))").length,
+      document.documentElement.dataset.theme]; }, {capture: true})""")
+    page.goto((pages / f"{chapter}.html").as_uri())
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.pdf()
+    assert page.evaluate("window.printed") == [0, "light"]
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    context.close()
 
 
 def test_controls_answer_to_keyboard_and_mouse_and_the_address_keeps_them(visit):
@@ -88,12 +128,14 @@ def test_mathematics_and_search_need_no_network(visit):
 
 
 @pytest.mark.parametrize("chapter", [each for each in chapters() if each == "index" or re.match("[1-6]-", each)])
-def test_a_page_is_usable_soon(browser, pages, chapter):
-    """Target: 2 s until the first figure answers. Measured in the page's own processor time, so that waiting for a
-    core does not count. Slow, shared cores take up to three seconds for the longest page, so five is the limit.
-
-    The time by the clock is printed, and is what a reader waits where nothing else runs.
+def test_a_page_is_usable_within_two_seconds(browser, pages, chapter):
+    """From a link to the first figure with controls until it has answered them, in the page's own processor time, so
+    that waiting for a core does not count. The time by the clock is printed: a reader's, where nothing else runs.
     """
+    first = re.search(
+        r'<figure class="explorable" id="([^"]+)"[^>]*>\s*<fieldset', (pages / f"{chapter}.html").read_text()
+    )
+    figure = f"document.getElementById('{first[1]}')"
     waited, worked = [], []
     for _ in range(3):
         context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
@@ -101,11 +143,14 @@ def test_a_page_is_usable_soon(browser, pages, chapter):
         session = context.new_cdp_session(page)
         session.send("Performance.enable", {"timeDomain": "threadTicks"})
         begin = time.perf_counter()
-        page.goto((pages / f"{chapter}.html").as_uri(), wait_until="commit")
-        page.wait_for_selector("figure.explorable fieldset:not([disabled])")
+        page.goto(f"{(pages / chapter).as_uri()}.html#{first[1]}:", wait_until="commit")
+        page.wait_for_function(f"{figure}?.dataset.drawn", polling=10)
+        page.evaluate(f"(delete {figure}.dataset.drawn, {figure}.querySelector('[data-parameter]').focus())")
+        page.keyboard.press(page.evaluate(KEY))
+        page.wait_for_function(f"{figure}.dataset.drawn", polling=10)
         waited.append(time.perf_counter() - begin)
         metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
         worked.append(metrics["TaskDuration"])
         context.close()
-    print(f"{chapter}: controls answer after {sorted(waited)[1]:.2f} s, {sorted(worked)[1]:.2f} s of work")
-    assert 0.01 < sorted(worked)[1] < 5
+    print(f"{chapter}: the first figure answers after {sorted(waited)[1]:.2f} s, {sorted(worked)[1]:.2f} s of work")
+    assert 0.01 < sorted(worked)[1] < 2

@@ -1,9 +1,10 @@
 """Explorables in a real browser with the network cut: they answer to mouse, keyboard, address and theme."""
 
+import re
 import shutil
 from pathlib import Path
 
-import plotly
+import book_pages
 import pytest
 
 from figures import attention, bill, explore, theme
@@ -13,7 +14,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("explorables")]
 STATIC = Path(__file__).parents[2] / "book" / "_static"
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Figures</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="explore.css">
-<script src="explore.js" defer></script><style>body {{ max-width: 46rem; margin: 1rem auto; padding: 0 1rem;
+<script src="book.js"></script><script src="explore.js"></script>
+<style>body {{ max-width: 46rem; margin: 1rem auto; padding: 0 1rem;
 background: var(--explorable-paper); color: var(--explorable-ink) }}
 /* as the book's theme has it: a light sheet under outputs on a dark page */
 html[data-theme=dark] .bd-content div.cell_output .text_html:not(:has(table.dataframe)) {{ background-color: #ced6dd;
@@ -59,9 +61,8 @@ def figures():
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
     folder = tmp_path_factory.mktemp("site")
-    (folder / "vendor").mkdir()
-    shutil.copy(Path(plotly.__file__).parent / "package_data" / "plotly.min.js", folder / "vendor")
-    for name in ("explore.js", "explore.css"):
+    book_pages.unpack(folder / "vendor")
+    for name in ("book.js", "explore.js", "explore.css"):
         shutil.copy(STATIC / name, folder)
     outputs = (each._repr_mimebundle_()["text/html"] for each in figures())
     body = "\n".join(f'<div class="cell_output"><div class="text_html">{html}</div></div>' for html in outputs)
@@ -190,6 +191,53 @@ def test_the_chart_takes_the_colours_of_the_page_s_theme(open_page):
     sheets = "[...document.querySelectorAll('.text_html')].map((sheet) => getComputedStyle(sheet).backgroundColor)"
     assert set(page.evaluate(sheets)) == {"rgba(0, 0, 0, 0)"}
     assert (light, page.evaluate(colour)) == ("rgb(36, 41, 47)", "rgb(230, 232, 235)")
+
+
+def contrast(first, second):
+    """WCAG's contrast of two computed colours."""
+
+    def luminance(colour):
+        parts = [int(part) / 255 for part in re.findall(r"\d+", colour)[:3]]
+        red, green, blue = (part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts)
+        return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+    lighter, darker = sorted((luminance(first), luminance(second)), reverse=True)
+    return (lighter + 0.05) / (darker + 0.05)
+
+
+LABEL = "getComputedStyle(document.querySelector('#demo .xtick text')).fill"
+GROUND = "getComputedStyle(document.body).backgroundColor"
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_labels_can_be_read_in_forced_colours_whichever_theme_was_chosen(open_page, theme, scheme):
+    page = open_page(color_scheme=scheme)
+    page.evaluate(f"document.documentElement.dataset.theme = '{theme}'")
+    drawn = page.get_attribute("#demo", "data-drawn")
+    page.emulate_media(forced_colors="active")
+    page.wait_for_function(f"document.getElementById('demo').dataset.drawn > {drawn}")
+    page.wait_for_timeout(100)
+    label, ground = page.evaluate(LABEL), page.evaluate(GROUND)
+    assert contrast(label, ground) > 7, (label, ground)
+
+
+def test_on_paper_every_figure_is_drawn_as_on_a_light_page_and_no_wider_than_paper(open_page):
+    page = open_page()
+    page.wait_for_function("window.Plotly")
+    assert page.locator("#visibility[data-drawn]").count() == 0
+    page.evaluate("document.documentElement.dataset.theme = 'dark'")
+    page.evaluate("""() => window.addEventListener("beforeprint", () => {
+      const widths = [...document.querySelectorAll(".main-svg")].map((svg) => svg.width.baseVal.value);
+      const labels = [...document.querySelectorAll(".xtick text")].map((label) => getComputedStyle(label).fill);
+      window.printed = [document.querySelectorAll("figure.explorable:not(:has(.main-svg))").length,
+        Math.max(...widths), [...new Set(labels)], document.documentElement.dataset.theme]; })""")
+    page.pdf()
+    assert page.evaluate("window.printed") == [0, 640, ["rgb(36, 41, 47)"], "light"]
+    page.wait_for_function(f"{LABEL} === 'rgb(230, 232, 235)'")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.emulate_media(media="print")
+    page.wait_for_function(f"{LABEL} === 'rgb(36, 41, 47)'")
 
 
 def draw_all(page):
