@@ -1,84 +1,74 @@
 """`explore`: one call makes a figure that a reader can move, live in JupyterLab and without any kernel on the page."""
 
+import functools
 import inspect
-import itertools
 import json
 import math
 import os
 import re
 import sys
-from dataclasses import dataclass, field
 
-from figures import page
+from figures import codec, live, page
 
 FIGURE_BUDGET = 500_000  # bytes of a figure's HTML, before compression
 PAGE_BUDGET = 2_000_000
 MOST_STATES = 5_000
 
 
-@dataclass
-class Control:
-    """One parameter of an explorable: its values in order, each with its words, and which one it starts from."""
-
-    name: str
-    values: list
-    words: list
-    start: int
-    kind: str = field(init=False)
-
-    def __post_init__(self):
-        if all(isinstance(value, bool) for value in self.values):
-            self.kind = "switch"
-        elif all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in self.values):
-            self.kind = "range"
-        else:
-            self.kind = "choice"
-
-    @property
-    def label(self):
-        return self.name.replace("_", " ")
-
-    def describe(self):
-        """What the page's script needs to know; `values` are as the URL writes them."""
-        values = [str(int(value)) if isinstance(value, bool) else plain_words(value) for value in self.values]
-        return dict(name=self.name, label=self.label, kind=self.kind, values=values, words=self.words, start=self.start)
-
-
-def plain_words(value):
-    """A parameter's value where no `words` are given for it: 0.5, 4096, on, none."""
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if value is None:
-        return "none"
-    return f"{value:.6g}" if isinstance(value, float) else str(value)
-
-
 class Explorable:
     """A figure with its controls, made by `explore` or `show`: a notebook shows it, `figure(**values)` draws one state.
 
-    `html` is the static form, the same bytes on every machine. In a running Jupyter the widgets are shown beside it,
-    unless the environment says EFFATTN_STATIC=1.
+    Where a kernel answers, widgets draw one state at once. Else, and where the environment says EFFATTN_STATIC=1, the
+    notebook keeps `html`, the static form with all states: the same bytes on every machine.
     """
 
-    def __init__(self, build, name, caption, alt, controls, play, html):
+    def __init__(self, build, name, caption, alt, controls, play, budget):
         self.build, self.name, self.caption, self.alt = build, name, caption, alt
-        self.controls, self.play, self.html = controls, play, html
+        self.controls, self.play, self.budget = controls, play, budget
 
     def figure(self, **values):
         """The plotly figure at `values`; parameters left out stand where they start."""
-        return self.build(**{**{c.name: c.values[c.start] for c in self.controls}, **values})
+        from plotly.basedatatypes import BaseFigure
+
+        figure = self.build(**{**{c.name: c.values[c.start] for c in self.controls}, **values})
+        if not isinstance(figure, BaseFigure):
+            kind = type(figure).__name__
+            raise ValueError(f"{self.name}: the builder must return a plotly figure; it returned {kind}.")
+        return figure
 
     def says(self, **values):
         """What the figure shows at `values`, in a sentence."""
-        return self.alt(**values) if callable(self.alt) else self.alt
+        return str(self.alt(**values) if callable(self.alt) else self.alt)
+
+    @functools.cached_property
+    def html(self):
+        """The static form. Draws every state; raises ValueError if that is over the budget."""
+        sizes = [len(control.values) for control in self.controls]
+        states = [
+            {control.name: control.values[place] for control, place in zip(self.controls, places, strict=True)}
+            for places in codec.grid(sizes)
+        ]
+        figures = [codec.plain(self.figure(**state)) for state in states]
+        other = sorted({trace.get("type", "scatter") for each in figures for trace in each["data"]} - {*page.TRACES})
+        if other:
+            known = ", ".join(page.TRACES)
+            raise ValueError(f"{self.name}: the page's plotly draws {known}; it cannot draw {', '.join(other)}.")
+        sentences = [self.says(**state) for state in states]
+        html = page.to_html(self.name, self.caption, self.controls, figures, sentences, self.play)
+        size, count = len(html.encode()), len(states)
+        if size > self.budget:
+            raise ValueError(
+                f"{self.name} takes {size:,} bytes ({count:,} states of about {math.ceil(size / count):,}), "
+                f"over its budget of {self.budget:,}; {_coarsen(self.controls)}"
+            )
+        return html
 
     def _repr_mimebundle_(self, include=None, exclude=None):
-        bundle = {"text/html": self.html, "text/plain": f"<figure {self.name}>"}
+        text = f"<figure {self.name}>"
         if is_live():
-            from figures import live
-
-            bundle = {**live.widget(self)._repr_mimebundle_(), **bundle}
-        return bundle
+            static = {"text/html": page.unstored(self.caption), "text/plain": text}
+            return {**live.widget(self)._repr_mimebundle_(), **static}
+        return {"text/html": self.html, "text/plain": text}
 
 
 def is_live():
@@ -113,22 +103,12 @@ def explore(build, *, name, caption, alt, default=None, play=None, words=None, b
     count = math.prod(len(control.values) for control in controls)
     if count > MOST_STATES:
         raise ValueError(f"{name} has {count:,} states, {MOST_STATES:,} is the most; {_coarsen(controls)}")
-    states = [
-        dict(zip(params, values, strict=True)) for values in itertools.product(*(each.values for each in controls))
-    ]
-    figures = [page.plain(_figure(name, build, state)) for state in states]
-    sentences = [str(alt(**state) if callable(alt) else alt) for state in states]
-    start = 0
-    for control in controls:
-        start = start * len(control.values) + control.start
-    html = page.to_html(name, caption, controls, figures, sentences, start, play)
-    size = len(html.encode())
-    if size > budget:
-        raise ValueError(
-            f"{name} takes {size:,} bytes ({count:,} states of about {math.ceil(size / count):,}), "
-            f"over its budget of {budget:,}; {_coarsen(controls)}"
-        )
-    return Explorable(build, name, caption, alt, controls, play, html)
+    explorable = Explorable(build, name, caption, alt, controls, play, budget)
+    if is_live():
+        explorable.figure()
+    else:
+        explorable.html  # noqa: B018  (drawn now, for a notebook would swallow an error that comes when it is shown)
+    return explorable
 
 
 def show(figure, *, name, caption, alt, budget=FIGURE_BUDGET):
@@ -177,7 +157,7 @@ def _controls(name, params, default, words):
         if isinstance(values, str) or not hasattr(values, "__iter__"):
             raise ValueError(f"{name}: {key} must be a list or range of values; it is {values!r}.")
         values = [value.item() if hasattr(value, "item") else value for value in values]
-        texts = [plain_words(value) for value in values]
+        texts = [page.plain_words(value) for value in values]
         if not values:
             raise ValueError(f"{name}: {key} needs at least one value; its list is empty.")
         if len(set(texts)) < len(texts):
@@ -186,7 +166,7 @@ def _controls(name, params, default, words):
             raise ValueError(f"{name}: {key} cannot start at {default[key]!r}; its values are {', '.join(texts)}.")
         start = values.index(default[key]) if key in default else 0
         spoken = [str(words[key](value)) for value in values] if key in words else texts
-        controls.append(Control(key, values, spoken, start))
+        controls.append(page.Control(key, values, spoken, start))
     return controls
 
 
@@ -205,15 +185,6 @@ def _check_signature(name, build, controls):
     except TypeError as error:
         accepted = ", ".join(inspect.signature(build).parameters) or "none"
         raise ValueError(f"{name}: the builder takes the parameters {accepted}, and {error}.") from None
-
-
-def _figure(name, build, state):
-    from plotly.basedatatypes import BaseFigure
-
-    figure = build(**state)
-    if not isinstance(figure, BaseFigure):
-        raise ValueError(f"{name}: the builder must return a plotly figure; it returned {type(figure).__name__}.")
-    return figure
 
 
 def _coarsen(controls):

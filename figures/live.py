@@ -73,13 +73,18 @@ def _draw_widget(chart, figure):
     """Change the figure that is there if it has the same traces, else put a new one in its place."""
     import plotly.graph_objects as go
 
+    figure.layout.autosize = True
     shown = chart.children[0] if chart.children else None
-    if shown is not None and [trace.type for trace in shown.data] == [trace.type for trace in figure.data]:
-        parts = figure.to_plotly_json()
-        with shown.batch_update():
-            shown.update(data=parts["data"], layout=parts["layout"], overwrite=True)
-    else:
-        chart.children = [go.FigureWidget(figure, layout_autosize=True)]
+    if shown is None or [trace.type for trace in shown.data] != [trace.type for trace in figure.data]:
+        chart.children = [go.FigureWidget(figure)]
+        return
+    parts = figure.to_plotly_json()
+    # The browser keeps whatever part of the layout it is not told to remove: lines, notes, a second axis.
+    with shown.batch_update():
+        for key in shown.to_plotly_json()["layout"]:
+            if key not in parts["layout"]:
+                shown.layout[key] = None
+    shown.update(data=parts["data"], layout=parts["layout"], overwrite=True)
 
 
 def _draw_output(chart, figure):

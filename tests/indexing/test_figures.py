@@ -8,7 +8,7 @@ from support.house import ROOT
 
 from effattn_core.indexing import costs as prices
 from effattn_core.ledger import ledger
-from figures import explore, page, theme
+from figures import codec, explore, theme
 from figures import indexing as draw
 
 # The table that the miniature follows, found by another program before this one was written: coverage by agreement,
@@ -37,7 +37,7 @@ def test_every_state_is_told_and_drawn_differently_and_fits_its_budget(name):
         assert len(told) == len({build(**{parameter: value}).to_json() for value in values}) == len(values), parameter
         assert all(sentence.endswith(".") and not sentence[0].islower() for sentence in told)
     for state in itertools.product(*grid.values()):
-        plain = page.plain(build(**dict(zip(grid, state, strict=True))))
+        plain = codec.plain(build(**dict(zip(grid, state, strict=True))))
         sizes = [note.get("font", {}).get("size", theme.NORMAL) for note in plain["layout"].get("annotations", [])]
         assert all(size >= theme.SMALL for size in sizes)
 

@@ -1,6 +1,5 @@
 """What a figure promises before any browser sees it: the same bytes everywhere, a budget, one sentence for an error."""
 
-import base64
 import json
 import os
 import re
@@ -11,10 +10,11 @@ import numpy as np
 import plotly.graph_objects as go
 import pytest
 from support.house import ROOT
+from support.stored import data_of, state_of
 
 from effattn_core import attention, costs
 from figures import attention as pictures
-from figures import bill, explore, page, theme
+from figures import bill, codec, explore, theme
 
 EXPLORE = dict(name="demo", caption="Notice `step`.", alt="Bars that grow.")
 
@@ -23,35 +23,12 @@ def bars(step, kind="plain", tall=False):
     return theme.figure(go.Bar(x=[1, 2, 3], y=[step, step / 3, 2 * step if tall else step], name=kind))
 
 
-def data_of(html):
-    return json.loads(re.search(r'<script type="application/json"[^>]*>(.*?)</script>', html, re.S)[1])
-
-
-def state_of(data, places):
-    """The figure of one state, put together as the page's script does it."""
-    number = 0
-    for parameter, place in zip(data["states"], places, strict=True):
-        number = number * len(parameter["values"]) + place
-    whole = {"figure": json.loads(json.dumps(data["base"])), "says": data["says"]}
-    for column in data["columns"]:
-        index = np.frombuffer(base64.b64decode(column["index"]), {"u1": "u1", "u2": "<u2", "i4": "<i4"}[data["kind"]])
-        node = whole
-        for key in column["path"][:-1]:
-            node = node[key] if isinstance(node, list) else node.setdefault(key, {})
-        value = data["values"][index[number]]
-        if value is None:
-            node.pop(column["path"][-1], None)
-        else:
-            node[column["path"][-1]] = value
-    return whole
-
-
 def test_every_state_can_be_put_together_again():
     html = explore.explore(bars, step=range(4), kind=["plain", "fancy"], tall=[False, True], **EXPLORE).html
     data = data_of(html)
     for place in np.ndindex(4, 2, 2):
         shown = state_of(data, place)["figure"]["data"][0]
-        wanted = page.plain(bars(place[0], ["plain", "fancy"][place[1]], bool(place[2])))["data"][0]
+        wanted = codec.plain(bars(place[0], ["plain", "fancy"][place[1]], bool(place[2])))["data"][0]
         assert shown == wanted
 
 
@@ -75,17 +52,17 @@ def test_two_processes_write_the_same_bytes():
 
 
 def test_numbers_keep_five_digits_in_the_smallest_type():
-    assert page.rounded(0.123456789) == 0.12346
-    assert page.rounded(3.0) == 3 and isinstance(page.rounded(3.0), int)
-    assert page.rounded(float("nan")) is None
+    assert codec.rounded(0.123456789) == 0.12346
+    assert codec.rounded(3.0) == 3 and isinstance(codec.rounded(3.0), int)
+    assert codec.rounded(float("nan")) is None
     for high, kind in ((100, "i1"), (200, "u1"), (30_000, "i2"), (1_000_000, "i4")):
-        stored = page.compact(np.linspace(0, high, 101).round(), arrays=True)
+        stored = codec.compact(np.linspace(0, high, 101).round(), arrays=True)
         assert stored["dtype"] == kind
-        assert (page._decode(stored) == np.linspace(0, high, 101).round()).all()
-    gaps = page.compact([0.5, None] * 16, arrays=True)
-    assert gaps["dtype"] == "f4" and np.isnan(page._decode(gaps)[1])
-    square = page.compact(np.arange(64).reshape(8, 8), arrays=True)
-    assert square["shape"] == "8, 8" and page._decode(square)[7, 7] == 63
+        assert (codec.decode(stored) == np.linspace(0, high, 101).round()).all()
+    gaps = codec.compact([0.5, None] * 16, arrays=True)
+    assert gaps["dtype"] == "f4" and np.isnan(codec.decode(gaps)[1])
+    square = codec.compact(np.arange(64).reshape(8, 8), arrays=True)
+    assert square["shape"] == "8, 8" and codec.decode(square)[7, 7] == 63
 
 
 def test_a_grid_over_its_budget_says_how_large_it_is_and_what_to_coarsen():
@@ -127,57 +104,6 @@ def test_data_cannot_end_the_script_and_alt_is_escaped():
     html = explore.explore(lambda step: bars(step, text), step=[1, 2], name="demo", caption="a < b", alt=text).html
     assert html.count("</script>") == 1 and "&lt;/script&gt;&lt;b&gt;1 &amp; 2" in html and "a &lt; b" in html
     assert data_of(html)["base"]["data"][0]["name"] == text
-
-
-@pytest.mark.parametrize("static", [True, False])
-def test_in_a_real_kernel_the_environment_decides_whether_widgets_are_stored(monkeypatch, static):
-    import nbclient
-    import nbformat
-
-    monkeypatch.setenv("EFFATTN_STATIC", "1" if static else "0")
-    code = (
-        "from figures import attention\nfrom figures.explore import explore\n"
-        "explore(attention.visibility, name='mask', caption='c', alt='The mask.', window=[1, 2])"
-    )
-    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])
-    nbclient.NotebookClient(notebook, timeout=120, kernel_name="python3").execute()
-    (output,) = notebook.cells[0].outputs
-    widget = {"application/vnd.jupyter.widget-view+json"}
-    assert set(output["data"]) == {"text/html", "text/plain"} | (set() if static else widget)
-    assert output["data"]["text/plain"] == "<figure mask>"
-
-
-def test_live_output_holds_the_widgets_and_the_static_form(monkeypatch):
-    monkeypatch.setattr(explore, "is_live", lambda: True)
-    made = explore.explore(bars, step=range(3), kind=["a", "b"], tall=[False, True], play="step", **EXPLORE)
-    bundle = made._repr_mimebundle_()
-    assert {"application/vnd.jupyter.widget-view+json", "text/html"} <= set(bundle)
-    assert bundle["text/html"] == made.html
-
-
-@pytest.mark.parametrize("in_place", [True, False])
-def test_live_controls_draw_again_and_reset(monkeypatch, in_place):
-    from figures import live
-
-    monkeypatch.setattr(live, "can_draw_in_place", lambda: in_place)
-    drawn = []
-
-    def build(step, tall):
-        drawn.append((step, tall))
-        return bars(step, tall=tall)
-
-    texts = dict(name="demo", caption="c", alt=lambda step, tall: f"step {step}")
-    box = live.widget(explore.explore(build, **texts, play="step", step=range(3), tall=[False, True]))
-    fields, chart, says, _ = box.children
-    slider, switch, play, reset = fields.children
-    slider.value, switch.value = 2, True
-    assert drawn[-1] == (2, True) and says.value == "step 2"
-    if in_place:
-        assert list(chart.children[0].data[0].y) == [2, 2 / 3, 4]
-    reset.click()
-    assert drawn[-1] == (0, False)
-    play.value = 1
-    assert drawn[-1] == (1, False)
 
 
 def test_a_page_is_weighed_and_two_figures_of_one_name_are_refused(tmp_path):

@@ -2,7 +2,7 @@
 
 import re
 
-from figures import page, theme
+from figures import codec, theme
 from figures.retention.forms import CLEAR
 
 COLOURS = {*theme.ROLES, *theme.CLASSES.values(), "#000000", "#ffffff", CLEAR}
@@ -20,7 +20,7 @@ def walk(node, path=()):
 
 def check_legible(figure):
     """Theme colours only, no type below the smallest, and every narrow change changes something that is there."""
-    plain = page.plain(figure)
+    plain = codec.plain(figure)
     for path, leaf in walk(plain):
         if "colorscale" not in path and isinstance(leaf, str) and re.match(r"#|rgb", leaf):
             assert leaf in COLOURS, (path, leaf)

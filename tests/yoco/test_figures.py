@@ -6,7 +6,7 @@ import pytest
 
 from effattn_core import costs
 from effattn_core.yoco import costs as prices
-from figures import explore, page, theme
+from figures import codec, explore, theme
 from figures.yoco import model as draw
 from figures.yoco import trained
 
@@ -48,7 +48,7 @@ def test_nothing_is_smaller_than_the_smallest_type_and_colours_are_the_themes(na
     build, _, grid = GRIDS[name]
     allowed = {*theme.ROLES, *theme.CLASSES.values(), "rgba(0,0,0,0)"}
     for state in itertools.islice(itertools.product(*grid.values()), 0, None, 7):
-        plain = page.plain(build(**dict(zip(grid, state, strict=True))))
+        plain = codec.plain(build(**dict(zip(grid, state, strict=True))))
         for trace in plain["data"]:
             marker = trace.get("marker", {})
             assert not isinstance(marker.get("color"), str) or marker["color"] in allowed
