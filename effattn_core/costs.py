@@ -61,6 +61,12 @@ class Hardware:
     flops: dict
     source: str
 
+    def peak(self, dtype):
+        """FLOP a second in a dtype. Raises ValueError for one without a published peak."""
+        if dtype not in self.flops:
+            raise ValueError(f"dtype must be one of {', '.join(self.flops)} on {self.name}; it is {dtype!r}.")
+        return self.flops[dtype]
+
 
 HARDWARE = {
     preset.name: preset
@@ -83,10 +89,17 @@ HARDWARE = {
 }
 
 
+def element_bytes(dtype):
+    """Bytes of one number of a dtype in BYTES. Raises ValueError for another name."""
+    if dtype not in BYTES:
+        raise ValueError(f"dtype must be one of {', '.join(BYTES)}; it is {dtype!r}.")
+    return BYTES[dtype]
+
+
 def cache_bytes(model, context, *, batch=1, dtype="bfloat16", key_value_heads=None):
     """Bytes of keys and values kept for `context` tokens: 2 · layers · key_value_heads · head_dim · context."""
     heads = model.key_value_heads if key_value_heads is None else key_value_heads
-    return int(2 * batch * model.layers * heads * model.head_dim * context * BYTES[dtype])
+    return int(2 * batch * model.layers * heads * model.head_dim * context * element_bytes(dtype))
 
 
 def attention_flops(model, context):
@@ -109,12 +122,12 @@ def decode_flops(model, context, *, batch=1):
 def decode_bytes(model, context, *, batch=1, dtype="bfloat16", weights="bfloat16", key_value_heads=None):
     """Bytes read to write one token: the matrices and the head once for the batch, each cache once."""
     cache = cache_bytes(model, context, batch=batch, dtype=dtype, key_value_heads=key_value_heads)
-    return int(model.matrix_parameters * BYTES[weights]) + head_bytes(model, weights) + cache
+    return int(model.matrix_parameters * element_bytes(weights)) + head_bytes(model, weights) + cache
 
 
 def head_bytes(model, dtype="bfloat16"):
     """Bytes of the output head, read whole for every decoded token."""
-    return int(model.vocabulary * model.width * BYTES[dtype])
+    return int(model.vocabulary * model.width * element_bytes(dtype))
 
 
 def optimizer_bytes(model):
@@ -175,7 +188,7 @@ def changed(lines, changes):
 
 def roofline(flops, moved, hardware, dtype="bfloat16"):
     """The least seconds that published peaks allow, and which of "compute" or "memory" sets them: an estimate."""
-    compute, memory = flops / hardware.flops[dtype], moved / hardware.bandwidth
+    compute, memory = flops / hardware.peak(dtype), moved / hardware.bandwidth
     return max(compute, memory), "compute" if compute > memory else "memory"
 
 

@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from effattn_core.attention import attention
-from effattn_core.states import KeyValueCache, WindowCache
+from effattn_core.states import KeyValueCache, WindowCache, require_sizes
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,8 @@ class Configuration:
     loops: how often the layers that have a mixer are gone through, with one set of weights; reinject: whether each loop
     after the first gets the embedding again; loop_embedding: whether it learns a vector of its own. See
     `effattn_core.universal`.
+
+    Raises ValueError for a size that is no whole number of at least 1, and for a setting that the mixer would ignore.
     """
 
     vocabulary: int
@@ -45,6 +47,10 @@ class Configuration:
     loop_embedding: bool = False
 
     def __post_init__(self):
+        sizes = "vocabulary width layers heads key_value_heads head_dim feed_forward context loops".split()
+        sizes += [name for name in ("window", "value_dim") if getattr(self, name) is not None]
+        require_sizes(**{name: getattr(self, name) for name in sizes})
+        require_sizes(0, sinks=self.sinks, cross_layers=self.cross_layers)
         if self.heads % self.key_value_heads:
             raise ValueError(
                 f"key_value_heads must divide heads; got {self.key_value_heads} key-value heads, {self.heads} heads."
@@ -55,8 +61,20 @@ class Configuration:
             raise ValueError(f"mixer must be one of {sorted(MIXERS)}; it is {self.mixer!r}.")
         if not 0 <= self.cross_layers < self.layers:
             raise ValueError(f"cross_layers must be fewer than the {self.layers} layers; it is {self.cross_layers}.")
-        if self.loops < 1:
-            raise ValueError(f"loops must be at least 1; it is {self.loops}.")
+        self._require_heard()
+
+    def _require_heard(self):
+        """Raise ValueError for a setting that the mixer does not have."""
+        ignored = {
+            "value_dim": self.mixer == "attention",
+            "window": self.mixer != "attention",
+            "sinks": self.window is None,
+            "rule": self.mixer != "recurrent",
+        }
+        for name, unheard in ignored.items():
+            if unheard and getattr(self, name) not in (None, 0):
+                without = "without a window" if name == "sinks" else f"of the mixer {self.mixer!r}"
+                raise ValueError(f"{name} is no setting {without}; it is {getattr(self, name)!r}.")
 
 
 # Where the class of each token mixer lives. Topics import this file; it imports a topic by name, when a model asks.
@@ -162,7 +180,7 @@ class AttentionMixer(nn.Module):
     @property
     def mask(self):
         """What a token sees, as `attention` and a state take it: a window and sinks before it."""
-        return dict(window=self.sizes.window, sinks=self.sizes.sinks if self.sizes.window is not None else 0)
+        return dict(window=self.sizes.window, sinks=self.sizes.sinks)
 
     def forward(self, hidden, state=None):
         """hidden: [batch, time, width]. Returns (output of that shape, state); state None keeps nothing.

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 
 from effattn_core.attention import Part, attention, attention_part, merge
-from effattn_core.states import KeyValueCache, State
+from effattn_core.states import KeyValueCache, State, require_fit
 from kernels.runtime import require_kernels
 
 EMPTY = ("removed", "zero")
@@ -297,6 +297,8 @@ class ChannelCache(State):
 
     def take_in(self, key, value):
         """Append to the dense region; once that is full, move whole chunks of its oldest tokens to the middle."""
+        require_fit("key", key, self.dense.key)
+        require_fit("value", value, self.dense.value)
         self.length += key.shape[2]
         if self.dense.length + key.shape[2] < self.sinks + self.recent + self.chunk:
             self.dense.append(key, value)
@@ -311,6 +313,23 @@ class ChannelCache(State):
             first = heads.stop
         self.dense.length = 0
         self.dense.append(*(torch.cat([each[:, :, : old.start], each[:, :, old.stop :]], 2) for each in (key, value)))
+
+    def reorder(self, rows):
+        for each in (self.dense, *self.groups):
+            each.reorder(rows)
+        return self
+
+    def crop(self, length):
+        """As `State.crop`, back to the last time that a chunk was pruned: its channels are gone."""
+        self._require_reached(length)
+        if max(0, length - self.sinks - self.recent) // self.chunk * self.chunk < self.middle:
+            raise ValueError(
+                f"a cache whose middle holds {self.middle} pruned tokens cannot be cropped to {length}: "
+                "their channels are gone. Copy it before a draft, and go on with the copy."
+            )
+        self.dense.crop(self.dense.length - (self.length - length))
+        self.length = length
+        return self
 
     @property
     def middle(self):

@@ -20,7 +20,7 @@ from effattn_core.indexing import (
     select_rows,
 )
 from effattn_core.model import even_speeds, turn
-from effattn_core.states import KeyValueCache, SharedKeyValue, State
+from effattn_core.states import KeyValueCache, SharedKeyValue, State, require_fit
 from effattn_core.yoco import YOCO
 
 DISTILLATION = 0.1  # weight of the indexer's loss in the joint stage, of CLSA by two summaries
@@ -76,12 +76,18 @@ class IndexedCache(KeyValueCache):
         self._index = torch.empty(batch, 1, capacity, index_dim, dtype=dtype, device=device)
 
     def append_index(self, index_key):
-        """Index keys of the tokens that were appended last: [batch, 1, new, index_dim]."""
-        self._index[:, :, self.length - index_key.shape[2] : self.length] = index_key
+        """Index keys of the tokens that were appended last: [batch, 1, new, index_dim]. ValueError for other shapes."""
+        require_fit("index_key", index_key, self._index)
+        self._index[:, :, self.length - index_key.shape[2] : self.length] = index_key.detach()
+
+    def reorder(self, rows):
+        super().reorder(rows)
+        self._index = self._index[rows]
+        return self
 
     @property
     def index(self):
-        return self._index[:, :, : self.length]
+        return self._rows(self._index, slice(self.length))
 
     @property
     def nbytes(self):
@@ -97,10 +103,6 @@ class IndexedKeyValue(SharedKeyValue):
     """Keys, values and index keys of a text that is read at once."""
 
     index: torch.Tensor
-
-    @property
-    def nbytes(self):
-        return super().nbytes + self.index.nbytes
 
 
 class NearRows(State):

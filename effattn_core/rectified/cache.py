@@ -61,6 +61,19 @@ class RectifiedCache(RewindableCache):
         kept = 2 if self.choice.gate == "bound" else 1
         self._known = tuple(torch.empty(shape, dtype=dtype, device=device) for _ in range(kept))
 
+    def reorder(self, rows):
+        super().reorder(rows)
+        self._known, self.blocks = tuple(each[rows] for each in self._known), None
+        return self
+
+    def crop(self, length):
+        """As `State.crop`: what is known of the block that the text now ends in is made anew."""
+        super().crop(length)
+        if length:
+            self.rebuild(length - 1)
+        self.blocks = None
+        return self
+
     @property
     def known(self):
         blocks = -(-self.length // self.choice.block_size)
@@ -79,7 +92,7 @@ class RectifiedCache(RewindableCache):
         super().append(key, value)
         # A running bound can only widen: what was overwritten must be forgotten, so those blocks are made anew.
         if self.length - first == 1 and not self.rewound and self.choice.gate == "bound":
-            self._widen(key[:, :, 0], first)
+            self._widen(key[:, :, 0].detach(), first)
         else:
             self.rebuild(first)
 
@@ -93,7 +106,7 @@ class RectifiedCache(RewindableCache):
         """Make anew, from the keys, what is known of every block that holds a token from `first` on."""
         size = self.choice.block_size
         start = first // size
-        keys = self.key[:, :, start * size :]
+        keys = self._key[:, :, start * size : self.length]
         made = block_bounds(keys, size) if self.choice.gate == "bound" else (block_means(keys, size),)
         for kept, new in zip(self._known, made, strict=True):
             kept[:, :, start : start + new.shape[2]] = new
