@@ -1,7 +1,6 @@
 """Recorded measurements: reading one, and what the runs that make them share (parts that go on where they stopped)."""
 
 import json
-import os
 import statistics
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ from effattn_core.data import Batches
 from effattn_core.model import build, configuration
 from effattn_core.train import train
 from kernels import runtime
+from kernels.cache import whole_file
 
 STEPS, BATCH, CONTEXT, LONGEST = 400, 8, 256, 4096
 EVERY = 20  # steps whose mean loss a curve holds
@@ -37,12 +37,11 @@ def once(path, make):
     """What `make` returns, rows or tensors: read from `path` if an earlier run has stored it there."""
     if not path.exists():
         made = make()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        aside = path.with_suffix(f".{os.getpid()}")
-        torch.save(made, aside)
-        aside.replace(path)
+        with whole_file(path) as aside:
+            torch.save(made, aside)
         print(f"{path.stem}: done", flush=True)
-    return torch.load(path, weights_only=True)
+    # Tensors come back where they were; without a GPU those that one has stored come to the CPU.
+    return torch.load(path, weights_only=True, map_location=None if torch.cuda.is_available() else "cpu")
 
 
 def finished(model, batches, path, *, steps, learning_rate=6e-3):

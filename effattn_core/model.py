@@ -202,6 +202,29 @@ class AttentionMixer(nn.Module):
         return self.output(mixed.transpose(1, 2).flatten(2)), state
 
 
+class Constants(nn.Module):
+    """A module with numbers that are neither learned nor stored, and that keep their precision.
+
+    `constants()` gives them by name, on the CPU; each is a buffer. Whatever is done to the module (`.bfloat16()`,
+    `.to(device)`, `.to_empty()`) only moves them, while a buffer alone would be rounded for good, or hold garbage.
+    """
+
+    def constants(self):
+        """name -> tensor."""
+        return {}
+
+    def make_constants(self):
+        """Register them: once, when all that `constants` needs is there."""
+        for name, tensor in self.constants().items():
+            self.register_buffer(name, tensor, persistent=False)
+
+    def _apply(self, fn, recurse=True):
+        device = next(super()._apply(fn, recurse).parameters()).device
+        for name, tensor in self.constants().items():
+            setattr(self, name, tensor.to(device))
+        return self
+
+
 class SwiGLU(nn.Module):
     """(silu(x gate) ⊙ x up) down (Shazeer 2020)."""
 

@@ -2,16 +2,16 @@
 
 import contextlib
 import math
-import os
 import signal
 import sys
-import tempfile
 import threading
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
+
+from kernels.cache import whole_file
 
 
 @dataclass
@@ -38,7 +38,7 @@ def train(
 
     checkpoint: a path; written every `every` steps and at the end, and gone on from if it is there: bit for bit what an
     uninterrupted run gives. Ctrl-C ends the step in hand, saves and returns. Raises RuntimeError with a sentence for a
-    checkpoint that cannot be read, FloatingPointError when the loss is not finite.
+    checkpoint that cannot be read or is of another model, FloatingPointError when the loss is not finite.
     """
     if optimizer is None:
         decayed = [weight for weight in model.parameters() if weight.ndim == 2]
@@ -115,27 +115,37 @@ def evaluate(model, tokens, *, batch=32):
 
 
 def _save(path, model, optimizer, batches, history):
-    """Write aside, then rename: a run cut short leaves the last whole checkpoint."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    """Written whole or not at all: a run cut short leaves the last checkpoint."""
     state = dict(
         model=model.state_dict(),
         optimizer=optimizer.state_dict(),
         generator=batches.generator.get_state(),
         losses=history.losses,
     )
-    with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as aside:
+    with whole_file(path) as aside:
         torch.save(state, aside)
-    os.replace(aside.name, path)
 
 
 def _restore(path, model, optimizer, batches, history):
+    """Go on from a checkpoint, whichever device saved it: tensors are copied to where the model's are."""
     try:
-        state = torch.load(path, weights_only=True)
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        batches.generator.set_state(state["generator"])
-        history.losses = list(state["losses"])
+        state = torch.load(path, weights_only=True, map_location="cpu")
+        parts = [state[name] for name in ("model", "optimizer", "generator", "losses")]
+    except OSError as error:
+        raise RuntimeError(f"{path} cannot be read: {error.strerror}.") from error
     except Exception as error:
         kind = type(error).__name__
-        raise RuntimeError(f"{path} cannot be gone on from ({kind}): delete it to start again.") from error
+        raise RuntimeError(
+            f"{path} is no checkpoint, or half of one ({kind}): give another path, or move it away to start again."
+        ) from error
+    try:
+        model.load_state_dict(parts[0])
+        optimizer.load_state_dict(parts[1])
+    except (RuntimeError, ValueError, KeyError) as error:
+        first = str(error).strip().splitlines()[-1].strip()
+        raise RuntimeError(
+            f"{path} is of another model or optimizer: go on with the sizes that it was saved with, or give another "
+            f"path to start anew ({first})"
+        ) from error
+    batches.generator.set_state(parts[2])
+    history.losses = list(parts[3])

@@ -2,18 +2,18 @@
 
 import datetime
 import json
-import os
 import platform
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from tqdm import tqdm
+
+from kernels.cache import whole_file
 
 
 @dataclass(frozen=True)
@@ -123,10 +123,6 @@ def stored(path, commit):
 
 def write_measurement(path, source, rows):
     """Write {provenance, rows} as JSON: aside, then renamed, so that an interrupted run leaves no broken file."""
-    path = Path(path)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as aside:
-        json.dump({"provenance": source, "rows": rows}, aside, indent=1)
-        aside.write("\n")
-    os.chmod(aside.name, 0o644)
-    os.replace(aside.name, path)
-    print(f"{len(rows)} rows in {path.name}", file=sys.stderr)
+    with whole_file(path) as aside:
+        aside.write_text(json.dumps({"provenance": source, "rows": rows}, indent=1) + "\n", encoding="utf-8")
+    print(f"{len(rows)} rows in {Path(path).name}", file=sys.stderr)

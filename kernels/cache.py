@@ -42,16 +42,27 @@ def load(name, decode):
 def store(name, content):
     """Keep the content: written aside, then renamed, since another process may be making the same entry."""
     for folder in folders():
-        path = folder / name
-        aside = path.with_name(f"{path.name}.{os.getpid()}.part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(OSError), whole_file(folder / name) as aside:
             aside.write_text(json.dumps(content), encoding="utf-8")
-            os.replace(aside, path)
             return
-        except OSError:
-            with contextlib.suppress(OSError):
-                aside.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_file(path):
+    """The path to write to instead of `path`, which it becomes at the end; on an error `path` stays what it was.
+
+    Folders that are missing are made. The file has the mode that the user's umask gives any file.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    try:
+        yield aside
+        os.replace(aside, path)
+    except BaseException:
+        with contextlib.suppress(OSError):
+            aside.unlink(missing_ok=True)
+        raise
 
 
 def fingerprint(first, packages):

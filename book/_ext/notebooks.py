@@ -8,7 +8,6 @@ place, and an output that a machine may change (tag nbval-ignore-output) is kept
 
 import os
 import sys
-import tempfile
 import time
 from pathlib import Path
 
@@ -99,11 +98,9 @@ def keep_stored(notebook, path):
 
 def store(notebook, path):
     """Write aside, then rename: an interrupted run leaves the last whole chapter."""
-    text = nbformat.writes(notebook) + "\n"
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".part", delete=False, encoding="utf-8") as aside:
-        aside.write(text)
-    os.chmod(aside.name, 0o644)
-    os.replace(aside.name, path)
+    aside = path.with_name(f"{path.name}.{os.getpid()}.part")
+    aside.write_text(nbformat.writes(notebook) + "\n", encoding="utf-8")
+    os.replace(aside, path)
 
 
 def main(words):

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from effattn_core.model import Constants
 from effattn_core.recurrences import discretised, gated_recurrence, new_state, recurrence, unit_keys
 from effattn_core.recurrences.rules import rule_named
 from effattn_core.retention import decay_schedule
@@ -15,7 +16,7 @@ RANK = 8  # of the two matrices that make a gate for each key dimension
 STEPS = (1e-3, 1e-1)  # Mamba-2's first step sizes, spread over the heads
 
 
-class RecurrentMixer(nn.Module):
+class RecurrentMixer(Constants):
     """(silu(x W_gate) ⊙ norm(recurrence(x))) W_out for the rule that `sizes.rule` names.
 
     Between rules nothing differs but the update and what its gates need. There is no position and no short
@@ -32,14 +33,13 @@ class RecurrentMixer(nn.Module):
         self.query, self.key = nn.Linear(sizes.width, keys, bias=False), nn.Linear(sizes.width, keys, bias=False)
         self.value, self.gate = nn.Linear(sizes.width, values, bias=False), nn.Linear(sizes.width, values, bias=False)
         self.output = nn.Linear(values, sizes.width, bias=False)
-        if self.rule.gate == "constant":
-            self.register_buffer("log_decay", decay_schedule(heads).double().log(), persistent=False)
-        elif self.rule.gate == "scalar":
+        self.make_constants()
+        if self.rule.gate == "scalar":
             self.forget = nn.Linear(sizes.width, heads)
             nn.init.zeros_(self.forget.bias)
         elif self.rule.gate == "vector":
             self.forget = nn.Sequential(nn.Linear(sizes.width, RANK, bias=False), nn.Linear(RANK, keys))
-            nn.init.constant_(self.forget[1].bias, -3.0 if self.rule.bonus else 0.0)
+            nn.init.constant_(self.forget[1].bias, -3.0 if self.rule.name == "rwkv6" else 0.0)
         if self.rule.name == "mamba2":
             first = torch.logspace(*torch.tensor(STEPS).log10().tolist(), heads)
             with torch.no_grad():
@@ -50,6 +50,9 @@ class RecurrentMixer(nn.Module):
         if self.rule.erases:
             self.beta = nn.Linear(sizes.width, heads)
             nn.init.zeros_(self.beta.bias)
+
+    def constants(self):
+        return {"log_decay": decay_schedule(self.sizes.heads).double().log()} if self.rule.gate == "constant" else {}
 
     def new_state(self, batch, like):
         """The state before any token."""
@@ -70,9 +73,10 @@ class RecurrentMixer(nn.Module):
                 settings["log_gate"] = functional.logsigmoid(logit) / TEMPERATURE
         elif self.rule.gate == "vector":
             logit = self.forget(hidden).to(wide).unflatten(-1, (self.sizes.heads, -1)).transpose(1, 2)
-            # RWKV-6 keeps exp(-exp(x)), GLA sigmoid(x) ** (1 / 16).
-            rwkv = self.rule.bonus
-            settings["log_gate"] = -logit.clamp(max=5).exp() if rwkv else functional.logsigmoid(logit) / TEMPERATURE
+            if self.rule.name == "rwkv6":  # keeps exp(-exp(x)); GLA sigmoid(x) ** (1 / 16)
+                settings["log_gate"] = -logit.clamp(max=5).exp()
+            else:
+                settings["log_gate"] = functional.logsigmoid(logit) / TEMPERATURE
         if self.rule.bonus:
             settings["bonus"] = self.bonus
         if self.rule.erases:
@@ -111,8 +115,10 @@ class GatedRetention(MultiScaleRetention):
 
     def __init__(self, sizes):
         super().__init__(sizes)
-        del self.decay
         self.forget = nn.Linear(sizes.width, sizes.heads, bias=False)
+
+    def constants(self):
+        return {}  # a gate stands where the decay was
 
     def new_state(self, batch, like):
         """The state before any token."""

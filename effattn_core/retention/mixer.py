@@ -4,12 +4,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.model import even_speeds, turn
+from effattn_core.model import Constants, even_speeds, turn
 from effattn_core.retention import decay_schedule, retention
 from effattn_core.states import Memory
 
 
-class MultiScaleRetention(nn.Module):
+class MultiScaleRetention(Constants):
     """(silu(x W_gate) ⊙ norm(retention(x))) W_out, one decay a head (Sun et al. 2023, eq. 8).
 
     Queries and keys turn by rotary positions with speeds 10000^-linspace(0, 1), pairs interleaved, as the released code
@@ -25,7 +25,10 @@ class MultiScaleRetention(nn.Module):
         self.query, self.key = nn.Linear(sizes.width, keys, bias=False), nn.Linear(sizes.width, keys, bias=False)
         self.value, self.gate = nn.Linear(sizes.width, values, bias=False), nn.Linear(sizes.width, values, bias=False)
         self.output = nn.Linear(values, sizes.width, bias=False)
-        self.register_buffer("decay", decay_schedule(sizes.heads), persistent=False)
+        self.make_constants()
+
+    def constants(self):
+        return {"decay": decay_schedule(self.sizes.heads)}
 
     def new_state(self, batch, like):
         """The state before any token."""

@@ -1,15 +1,21 @@
 """The text, the small language model and the training loop."""
 
+import copy
 import math
+import os
 import signal
+import stat
 
 import pytest
 import torch
 
 import effattn_core
 from effattn_core import data
-from effattn_core.model import LanguageModel, configuration, generate, rotate
+from effattn_core.measurements import once
+from effattn_core.model import LanguageModel, build, configuration, generate, rotate
 from effattn_core.train import evaluate, learning_rate_at, train
+from kernels import bench
+from kernels.cache import whole_file
 
 LETTERS = 11
 
@@ -134,9 +140,16 @@ def test_a_stopped_run_goes_on_bit_for_bit(tmp_path, monkeypatch):
 
 def test_a_broken_checkpoint_and_a_loss_that_explodes_are_said(tmp_path):
     path = tmp_path / "checkpoint.pt"
-    path.write_bytes(b"half a file")
-    with pytest.raises(RuntimeError, match="delete it to start again"):
+    for content in (b"half a file", b""):
+        path.write_bytes(content)
+        with pytest.raises(RuntimeError, match="is no checkpoint, or half of one .*: give another path, or move it"):
+            train(tiny(), batches(), steps=1, checkpoint=path, progress=False)
+        assert path.read_bytes() == content
+    torch.save({"rows": 3}, path)
+    with pytest.raises(RuntimeError, match="is no checkpoint, or half of one .KeyError"):
         train(tiny(), batches(), steps=1, checkpoint=path, progress=False)
+    with pytest.raises(RuntimeError, match="cannot be read: Is a directory"):
+        train(tiny(), batches(), steps=1, checkpoint=tmp_path, progress=False)
     with pytest.raises(FloatingPointError, match="lower the learning rate"):
         model = tiny()
         model.head.weight.data[:] = float("inf")
@@ -155,3 +168,102 @@ def test_a_chapter_starts_the_same_way_each_time(capsys):
         effattn_core.reproducible(3)
         drawn.append(torch.rand(2))
     assert torch.equal(*drawn) and "Triton kernels are" in capsys.readouterr().out
+
+
+def test_a_checkpoint_of_another_model_is_named_as_that_and_left_alone(tmp_path):
+    path = tmp_path / "checkpoint.pt"
+    train(tiny(), batches(), steps=1, checkpoint=path, progress=False)
+    content = path.read_bytes()
+    for other in (tiny(width=32), tiny(layers=1)):
+        with pytest.raises(RuntimeError, match="is of another model or optimizer: go on with the sizes"):
+            train(other, batches(), steps=2, checkpoint=path, progress=False)
+    assert path.read_bytes() == content
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="tried where what a GPU saved has no GPU to go to")
+def test_what_a_gpu_saved_goes_on_on_a_cpu(tmp_path, monkeypatch):
+    """A checkpoint, and rows with tensors, whose storages say that they lay on a GPU."""
+    for place in ("cpu", "cuda:0"):
+        with monkeypatch.context() as patched:
+            patched.setattr(torch.serialization, "location_tag", lambda storage, place=place: place)
+            train(tiny(), batches(), steps=3, checkpoint=tmp_path / f"{place}.pt", progress=False)
+            torch.save({"importance": torch.arange(3.0)}, tmp_path / "stored.pt")
+    here, gpu = (
+        train(tiny(), batches(seed=77), steps=6, checkpoint=tmp_path / f"{place}.pt", progress=False)
+        for place in ("cpu", "cuda:0")
+    )
+    assert here.finished and here.losses == gpu.losses
+    assert once(tmp_path / "stored.pt", None)["importance"].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("mask", [0o022, 0o002, 0o077])
+def test_stored_files_have_the_mode_that_the_user_gives_files(tmp_path, mask, capsys):
+    before = os.umask(mask)
+    try:
+        train(tiny(), batches(), steps=1, checkpoint=tmp_path / "run" / "checkpoint.pt", progress=False)
+        once(tmp_path / "rows.pt", lambda: [1])
+        bench.write_measurement(tmp_path / "rows.json", {}, [1])
+    finally:
+        os.umask(before)
+    for path in (tmp_path / "run" / "checkpoint.pt", tmp_path / "rows.pt", tmp_path / "rows.json"):
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666 & ~mask
+    assert len(list(tmp_path.rglob("*"))) == 4  # nothing is left aside
+
+
+def test_a_file_that_cannot_be_finished_leaves_the_old_one(tmp_path):
+    (tmp_path / "kept").write_text("old")
+    with pytest.raises(ZeroDivisionError), whole_file(tmp_path / "kept") as aside:
+        aside.write_text("new")
+        raise ZeroDivisionError
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["old"]
+
+
+CONSTANT = {
+    "retention": dict(size="small-retention", heads=8, key_value_heads=8),
+    "gated": dict(size="small-yoco-gated"),
+    "recurrent": dict(size="tiny", mixer="recurrent", rule="retention", heads=8, key_value_heads=8),
+    "loops": dict(size="small-yoco", loops=2, reinject=True),
+}
+
+
+@pytest.mark.parametrize("name", CONSTANT)
+def test_constants_keep_their_precision_whatever_is_done_to_their_module(name):
+    """The decays of eight heads go to 0.99976, which bfloat16 rounds to 1: a memory that never fades."""
+    torch.manual_seed(0)
+    model = build(configuration(vocabulary=9, **CONSTANT[name]))
+    exact = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    stored = set(model.state_dict())
+    tokens = torch.randint(9, (2, 70))
+    wanted = model(tokens)[0]
+    if name in ("retention", "recurrent"):
+        decay = exact["blocks.0.mixer.decay"] if name == "retention" else exact["blocks.0.mixer.log_decay"].exp()
+        assert decay[4:].double().sub(1 - 2.0 ** -torch.arange(9.0, 13).double()).abs().max() < 1e-7
+    with torch.device("meta"):
+        empty = build(configuration(vocabulary=9, **CONSTANT[name]))
+    filled = empty.to_empty(device="cpu")
+    filled.load_state_dict(model.state_dict())
+    casts = [
+        copy.deepcopy(model).bfloat16(),
+        copy.deepcopy(model).half().float(),
+        copy.deepcopy(model).double(),
+        filled,
+    ]
+    for cast in casts:
+        found = dict(cast.named_buffers())
+        assert found.keys() == exact.keys() and set(cast.state_dict()) == stored
+        for buffer, value in exact.items():
+            assert torch.equal(found[buffer].double(), value.double()), buffer
+    torch.testing.assert_close(filled(tokens)[0], wanted, rtol=0, atol=0)
+    back = copy.deepcopy(model).bfloat16().float()
+    back.load_state_dict(model.state_dict())
+    torch.testing.assert_close(back(tokens)[0], wanted, rtol=0, atol=0)
+
+
+def test_a_layer_in_bfloat16_fades_as_the_exact_one():
+    """Four of these eight heads never forgot when the decays were rounded with the weights."""
+    torch.manual_seed(0)
+    mixer = build(configuration("small-retention", 9, heads=8, key_value_heads=8)).blocks[0].mixer
+    hidden = torch.randn(1, 256, 96)
+    exact = mixer(hidden)[0]
+    rounded = copy.deepcopy(mixer).bfloat16()(hidden.bfloat16())[0].float()
+    assert (rounded - exact).norm() < 0.02 * exact.norm()
