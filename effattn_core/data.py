@@ -70,6 +70,19 @@ def split(tokens, share=0.95):
     return tokens[:edge], tokens[edge:]
 
 
+def padded(texts):
+    """(tokens, targets), each [batch, longest - 1] int64, of texts of different lengths, each [time] with two tokens.
+
+    They are filled up on the right with token 0, whose targets are IGNORED: no layer of this book looks ahead, so the
+    loss is that of each text alone, the mean over all their tokens. On the left filling would be read as text.
+    """
+    if not texts or min(map(len, texts)) < 2:
+        raise ValueError(f"each text needs a token and its target; the lengths are {[len(text) for text in texts]}.")
+    pad = torch.nn.utils.rnn.pad_sequence
+    tokens = pad([text[:-1] for text in texts], batch_first=True)
+    return tokens, pad([text[1:] for text in texts], batch_first=True, padding_value=IGNORED)
+
+
 class Batches:
     """Endless random windows of a token sequence: (input, target), each [batch, context], target one step ahead.
 

@@ -290,7 +290,7 @@ class LanguageModel(nn.Module):
         return hidden, states
 
     def answer(self, hidden, states):
-        """What is left to do for tokens that a prediction is wanted of: nothing here, all layers have read them."""
+        """Run the layers that only predicted tokens need. None here; YOCO overrides this with its cross-decoder."""
         return hidden
 
     def forward(self, tokens, states=None):
@@ -301,6 +301,7 @@ class LanguageModel(nn.Module):
     def prefill(self, tokens, states=None, *, chunk=None):
         """Read a prompt: (logits of its last token alone: [batch, 1, vocabulary], states to decode from).
 
+        All prompts of a batch have one length: every token is read, so padding on either side would be text.
         chunk: tokens read at once; a prompt longer than memory allows is read by so many at a time, and gives the same.
         Raises ValueError for no token or no chunk.
         """
@@ -312,15 +313,23 @@ class LanguageModel(nn.Module):
         return self.head(self.norm(self.answer(hidden[:, -1:], states))), states
 
     def loss(self, tokens, targets):
-        """Mean cross-entropy in nats a token."""
+        """Mean cross-entropy in nats per token; targets of `effattn_core.data.IGNORED` are left out.
+
+        Texts of different lengths: see `effattn_core.data.padded`.
+        """
         logits, _ = self(tokens)
         return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
 
 
 def _checked(tokens):
-    """The tokens, unless there are none."""
+    """Return `tokens`; raise ValueError if empty, not 2-D, or negative as padding often is (seen on a CPU only)."""
     if tokens.ndim != 2 or tokens.shape[1] == 0:
         raise ValueError(f"tokens must be [batch, time] with at least one; the shape is {tuple(tokens.shape)}.")
+    if tokens.device.type == "cpu" and not torch.compiler.is_compiling() and len(tokens) and tokens.min() < 0:
+        raise ValueError(
+            f"tokens must be 0 or more; one is {tokens.min()}. Padding is not understood: read texts of one length, "
+            "or train on `effattn_core.data.padded`."
+        )
     return tokens
 
 

@@ -37,7 +37,11 @@ def chunks(tensor, span, chunk, dtype):
 
 
 def bounded(log_gate):
-    """Gates no stronger than one that already gives exp(gate) = 0: -inf would make -inf - -inf, which is nan."""
+    """Gates no stronger than one that already gives exp(gate) = 0: -inf would make -inf - -inf, which is nan.
+
+    A chunk's running sum past such a gate is as large as the bound, so later gates are rounded to that: texts packed
+    into one row by gates of -inf lose up to 3e-5 in float32 (gradients 2e-4), where the loop over tokens loses 1e-6.
+    """
     return log_gate.clamp(min=-750.0 if log_gate.dtype == torch.float64 else -110.0)
 
 
@@ -67,7 +71,7 @@ def _within(query, key, value, total):
 
 
 def _within_backward(grad, query, key, value, total):
-    """Gradients (query, key, value) of `_within`, without what a token reads from itself: no gate stands between."""
+    """Gradients (query, key, value) of `_within`, diagonal excluded: a token's own term has no gate."""
     if total.shape[-1] == 1:
         fade = fading(total).tril(-1)
         weight, grad_weight = (query @ key.mT) * fade, (grad @ value.mT) * fade

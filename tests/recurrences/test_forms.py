@@ -318,3 +318,27 @@ def test_bad_input_says_what_was_given_and_what_is_wanted(message):
 def test_mamba2_s_rates_have_a_sign():
     with pytest.raises(ValueError, match="their extremes are 0.5 and"):
         discretised(QUERY, torch.tensor([-1, 0.5, -1, -1]), -GATE)
+
+
+@pytest.mark.parametrize("rule", ["gated", "gla"])
+def test_texts_packed_by_gates_that_clear_the_state_are_each_alone_within_what_is_said(rule):
+    """Seven texts in a row of 259 tokens: in float64 as if alone; in float32 as far off as `bounded` says, not more."""
+    made = inputs(rule, 259, strength=1 / 16)
+    starts = list(range(0, 259, 37))
+    made["log_gate"][:, :, starts] = -torch.inf
+    alone = [oracle(**part(made, rule, begin, begin + 37) | {"state": torch.zeros_like(made["state"])}, rule=rule,
+                    scale=0.5)[0] for begin in starts]  # fmt: skip
+    wanted = torch.cat(alone, 2)
+    torch.testing.assert_close(recurrence(**made, rule=rule, scale=0.5)[0], wanted, rtol=1e-11, atol=1e-11)
+    narrow = {name: each.float().requires_grad_() for name, each in made.items()}
+    wide_ = {name: each.clone().requires_grad_() for name, each in made.items()}
+    for given_, form, most, steepest in ((narrow, "chunkwise", 3e-5, 2e-4), (narrow, "recurrent", 1e-6, None)):
+        output, _ = recurrence(**given_, rule=rule, scale=0.5, form=form)
+        assert (output - wanted).abs().max() < most * wanted.abs().max()
+        if steepest:
+            exact = recurrence(**wide_, rule=rule, scale=0.5, implementation="oracle")[0].sin().sum()
+            names = ["query", "key", "value", "log_gate"]
+            pairs = zip(torch.autograd.grad(output.sin().sum(), [given_[name] for name in names]),
+                        torch.autograd.grad(exact, [wide_[name] for name in names]), strict=True)  # fmt: skip
+            for ours, truth_ in pairs:
+                assert (ours - truth_).abs().max() < steepest * truth_.abs().max()

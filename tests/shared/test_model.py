@@ -267,3 +267,33 @@ def test_a_layer_in_bfloat16_fades_as_the_exact_one():
     exact = mixer(hidden)[0]
     rounded = copy.deepcopy(mixer).bfloat16()(hidden.bfloat16())[0].float()
     assert (rounded - exact).norm() < 0.02 * exact.norm()
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [dict(size="small"), dict(size="small", window=5, sinks=1), dict(size="small-retention"), dict(size="small-yoco"),
+     dict(size="small-yoco-gated"), dict(size="tiny", mixer="recurrent", rule="delta", heads=2)],
+)  # fmt: skip
+def test_texts_of_different_lengths_train_as_each_alone(settings):
+    torch.manual_seed(0)
+    model = build(configuration(vocabulary=9, **settings)).double()
+    texts = [torch.randint(9, (length,)) for length in (30, 2, 17)]
+    tokens, targets = data.padded(texts)
+    assert tokens.shape == targets.shape == (3, 29) and (targets == data.IGNORED).sum() == 3 * 29 - 29 - 1 - 16
+    alone = [model.loss(text[None, :-1], text[None, 1:]) * (len(text) - 1) for text in texts]
+    wanted = sum(alone) / (29 + 1 + 16)
+    torch.testing.assert_close(model.loss(tokens, targets), wanted, rtol=1e-12, atol=0)
+    ours, theirs = (
+        torch.autograd.grad(loss, list(model.parameters())) for loss in (model.loss(tokens, targets), wanted)
+    )
+    for mine, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-14)
+
+
+def test_padding_is_refused_where_it_can_be_seen():
+    model = tiny()
+    for call in (model, model.prefill, lambda tokens: model.loss(tokens, tokens)):
+        with pytest.raises(ValueError, match="tokens must be 0 or more; one is -1. Padding is not understood"):
+            call(torch.tensor([[-1, -1, 3], [4, 5, 6]]))
+    with pytest.raises(ValueError, match=r"each text needs a token and its target; the lengths are \[3, 1\]"):
+        data.padded([torch.arange(3), torch.arange(1)])
