@@ -16,6 +16,7 @@ from effattn_core.states import KeyValueCache, WindowCache, require_sizes
 class Configuration:
     """Sizes of a LanguageModel. context: the most tokens it is trained on and its cache holds.
 
+    window, sinks: what a token sees, of the mixer "attention"; the others have no window.
     mixer: a name of MIXERS. value_dim: of a mixer whose values have a size of their own; None for head_dim.
     rule: of the mixer "recurrent", a name of `effattn_core.recurrences.RULES`.
     cross_layers: how many of the layers, the last ones, have no mixer and read one cache that all of them share; see
@@ -67,7 +68,6 @@ class Configuration:
         """Raise ValueError for a setting that the mixer does not have."""
         ignored = {
             "value_dim": self.mixer == "attention",
-            "window": self.mixer != "attention",
             "sinks": self.window is None,
             "rule": self.mixer != "recurrent",
         }

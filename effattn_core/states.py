@@ -89,8 +89,10 @@ def kept_bytes(states):
 def require_sizes(least=1, **sizes):
     """Raise ValueError unless each size is a whole number of at least `least`."""
     for name, size in sizes.items():
-        if not hasattr(size, "__index__") or size < least:
-            raise ValueError(f"{name} must be a whole number of at least {least}; it is {size!r}.")
+        if not hasattr(size, "__index__"):
+            raise ValueError(f"{name} must be a whole number; it is {size!r}.")
+        if size < least:
+            raise ValueError(f"{name} must be at least {least}; it is {size}.")
 
 
 def require_fit(name, given, stored):
