@@ -55,8 +55,8 @@ def share_read(way, cache, queries, whole):
 def at_budget(way, budget, reader, text, queries, *, steps=8):
     """(cache, dial, share): the most that the way may read without passing `budget`.
 
-    Found between what was too little and what was too much, by a straight line, for most ways' bytes rise evenly with
-    the dial, and by halving in turns, for some do not. Returns None where even its least reads more.
+    Root search that alternates linear interpolation (most methods' bytes are linear in the dial) and bisection (some
+    are not). Returns None where even its least reads more.
     """
     cache, whole = filled(way, 0.0, reader, text), dense_bytes(reader, text)
     low, least = 0.0, share_read(way, cache, queries, whole)
@@ -86,14 +86,14 @@ def quality(reader, cache, queries, answers, dense):
     """(KL to dense of each query in nats, mean loss): `dense` holds the dense distributions."""
     divergences, losses = [], []
     for query, answer, wanted in zip(queries, answers, dense, strict=True):
-        told = reader.distribution(cache.look(query))
-        divergences.append((wanted * (wanted / told).log()).sum().item())
-        losses.append(-told[answer].log().item())
+        found = reader.distribution(cache.look(query))
+        divergences.append((wanted * (wanted / found).log()).sum().item())
+        losses.append(-found[answer].log().item())
     return divergences, statistics.fmean(losses)
 
 
 def dense_distributions(reader, cache, queries):
-    """What a dense cache tells for each query."""
+    """The next letter's distribution from a dense cache, per query."""
     return [reader.distribution(cache.look(query)) for query in queries]
 
 

@@ -122,7 +122,7 @@ def _refuse_gradient(grad):
     )
 
 
-class _Rows(State):
+class _Cache(State):
     """Storage of keys and values, a row per token: what both kinds of cache share. It keeps numbers, not gradients."""
 
     def __init__(self, batch, heads, rows, head_dim, value_dim, dtype, device):
@@ -146,13 +146,17 @@ class _Rows(State):
             self._graded = True
         self._key[:, :, place], self._value[:, :, place] = key.detach(), value.detach()
 
-    def _rows(self, stored, place):
+    def _read(self, stored, place):
         """Rows to read; a backward pass that comes to them is refused, for it would silently miss what made them."""
         rows = stored[:, :, place]
         if self._graded and torch.is_grad_enabled():
             rows = rows.detach().requires_grad_()
             rows.register_hook(_refuse_gradient)
         return rows
+
+    def _rows(self, place):
+        """(keys, values) at `place`."""
+        return self._read(self._key, place), self._read(self._value, place)
 
     def reorder(self, rows):
         require_rows(rows, len(self._key))
@@ -165,7 +169,7 @@ class _Rows(State):
         return self._key.nbytes + self._value.nbytes
 
 
-class KeyValueCache(_Rows):
+class KeyValueCache(_Cache):
     """Keys and values of the tokens so far, in storage reserved once; `key`, `value` view the filled part.
 
     batch, heads, capacity in tokens, head_dim, value_dim (None: head_dim): its sizes. window, sinks: of a layer that
@@ -208,18 +212,18 @@ class KeyValueCache(_Rows):
 
     @property
     def key(self):
-        return self._rows(self._key, slice(self.length))
+        return self._read(self._key, slice(self.length))
 
     @property
     def value(self):
-        return self._rows(self._value, slice(self.length))
+        return self._read(self._value, slice(self.length))
 
     @property
     def kept_bytes(self):
         return self.key.nbytes + self.value.nbytes
 
 
-class WindowCache(_Rows):
+class WindowCache(_Cache):
     """Keys and values of the last `window` tokens, a ring that each new token overwrites at its oldest place.
 
     Turned keys may lie in any order for a single query, which sees them all; more queries get them put in order.
@@ -238,16 +242,16 @@ class WindowCache(_Rows):
         if query.shape[2] == 1:
             self._keep(key, value)
             filled = slice(min(self.length, self.window))
-            return attention(query, self._rows(self._key, filled), self._rows(self._value, filled), causal=False)
-        before = self._ordered()
+            return attention(query, *self._rows(filled), causal=False)
+        before = self._rows(self._latest())
         keys, values = torch.cat([before[0], key], 2), torch.cat([before[1], value], 2)
         self._keep(key, value)
         return attention(query, keys, values, window=self.window)
 
-    def _ordered(self):
-        """(keys, values) of the last window - 1 tokens, oldest first: what the next query sees beside its own."""
-        kept = torch.arange(max(0, self.length - self.window + 1), self.length, device=self._key.device) % self.window
-        return self._rows(self._key, kept), self._rows(self._value, kept)
+    def _latest(self):
+        """Where the last window - 1 tokens lie, oldest first: what the next query sees beside its own."""
+        first = max(0, self.length - self.window + 1)
+        return torch.arange(first, self.length, device=self._key.device) % self.window
 
     def _keep(self, key, value):
         new = min(key.shape[2], self.window)

@@ -277,6 +277,8 @@ class ChannelCache(State):
 
     def attend(self, query, key, value):
         """Take in new tokens and return their attention, [batch, heads, new, value_dim]. ValueError past capacity."""
+        require_fit("key", key, self.dense.key)
+        require_fit("value", value, self.dense.value)
         if self.length + key.shape[2] > self.capacity:
             raise ValueError(
                 f"the cache holds {self.length} of {self.capacity} tokens; {key.shape[2]} more do not fit."
@@ -297,8 +299,6 @@ class ChannelCache(State):
 
     def take_in(self, key, value):
         """Append to the dense region; once that is full, move whole chunks of its oldest tokens to the middle."""
-        require_fit("key", key, self.dense.key)
-        require_fit("value", value, self.dense.value)
         self.length += key.shape[2]
         if self.dense.length + key.shape[2] < self.sinks + self.recent + self.chunk:
             self.dense.append(key, value)

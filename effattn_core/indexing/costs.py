@@ -7,8 +7,8 @@ from effattn_core import costs
 from effattn_core.yoco import costs as yoco
 
 TOP_K, INDEX_DIM, INDEX_HEADS = 2048, 128, 64  # top_k as published of CLSA; the others are DSA's
-INDEX_ELEMENT = 1  # bytes a number of an index key: DSA keeps FP8, and one float32 scale a token
-SCALE = 4
+INDEX_ELEMENT = 1  # bytes per number of an index key: DSA keeps FP8, and one float32 factor per token
+SCALE_BYTES = 4
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,9 +28,9 @@ def row_bytes(key_value_heads, head_dim, element=2):
     return 2 * key_value_heads * head_dim * element
 
 
-def index_bytes(context, index_dim=INDEX_DIM, index_element=INDEX_ELEMENT, scale=SCALE):
-    """Bytes of the index keys of a text; scale: of the factor that goes with a key in eight bits, 0 for none."""
-    return context * (index_dim * index_element + scale)
+def index_bytes(context, index_dim=INDEX_DIM, index_element=INDEX_ELEMENT, scale_bytes=SCALE_BYTES):
+    """Bytes of the index keys of a text; scale_bytes: of the factor that goes with a key in eight bits, 0 for none."""
+    return context * (index_dim * index_element + scale_bytes)
 
 
 def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, shared=True, gathered=False, **index):

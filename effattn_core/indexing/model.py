@@ -87,7 +87,7 @@ class IndexedCache(KeyValueCache):
 
     @property
     def index(self):
-        return self._rows(self._index, slice(self.length))
+        return self._read(self._index, slice(self.length))
 
     @property
     def nbytes(self):

@@ -150,13 +150,13 @@ def kept(sizes, context=None, *, batch=1, element=2, state_element=4):
     return Kept(growing, copies * row * sizes.window)
 
 
-def decode_bytes(sizes, context, *, element=2, stays=False):
+def decode_bytes(sizes, context, *, element=2, weights_cached=False):
     """Bytes read to write one token: weights, head, and what is kept; the shared cache once in each cross layer.
 
     A loop reads its weights again, because those of a large model do not stay on the chip from one loop to the next:
-    shared weights save memory, not traffic. stays: whether they do, as in a model small enough.
+    shared weights save memory, not traffic. weights_cached: True if all looped weights fit on the chip.
     """
-    passes = 1 if stays else sizes.loops
+    passes = 1 if weights_cached else sizes.loops
     weights = passes * looped_layers(sizes) * looped_matrices(sizes) + shared_matrices(sizes)
     weights += sizes.cross_layers * cross_matrices(sizes) + sizes.vocabulary * sizes.width
     found = kept(sizes, context, element=element)

@@ -202,7 +202,7 @@ def test_bytes_of_a_step_are_the_index_once_and_k_rows_a_layer_exactly(group, la
     with trace(key=key, value=value) as reading:
         for _ in range(layers):
             launch_attention(query, key, value, rows, False, 1.0, splits=2)
-    step = prices.step(time, layers, 2, 32, top_k=top_k, element=4, index_dim=16, index_element=4, scale=0)
+    step = prices.step(time, layers, 2, 32, top_k=top_k, element=4, index_dim=16, index_element=4, scale_bytes=0)
     assert choosing.loaded["index"] == step.index == time * 16 * 4
     assert reading.loaded["key"] + reading.loaded["value"] == step.rows == layers * top_k * 2 * 2 * 32 * 4
     with trace(key=key, value=value) as copying:

@@ -47,12 +47,21 @@ def test_the_reader_tells_what_followed_where_the_last_letters_stood():
     # By hand: the score of each key is the sharpness times the agreement of the words of the last letters.
     query, (key, value) = reader.query(text), reader.key_value(text)
     score = (query @ key[:, :1].mT)[0, 0, 0] / 8
-    words = reader.words[0]
+    words = reader.codes[0]
     wanted = sum(3.0 * words[text[len(text) - 1 - lag]] @ words[text[700 + LAGS - 1 - lag]] for lag in range(3))
     assert score[700 + LAGS].item() == pytest.approx(wanted.item(), rel=1e-5)
     assert score[:1].abs().max() == 0 and value[0, 0, 5].argmax() == text[5]
     with pytest.raises(ValueError, match="one a letter; the alphabet has 65"):
         Reader(65)
+
+
+def test_a_text_changed_in_place_is_read_as_it_is_now():
+    reader, text = reader_and_text(100)
+    made = lambda: RewindableCache(1, reader.key_heads, len(text), reader.head_dim)  # noqa: E731
+    reader.fill(made(), text)
+    text[10:20] = (text[10:20] + 1) % reader.alphabet
+    for ours, wanted in zip((cache := reader.fill(made(), text)).key, reader.key_value(text)[0], strict=True):
+        assert torch.equal(ours, wanted) and cache.length == 100
 
 
 def test_the_text_of_the_reader_has_few_letters_and_is_otherwise_the_plays():

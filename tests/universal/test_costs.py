@@ -147,7 +147,7 @@ def test_the_bill_changes_its_lines_and_no_other():
 
 def test_weights_that_stay_on_the_chip_are_read_once():
     sizes = costs_universal.llama_sized(4)
-    extra = costs_universal.decode_bytes(sizes, 4096) - costs_universal.decode_bytes(sizes, 4096, stays=True)
+    extra = costs_universal.decode_bytes(sizes, 4096) - costs_universal.decode_bytes(sizes, 4096, weights_cached=True)
     assert extra == 2 * 3 * 16 * costs_universal.looped_matrices(sizes)
 
 
