@@ -44,7 +44,7 @@ def dense_bytes(reader, text):
 
 
 def share_read(way, cache, queries, whole):
-    """Bytes a token over `whole`, those of dense decoding: the mean over `queries`, extra reads included."""
+    """Bytes per token over `whole`, those of dense decoding: the mean over `queries`, extra reads included."""
     read = []
     for query in queries:
         cache.look(query)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from effattn_core import topic_modules
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Claim:
     """One published statement. published: its figure, None where it has none; measure: computes ours.
 

@@ -66,7 +66,7 @@ def curve(losses):
 
 @torch.no_grad()
 def loss_by_position(model, tokens, longest=LONGEST, windows=16):
-    """Mean held-out loss in nats a letter of the positions [start, stop), in windows of `longest` letters."""
+    """Mean held-out loss in nats per letter of the positions [start, stop), in windows of `longest` letters."""
     text = tokens[: windows * longest + 1].to(runtime.device())
     inputs, targets = text[:-1].view(windows, longest), text[1:].view(windows, longest)
     losses = [

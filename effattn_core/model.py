@@ -148,7 +148,7 @@ def even_speeds(head_dim, base, like):
 
 
 def turn(tensor, first, speed):
-    """Turn the pair (2i, 2i+1) of the token at position t by t · speed[i]. speed: [head_dim / 2], radians a token."""
+    """Turn the pair (2i, 2i+1) of the token at position t by t · speed[i]. speed: [head_dim / 2], radians per token."""
     position = torch.arange(first, first + tensor.shape[-2], device=tensor.device, dtype=speed.dtype)
     angle = position[:, None] * speed
     cosine, sine = angle.cos().to(tensor.dtype), angle.sin().to(tensor.dtype)

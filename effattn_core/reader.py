@@ -23,7 +23,7 @@ class Reader:
 
     def __init__(self, alphabet, *, orders=(3, 4, 5, 6), sharpness=3.0, floor=0.02, seed=0):
         if alphabet > LETTERS:
-            raise ValueError(f"a value has {LETTERS} numbers, one a letter; the alphabet has {alphabet}.")
+            raise ValueError(f"a value has {LETTERS} numbers, one per letter; the alphabet has {alphabet}.")
         self.alphabet, self.orders, self.sharpness, self.floor = alphabet, orders, sharpness, floor
         generator = torch.Generator().manual_seed(seed)
         codes = torch.randn(self.key_heads, alphabet, self.head_dim // LAGS, generator=generator)

@@ -16,7 +16,7 @@ from kernels.cache import whole_file
 
 @dataclass
 class History:
-    """What a run left behind. losses: training loss in nats a token, one a step; finished: whether all steps ran."""
+    """What a run left. losses: training loss in nats per token, one per step; finished: whether all steps ran."""
 
     losses: list = field(default_factory=list)
     finished: bool = False
@@ -100,7 +100,7 @@ def _interruptible():
 
 @torch.no_grad()
 def evaluate(model, tokens, *, batch=32):
-    """Mean loss in nats a token over `tokens`, cut into windows of the model's context."""
+    """Mean loss in nats per token over `tokens`, cut into windows of the model's context."""
     context, device = model.sizes.context, next(model.parameters()).device
     count = (len(tokens) - 1) // context
     if count == 0:

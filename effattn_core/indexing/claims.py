@@ -48,35 +48,64 @@ def _gradients():
 
 CLAIMS = [
     Claim(
-        "indexing", PAPER, "decoding at 128K, abstract",
-        "A decoded token costs 7.6 times less time than a Transformer's.",
-        7.6, "× fewer bytes", _bytes_ratio, lambda ours: ours > 7.6,
-        "bytes of the 16 cross-layers by formula, published sizes, index keys in eight bits: an upper bound on what "
-        "reading less can save, not a time",
+        topic="indexing",
+        paper=PAPER,
+        where="decoding at 128K, abstract",
+        statement="A decoded token costs 7.6 times less time than a Transformer's.",
+        published=7.6,
+        unit="× fewer bytes",
+        measure=_bytes_ratio,
+        agrees=lambda ours: ours > 7.6,
+        conditions=(
+            "bytes of the 16 cross-layers by formula, published sizes, index keys in eight bits: an upper bound on "
+            "what reading less can save, not a time"
+        ),
     ),
     Claim(
-        "indexing", PAPER, "loss, by summaries that we read",
-        "Reading a sixteenth of the tokens costs less than 0.006 nats a token.",
-        0.006, "nats a letter", _gap, lambda ours: ours < 0.006,
-        "a YOCO of four cross-layers on letters of Shakespeare, 16 of 256 letters, after the joint stage, recorded by "
-        "make runs; the paper's has 4B parameters",
+        topic="indexing",
+        paper=PAPER,
+        where="loss, by summaries that we read",
+        statement="Reading a sixteenth of the tokens costs less than 0.006 nats a token.",
+        published=0.006,
+        unit="nats a letter",
+        measure=_gap,
+        agrees=lambda ours: ours < 0.006,
+        conditions=(
+            "a YOCO of four cross-layers on letters of Shakespeare, 16 of 256 letters, after the joint stage, recorded "
+            "by make runs; the paper's has 4B parameters"
+        ),
     ),
     Claim(
-        "indexing", PAPER, "coverage, by summaries that we read",
-        "The chosen sixteenth covers about 0.8 of dense attention's mass.",
-        0.8, "of the mass", _covered, lambda ours: 0.65 < ours < 0.95,
-        "the same model",
+        topic="indexing",
+        paper=PAPER,
+        where="coverage, by summaries that we read",
+        statement="The chosen sixteenth covers about 0.8 of dense attention's mass.",
+        published=0.8,
+        unit="of the mass",
+        measure=_covered,
+        agrees=lambda ours: 0.65 < ours < 0.95,
+        conditions="the same model",
     ),
     Claim(
-        "indexing", PAPER, "training loss, by summaries that we read",
-        "One divergence to the mean of all layers teaches what one to each layer would.",
-        None, "largest difference of gradients", _gradients, lambda ours: ours < 1e-12,
-        "six random layers, float64; the identity is ours to check, and exact",
+        topic="indexing",
+        paper=PAPER,
+        where="training loss, by summaries that we read",
+        statement="One divergence to the mean of all layers teaches what one to each layer would.",
+        published=None,
+        unit="largest difference of gradients",
+        measure=_gradients,
+        agrees=lambda ours: ours < 1e-12,
+        conditions="six random layers, float64; the identity is ours to check, and exact",
     ),
     Claim(
-        "indexing", PAPER, "abstract: one index for all cross-decoder layers",
-        "Sharing an index costs next to nothing while layers agree.",
-        None, "of the mass lost", _agreeing, lambda ours: ours < 0.02,
-        "the chapter's miniature at full agreement, three seeds, recorded by make runs",
+        topic="indexing",
+        paper=PAPER,
+        where="abstract: one index for all cross-decoder layers",
+        statement="Sharing an index costs next to nothing while layers agree.",
+        published=None,
+        unit="of the mass lost",
+        measure=_agreeing,
+        agrees=lambda ours: ours < 0.02,
+        conditions="the chapter's miniature at full agreement, three seeds, recorded by make runs",
     ),
-]  # fmt: skip
+]

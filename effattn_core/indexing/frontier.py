@@ -14,7 +14,7 @@ INDEX_HEADS, INDEX_DIM = 8, 32
 class ReaderCache(IndexedCache):
     """What a frontier's reader reads: `append`, `look`, and the bytes of a step, of one list for all of its heads.
 
-    top_k: rows read of each key head; an index key a token is made from the keys of all heads.
+    top_k: rows read of each key head; an index key per token is made from the keys of all heads.
     """
 
     def __init__(self, *shape, indexer, top_k):

@@ -27,7 +27,7 @@ DISTILLATION = 0.1  # weight of the indexer's loss in the joint stage, of CLSA b
 
 
 class LightningIndexer(nn.Module):
-    """Routing queries, one routing key a token, and a weight a head (DSA; for CLSA a RECONSTRUCTION).
+    """Routing queries, one routing key per token, and a weight per head (DSA; for CLSA a RECONSTRUCTION).
 
     Half of the index dimensions are turned to their positions, as in DSA; none if rotary_base is None. Keys pass a
     LayerNorm; normed False leaves out both norms. Raises ValueError for an index_dim that is not a multiple of four.
@@ -69,7 +69,7 @@ class LightningIndexer(nn.Module):
 
 
 class IndexedCache(KeyValueCache):
-    """The shared keys and values, and one index key a token: all that a YOCO with an index keeps of the text."""
+    """The shared keys and values, and one index key per token: all that a YOCO with an index keeps of the text."""
 
     def __init__(self, batch, heads, capacity, head_dim, index_dim, *, dtype=torch.float32, device=None):
         super().__init__(batch, heads, capacity, head_dim, dtype=dtype, device=device)
@@ -119,7 +119,7 @@ class NearRows(State):
 class Watched(State):
     """Dense attention over what `seen` allows, that remembers each layer's mean weights over heads.
 
-    seen: bool [batch, time, key_time]. weights: a list of [batch, time, key_time], one a layer that looked.
+    seen: bool [batch, time, key_time]. weights: a list of [batch, time, key_time], one per layer that looked.
     """
 
     def __init__(self, shared, seen):

@@ -20,10 +20,10 @@ class RecurrentMixer(Constants):
     """(silu(x W_gate) ⊙ norm(recurrence(x))) W_out for the rule that `sizes.rule` names.
 
     Between rules nothing differs but the update and what its gates need. There is no position and no short
-    convolution: order reaches the state through its gates alone. The norm is a root mean square a head, weightless.
+    convolution: order reaches the state through its gates alone. The norm is a root mean square per head, weightless.
     """
 
-    epsilon = 1e-6  # of the norm a head
+    epsilon = 1e-6  # of the norm per head
 
     def __init__(self, sizes):
         super().__init__()

@@ -10,13 +10,13 @@ from effattn_core.states import Memory
 
 
 class MultiScaleRetention(Constants):
-    """(silu(x W_gate) ⊙ norm(retention(x))) W_out, one decay a head (Sun et al. 2023, eq. 8).
+    """(silu(x W_gate) ⊙ norm(retention(x))) W_out, one decay per head (Sun et al. 2023, eq. 8).
 
     Queries and keys turn by rotary positions with speeds 10000^-linspace(0, 1), pairs interleaved, as the released code
-    has them. The norm is a root mean square a head, without weights. Its state is a Memory, float32 or wider.
+    has them. The norm is a root mean square per head, without weights. Its state is a Memory, float32 or wider.
     """
 
-    epsilon = 1e-6  # of the norm a head
+    epsilon = 1e-6  # of the norm per head
 
     def __init__(self, sizes):
         super().__init__()

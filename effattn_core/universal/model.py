@@ -105,7 +105,7 @@ class RandomLoops(nn.Module):
         return torch.randint(1, self.most + 1, (), generator=generator).item()
 
     def loss(self, tokens, targets):
-        """Mean cross-entropy in nats a token, of as many loops as were drawn."""
+        """Mean cross-entropy in nats per token, of as many loops as were drawn."""
         return self.model.with_loops(self.draw()).loss(tokens, targets)
 
 

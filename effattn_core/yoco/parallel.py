@@ -138,7 +138,7 @@ def parallel_states(model, share, exchange):
 
 
 def parallel_loss(model, tokens, targets, exchange):
-    """Mean loss in nats a token of this rank's share of one text; the mean of all ranks' is the whole text's.
+    """Mean loss in nats per token of this rank's share of one text; the mean of all ranks' is the whole text's.
 
     tokens, targets: [batch, time] int64, whole, the same on every rank. Average the gradients over the ranks with
     `average_gradients`. Raises ValueError where time does not divide into the ranks.

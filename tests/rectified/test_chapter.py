@@ -51,7 +51,7 @@ def test_the_reader_tells_what_followed_where_the_last_letters_stood():
     wanted = sum(3.0 * words[text[len(text) - 1 - lag]] @ words[text[700 + LAGS - 1 - lag]] for lag in range(3))
     assert score[700 + LAGS].item() == pytest.approx(wanted.item(), rel=1e-5)
     assert score[:1].abs().max() == 0 and value[0, 0, 5].argmax() == text[5]
-    with pytest.raises(ValueError, match="one a letter; the alphabet has 65"):
+    with pytest.raises(ValueError, match="one per letter; the alphabet has 65"):
         Reader(65)
 
 
