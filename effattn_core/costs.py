@@ -89,6 +89,18 @@ HARDWARE = {
 }
 
 
+@dataclass(frozen=True)
+class Kept:
+    """Bytes that decoding keeps. growing: of the caches that grow with the text; constant: of windows or states."""
+
+    growing: int
+    constant: int
+
+    @property
+    def total(self):
+        return self.growing + self.constant
+
+
 def element_bytes(dtype):
     """Bytes of one number of a dtype in BYTES. Raises ValueError for another name."""
     if dtype not in BYTES:

@@ -120,18 +120,6 @@ def decode_flops(sizes, context):
     return sizes.loops * loop + once + sizes.cross_layers * above
 
 
-@dataclasses.dataclass(frozen=True)
-class Kept:
-    """Bytes that decoding keeps. growing: of caches that hold every token; constant: of windows or states."""
-
-    growing: int
-    constant: int
-
-    @property
-    def total(self):
-        return self.growing + self.constant
-
-
 def kept(sizes, context=None, *, batch=1, element=2, state_element=4):
     """What decoding reserves for `context` tokens (None: the model's context), eq. universal-cache.
 
@@ -144,10 +132,10 @@ def kept(sizes, context=None, *, batch=1, element=2, state_element=4):
     growing = row * context if sizes.cross_layers else 0
     if sizes.mixer != "attention":
         value_dim = sizes.value_dim or sizes.head_dim
-        return Kept(growing, copies * batch * sizes.heads * sizes.head_dim * value_dim * state_element)
+        return costs.Kept(growing, copies * batch * sizes.heads * sizes.head_dim * value_dim * state_element)
     if sizes.window is None:
-        return Kept(growing + copies * row * context, 0)
-    return Kept(growing, copies * row * sizes.window)
+        return costs.Kept(growing + copies * row * context, 0)
+    return costs.Kept(growing, copies * row * sizes.window)
 
 
 def decode_bytes(sizes, context, *, element=2, weights_cached=False):

@@ -4,8 +4,6 @@ Four architectures of one size are compared. "Transformer" keeps a key and a val
 its key-value heads; the two YOCOs keep one grouped cache for all layers, and in half of the layers a window or a state.
 """
 
-from dataclasses import dataclass
-
 from effattn_core import costs
 
 ARCHITECTURES = ("Transformer", "grouped", "YOCO, window", "YOCO, gated")
@@ -38,18 +36,6 @@ SIZES = {
 }
 
 
-@dataclass(frozen=True)
-class Kept:
-    """Bytes that decoding keeps. growing: of the caches that grow with the text; constant: of windows or states."""
-
-    growing: int
-    constant: int
-
-    @property
-    def total(self):
-        return self.growing + self.constant
-
-
 def check(architecture):
     """Raise ValueError unless `architecture` is one of ARCHITECTURES."""
     if architecture not in ARCHITECTURES:
@@ -73,11 +59,11 @@ def kept(model, context, architecture, *, batch=1, element=2, window=WINDOW, win
     heads = model.heads if architecture == "Transformer" else model.key_value_heads
     row = 2 * batch * model.head_dim * element
     if architecture in ("Transformer", "grouped"):
-        return Kept(model.layers * row * heads * context, 0)
+        return costs.Kept(model.layers * row * heads * context, 0)
     layers = model.layers // 2
     if architecture == "YOCO, window":
-        return Kept(row * heads * context, layers * row * (window_heads or model.heads) * window)
-    return Kept(row * heads * context, layers * batch * model.heads * model.head_dim**2 * state_element)
+        return costs.Kept(row * heads * context, layers * row * (window_heads or model.heads) * window)
+    return costs.Kept(row * heads * context, layers * batch * model.heads * model.head_dim**2 * state_element)
 
 
 def layer_kept(model, context, architecture, layer, **settings):
