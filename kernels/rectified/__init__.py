@@ -1,6 +1,6 @@
 """Rectified sparse attention as Triton kernels: selection scores, decoding over a list of blocks, rectification.
 
-`operators` registers `effattn::block_scores_forward` and `effattn::block_attention_forward`.
+`operators` registers `effattn::block_scores_forward`, `effattn::block_attention_forward`, `effattn::rectify_forward`.
 """
 
 from functools import partial

@@ -9,22 +9,25 @@ from hypothesis import strategies as st
 
 from effattn_core import costs
 from effattn_core.attention import attention, attention_part
+from effattn_core.attention import oracle as attention_oracle
 from effattn_core.rectified import (
     Choice,
     block_attention,
     block_bounds,
     block_means,
     bound_scores,
+    bound_scores_oracle,
     choose_blocks,
     dense_pass,
     mean_scores,
+    oracle,
     pooled,
 )
 from effattn_core.rectified import costs as costs_rectified
 from kernels import runtime
 from kernels.rectified import launch_decode, launch_rectify, launch_scores
 from kernels.rectified.configurations import choose
-from kernels.rectified.operators import block_attention_forward, block_scores_forward
+from kernels.rectified.operators import block_attention_forward, block_scores_forward, rectify_forward
 from kernels.trace import trace
 
 DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
@@ -72,7 +75,7 @@ def test_block_attention_loses_at_most_twice_what_plain_pytorch_loses(implementa
         blocks = lists_of(time, block_size, lists, count, padding=padding)
         settings_ = dict(block_size=block_size)
         truth = block_attention(*exact, blocks, implementation="oracle", **settings_)
-        plain = block_attention(*inputs, blocks, implementation="oracle", **settings_)
+        plain = oracle(*inputs, blocks, scale=32**-0.5, **settings_)
         ours = block_attention(*inputs, blocks, implementation=implementation, **settings_)
         for what, error, lost in zip(("output", "log-sum-exp"), far(ours, truth), far(plain, truth), strict=True):
             # Of so few keys plain PyTorch may lose next to nothing: then four roundings are allowed.
@@ -97,7 +100,7 @@ def test_scores_lose_at_most_twice_what_plain_pytorch_loses(
     bounds = block_bounds(key, block_size)
     exact = [each.double() for each in (query, *bounds)]
     truth = bound_scores(*exact, shared=shared, implementation="oracle")
-    plain = bound_scores(query, *bounds, shared=shared, implementation="oracle")
+    plain = bound_scores_oracle(query, *bounds, scale=32**-0.5, shared=shared)
     ours = bound_scores(query, *bounds, shared=shared, implementation=implementation)
     assert ours.shape == truth.shape == (2, 2 if shared else 2 * group, -(-time // block_size))
     error, lost = (ours.double() - truth).abs().max().item(), (plain.double() - truth).abs().max().item()
@@ -116,7 +119,7 @@ def test_the_rectification_pass_loses_at_most_twice_what_plain_attention_loses(
 ):
     query, key, value = inputs = [each[:1] for each in tensors(time, dtype, group=group, tokens=tokens)]
     truth = attention_part(*(each.double() for each in inputs), implementation="oracle")
-    plain = attention_part(*inputs, implementation="oracle")
+    plain = attention_oracle(*inputs, scale=32**-0.5)
     ours = launch_rectify(query, key, value, query.shape[-1] ** -0.5, splits)
     for what, error, lost in zip(("output", "log-sum-exp"), far(ours, truth), far(plain, truth), strict=True):
         floor = 4 * torch.finfo(torch.float32 if what != "output" else dtype).eps * 3
@@ -204,7 +207,7 @@ def test_the_choice_counts_blocks_and_keeps_the_newest():
     assert choose_blocks(scores, Choice(least=1, local=2)).tolist() == [[[5, 6]]]
     assert choose_blocks(scores, Choice()).tolist() == [[list(range(7))]]
     assert scores[0, 0, 6] == -9  # the caller's scores are left alone
-    with pytest.raises(ValueError, match="at least 1; they are 0, 16 and 1"):
+    with pytest.raises(ValueError, match="block_size must be a whole number of at least 1; it is 0"):
         Choice(block_size=0)
     with pytest.raises(ValueError, match=r"in \[0, 1\]; it is 1.5"):
         Choice(active=1.5)
@@ -273,12 +276,22 @@ def test_costs_follow_from_their_formulas():
 def test_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
     query, key, value = tensors(70, torch.float32)
     bounds, blocks = block_bounds(key, 16), lists_of(70, 16, 2, 3)
-    for implementation in ("device", "triton"):
-        torch.library.opcheck(block_scores_forward, (query, *bounds, 0.2, True, implementation))
-        torch.library.opcheck(block_attention_forward, (query, key, value, blocks, 16, 0.2, implementation))
-    compiled = torch.compile(block_attention, backend="aot_eager", fullgraph=True)
-    for a, b in zip(compiled(query, key, value, blocks, block_size=16),
-                    block_attention(query, key, value, blocks, block_size=16), strict=True):  # fmt: skip
+    torch.library.opcheck(block_scores_forward, (query, *bounds, 0.2, True))
+    torch.library.opcheck(block_attention_forward, (query, key, value, blocks, 16, 0.2))
+    torch.library.opcheck(rectify_forward, (query, key, value, 0.2))
+
+
+@pytest.mark.parametrize("implementation", [None, "triton"])
+def test_a_compiled_step_is_one_graph(implementation):
+    query, key, value = tensors(70, torch.float32)
+
+    def step(query, key, value):
+        scores = bound_scores(query, *block_bounds(key, 16), implementation=implementation)
+        blocks = choose_blocks(scores, Choice(least=3))
+        return block_attention(query, key, value, blocks, block_size=16, implementation=implementation)
+
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    for a, b in zip(compiled(query, key, value), step(query, key, value), strict=True):
         torch.testing.assert_close(a, b)
 
 
@@ -296,16 +309,25 @@ def test_a_batch_of_none_and_a_list_of_no_length(implementation):
 
 
 QUERY, KEY = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 20, 8)
-BLOCKS = torch.zeros(1, 2, 2, dtype=torch.int64)
+BLOCKS = torch.tensor([0, 1]).expand(1, 2, -1)
 BAD = {
     r"query must be .* one token; its shape is \(1, 4, 2, 8\)": dict(query=torch.randn(1, 4, 2, 8)),
     "shapes must agree; got": dict(key=KEY[..., :4]),
     "key heads must divide query heads; got 2 key heads, 3": dict(query=QUERY[:, :3]),
+    r"query must be .* its shape is \(4, 1, 8\)": dict(query=QUERY[0]),
     "key and value must agree": dict(value=KEY[:, :, :5]),
-    "share the query's dtype": dict(value=KEY.half()),
+    "query, key, value must share a floating dtype": dict(value=KEY.half()),
+    "query, key, value must share a device": dict(key=KEY.to("meta"), value=KEY.to("meta")),
+    "query, blocks must share a device": dict(blocks=BLOCKS.to("meta")),
+    "scale must be a finite number; it is nan": dict(scale=math.nan),
+    r"blocks must lie in \[0, 2\), or be -1 for none; they hold 99": dict(blocks=98 + BLOCKS),
+    r"blocks must lie in \[0, 2\), or be -1 for none; they hold -2": dict(blocks=BLOCKS - 2),
+    "blocks must each be listed once; 0 is listed twice": dict(blocks=torch.zeros(1, 2, 2, dtype=int)),
+    "head_dim must be at least 1": dict(query=QUERY[..., :0], key=KEY[..., :0]),
+    "block_size must be a whole number of at least 1; it is 16.0": dict(block_size=16.0),
     r"blocks must be \[1, 2 or 4, count\]; its shape is \(1, 3, 2\)": dict(blocks=torch.zeros(1, 3, 2, dtype=int)),
-    "blocks must be integers": dict(blocks=BLOCKS.float()),
-    "block_size at least 1; got torch.int64 and 0": dict(block_size=0),
+    "blocks must be signed integers": dict(blocks=BLOCKS.float()),
+    "block_size must be a whole number of at least 1; it is 0": dict(block_size=0),
     "implementation must be": dict(implementation="cuda"),
     "head_dim and value_dim among .* got 8 and 8": dict(implementation="triton"),
 }
@@ -319,8 +341,126 @@ def test_bad_input_says_what_was_given_and_what_is_wanted(message):
 
 def test_other_refusals_are_sentences_too():
     low, high = block_bounds(KEY, 16)
-    with pytest.raises(ValueError, match="lowest and highest must have one shape"):
-        bound_scores(QUERY, low, high[:, :, :1])
+    for message, changes in {
+        "lowest and highest must have one shape": dict(highest=high[:, :, :1]),
+        "share a floating dtype": dict(highest=high.half()),
+        "share a device": dict(lowest=low.to("meta"), highest=high.to("meta")),
+        "finite number; it is inf": dict(scale=math.inf),
+        r"lowest must be \[.*; its shape is \(2, 2, 8\)": dict(lowest=low[0]),
+        "implementation must be": dict(implementation="fast"),
+        r"head_dim among .* got 8: use": dict(implementation="triton"),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            bound_scores(**dict(query=QUERY, lowest=low, highest=high) | changes)
     wide = [torch.randn(1, heads, time, 32) for heads, time in ((4, 1), (2, 20), (2, 20))]
     with pytest.raises(ValueError, match="power of two up to 128; it is 3"):
         block_attention(*wide, BLOCKS, block_size=3, implementation="triton")
+    with pytest.raises(ValueError, match="share a device"):
+        dense_pass(wide[0], wide[1].to("meta"), wide[2], implementation="triton")
+    with pytest.raises(ValueError, match="head_dim and value_dim among .* got 8 and 8"):
+        dense_pass(QUERY, KEY, KEY, implementation="triton")
+    with pytest.raises(ValueError, match=r"key must be \[.*; its shape is \(2, 20, 8\)"):
+        block_bounds(KEY[0], 16)
+
+
+@pytest.mark.parametrize("implementation", ["oracle", "torch", "triton"])
+@pytest.mark.parametrize("entry", [math.inf, -math.inf, math.nan, 3e38])
+@pytest.mark.parametrize("kind", ["key", "value"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_in_no_chosen_block_does_not_reach_the_output(kind, entry, implementation):
+    """Also row 0, which stands in for an entry of -1 where rows are gathered, and the rows past the end."""
+    tensors_ = dict(zip(("query", "key", "value"), tensors(70, torch.float32), strict=True))
+    blocks = torch.tensor([4, 2, -1]).expand(2, 2, -1).to(DEVICE)
+    call = dict(blocks=blocks, block_size=16, implementation=implementation)
+    before = block_attention(**tensors_, **call)
+    spoiled = tensors_[kind].clone()
+    spoiled[:, :, :32], spoiled[:, :, 48:64] = entry, entry
+    for a, b in zip(block_attention(**tensors_ | {kind: spoiled}, **call), before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    spoiled[:, :, 40] = entry  # seen: it must not be lost either
+    after = block_attention(**tensors_ | {kind: spoiled}, **call)
+    assert not torch.allclose(after.output, before.output)
+
+
+@pytest.mark.parametrize("implementation", ["oracle", "torch", "triton"])
+@pytest.mark.parametrize("entry", [math.inf, -math.inf])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_an_infinite_key_bounds_its_block_alike_in_all_forms(entry, implementation):
+    query, key, _ = tensors(40, torch.float32)
+    key[:, :, 20, 3] = entry
+    chooser, bounds = pooled(query, 2), block_bounds(key, 16)
+    found = bound_scores(query, *bounds, implementation=implementation)
+    assert (found[..., [0, 2]].isfinite()).all() and not found.isnan().any()
+    assert torch.equal(found[..., 1] == math.inf, chooser[..., 3] * entry > 0)
+
+
+def test_of_equal_scores_the_newer_block_is_taken_and_nan_hides_no_block():
+    scores = torch.tensor([3.0, 1, 1, 1, 1, 0, -9]).expand(2, 3, -1)
+    for count, wanted in ((2, [0, 6]), (3, [0, 4, 6]), (4, [0, 3, 4, 6]), (7, list(range(7)))):
+        assert (choose_blocks(scores, Choice(least=count)) == torch.tensor(wanted)).all(), count
+    odd = torch.tensor([math.nan, 1, math.inf, -math.inf, math.nan, 5, -9])
+    for count, wanted in ((1, [6]), (2, [4, 6]), (3, [2, 4, 6]), (4, [0, 2, 4, 6]), (5, [0, 2, 4, 5, 6])):
+        assert choose_blocks(odd[None, None], Choice(least=count)).tolist() == [[wanted]], count
+    compiled = torch.compile(choose_blocks, backend="aot_eager", fullgraph=True)
+    for each in (scores, odd[None, None], torch.randn(2, 3, 50)):
+        assert torch.equal(compiled(each, Choice(least=4)), choose_blocks(each, Choice(least=4)))
+
+
+def test_the_definition_is_computed_in_float64_and_answers_in_the_inputs_dtype():
+    query, key, value = tensors(100, torch.float16)
+    blocks, exact = lists_of(100, 16, 2, 3), [each.double() for each in (query, key, value)]
+    found = block_attention(query, key, value, blocks, block_size=16, implementation="oracle")
+    truth = oracle(*exact, blocks, block_size=16, scale=32**-0.5)
+    assert (found.output.dtype, found.log_sum_exp.dtype) == (torch.float16, torch.float32)
+    assert torch.equal(found.output, truth.output.half()) and torch.equal(found.log_sum_exp, truth.log_sum_exp.float())
+    scores = bound_scores(query, *block_bounds(key, 16), implementation="oracle")
+    assert torch.equal(scores, bound_scores_oracle(exact[0], *block_bounds(exact[1], 16), scale=32**-0.5).float())
+
+
+def test_half_precision_neither_overflows_in_means_nor_in_scores():
+    key, query = torch.full((1, 2, 32, 32), 6e4).half(), torch.full((1, 4, 1, 32), 6e4).half()
+    assert torch.equal(block_means(key, 16), key[:, :, :2])
+    for scores in (mean_scores(query, block_means(key, 16)), bound_scores(query, *block_bounds(key, 16)),
+                   bound_scores(query, *block_bounds(key, 16), implementation="triton")):  # fmt: skip
+        torch.testing.assert_close(scores, torch.full((1, 2, 2), 32**0.5 * 6e4**2), rtol=1e-3, atol=0)
+
+
+@interpreted
+def test_interpreted_kernels_compute_bfloat16_in_float32():
+    query, key, value = tensors(70, torch.bfloat16)
+    bounds, blocks = block_bounds(key, 16), lists_of(70, 16, 2, 3, padding=1)
+    newest = tensors(70, torch.bfloat16, tokens=5)[0]
+    for call in (
+        lambda name: block_attention(query, key, value, blocks, block_size=16, implementation=name).output,
+        lambda name: bound_scores(query, *bounds, implementation=name).bfloat16(),
+        lambda name: dense_pass(newest, key, value, implementation=name),
+    ):
+        ours, plain = call("triton"), call("torch")
+        assert ours.dtype == torch.bfloat16
+        torch.testing.assert_close(ours, plain, rtol=2**-7, atol=2**-8)
+
+
+@pytest.mark.parametrize("implementation", [None, "oracle", "torch"])
+def test_derivatives_of_the_plain_forms_are_right(implementation):
+    """Forward and backward, also where the list has entries of -1."""
+    inputs = [each[:1].requires_grad_() for each in tensors(10, group=2, head_dim=2)]
+    blocks = lists_of(10, 4, 2, 2, padding=1)[:1]
+
+    def both(query, key, value):
+        return tuple(block_attention(query, key, value, blocks, block_size=4, implementation=implementation))
+
+    def scores(query, key):
+        return bound_scores(query, *block_bounds(key, 4), implementation=implementation)
+
+    assert torch.autograd.gradcheck(both, inputs, check_forward_ad=True)
+    assert torch.autograd.gradcheck(scores, inputs[:2], check_forward_ad=True)
+
+
+def test_the_kernels_refuse_derivatives_in_a_sentence():
+    query, key, value = tensors(40, torch.float32)
+    blocks = lists_of(40, 16, 2, 2)
+    call = dict(block_size=16, implementation="triton")
+    with pytest.raises(ValueError, match="no forward-mode derivative"):
+        torch.func.jvp(lambda value: block_attention(query, key, value, blocks, **call).output, (value,), (value,))
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        block_attention(query.requires_grad_(), key, value, blocks, **call).output.sum().backward()
