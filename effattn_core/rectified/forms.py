@@ -192,11 +192,14 @@ def picked(rows, *tensors):
     On a CPU all are picked from one view of the memory: `index_select` copies a row whole, in one call.
     """
     (batch, lists, count), heads, places = rows.shape, tensors[0].shape[1], {}
-    items, rows = torch.arange(batch, device=rows.device)[:, None, None], rows.reshape(batch, heads, -1)
+    items, rows = (
+        torch.arange(batch, device=rows.device)[:, None, None],
+        rows.reshape(batch, heads, lists // max(1, heads) * count),
+    )
     differentiated = calls.carries_tangents() or any(each.requires_grad for each in tensors)
     if differentiated or torch.compiler.is_compiling() or rows.device.type != "cpu" or 0 in tensors[0].shape:
         each_head = torch.arange(heads, device=rows.device)[:, None]
-        return [tensor[items, each_head, rows].view(batch, lists, count, -1) for tensor in tensors]
+        return [tensor[items, each_head, rows].view(batch, lists, count, tensor.shape[3]) for tensor in tensors]
     found = []
     for tensor in tensors:
         *strides, size_stride = tensor.stride()
@@ -207,5 +210,5 @@ def picked(rows, *tensors):
             places[of_item, of_head, of_row] = (rows * of_row + first).flatten()
         last = (batch - 1) * of_item + (heads - 1) * of_head + (tensor.shape[2] - 1) * of_row
         view = tensor.as_strided((last + 1, tensor.shape[3]), (step, size_stride))
-        found.append(view.index_select(0, places[of_item, of_head, of_row]).view(batch, lists, count, -1))
+        found.append(view.index_select(0, places[of_item, of_head, of_row]).view(batch, lists, count, tensor.shape[3]))
     return found

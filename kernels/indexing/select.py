@@ -96,9 +96,12 @@ def indexing_select_kernel(
             inside = first + keys < end
             key_rows = rows_of(key_pointer, first, keys, key_time_stride, dims, key_dim_stride)
             key = tl.load(key_rows, mask=inside[:, None], other=0.0)
-            agreement = tl.maximum(tl.dot(query, tl.trans(key), input_precision=PRECISION), 0.0)
+            agreement = tl.dot(query, tl.trans(key), input_precision=PRECISION)
+            # Not tl.maximum, which takes nan for 0; and a row of padding times an infinite key is nan.
+            agreement = tl.where(there[:, None] & ~(agreement < 0.0), agreement, 0.0)
             score = tl.sum(agreement * weight[:, None], 0)
             score = tl.where(score == 0.0, 0.0, score)  # a zero below zero would lose a tie
+            score = tl.where(score == score, score, float("-inf"))  # nan, which has no place in an order, comes last
             score = tl.where(first + keys >= forced_from, float("inf"), score)
             high = tl.cast(ordered(score.to(tl.int32, bitcast=True)), tl.int64) << 32
             entry = tl.where(inside, high | tl.cast(first + keys, tl.int64), NOTHING)

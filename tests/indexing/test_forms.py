@@ -13,6 +13,7 @@ from effattn_core.indexing import (
     gather_rows,
     hide_future,
     mask_of,
+    oracle,
     row_attention,
     scores_oracle,
     select_rows,
@@ -71,7 +72,7 @@ def test_row_attention_loses_at_most_twice_what_plain_pytorch_loses(implementati
     inputs = tensors(time, dtype, group=group, strided=odd, value_dim=64 if odd else None, batch=1)
     rows = rows_of(time, count, padding=padding, batch=1)
     truth = row_attention(*(each.double() for each in inputs), rows, implementation="oracle")
-    plain = row_attention(*inputs, rows, implementation="oracle")
+    plain = oracle(*inputs, rows, scale=32**-0.5)
     near = gather_rows(inputs[1], inputs[2], rows, implementation=implementation)
     for given_, already in ((inputs[1:], False), (near, True)):
         ours = row_attention(inputs[0], *given_, rows, gathered_already=already, implementation=implementation)
@@ -225,8 +226,26 @@ def test_bytes_of_a_step_are_the_index_once_and_k_rows_a_layer_exactly(group, la
 
 def test_what_does_not_fit_is_refused_in_a_sentence():
     query, key, weight = asked(30)
-    with pytest.raises(ValueError, match=r"top_k must be at least 1 and local in \[0, top_k\]; they are 0 and 1"):
-        select_rows(query, key, weight, top_k=0)
+    for message, changes in {
+        "top_k must be a whole number of at least 1; it is 0": dict(top_k=0),
+        "top_k must be a whole number of at least 1; it is 3.0": dict(top_k=3.0),
+        "local must be a whole number of at least 0; it is -1": dict(local=-1),
+        "local must be at most top_k; they are 4 and 3": dict(local=4),
+        r"query must be \[.* its shape is \(4, 1, 16\)": dict(query=query[0]),
+        "must share a floating dtype": dict(weight=weight.float()),
+        "must share a device": dict(key=key.to("meta")),
+        "float32, float16 or bfloat16; got torch.float64": dict(implementation="triton"),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            select_rows(**dict(query=query, key=key, weight=weight, top_k=3) | changes)
+    single = [each.float() for each in (query, key, weight)]
+    with pytest.raises(ValueError, match=r"index_dim among \(16, 32, 64, 128\); got 8: use"):
+        select_rows(single[0][..., :8], single[1][..., :8], single[2], top_k=3, implementation="triton")
+    with pytest.raises(ValueError, match="keeps at most 2048 rows; top_k is 5000: use"):
+        select_rows(*single, top_k=5000, implementation="triton")
+    many = [single[0].repeat(1, 20, 1, 1), single[1], single[2].repeat(1, 20, 1)]
+    with pytest.raises(ValueError, match="at most 64 index heads; got 80: use"):
+        select_rows(*many, top_k=3, implementation="triton")
     with pytest.raises(ValueError, match="key must be .* one index key a token"):
         select_rows(query, key.expand(-1, 2, -1, -1), weight, top_k=3)
     with pytest.raises(ValueError, match=r"weight \[batch, index_heads, 1\]; got"):
@@ -236,8 +255,29 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="keeps at most 2048 rows; top_k is 5000"):
         capacity_of(5000, 64)
     query, key, value = tensors(30)
-    with pytest.raises(ValueError, match=r"rows must be integers \[2, count\]; got"):
-        row_attention(query, key, value, torch.zeros(2, 3))
+    for message, changes in {
+        r"rows must be integers \[2, count\]; got": dict(rows=rows_of(30, 3)[:1]),
+        "rows must be signed integers; got torch.float32": dict(rows=torch.zeros(2, 3)),
+        r"rows must be \[batch, count\]; its shape is \(3,\)": dict(rows=rows_of(30, 3)[0]),
+        r"rows must lie in \[0, 30\), or be -1 for none; they hold 99": dict(rows=torch.tensor([[2, 99]] * 2)),
+        "or be -1 for none; they hold -2": dict(rows=torch.tensor([[2, -2]] * 2)),
+        "rows must each be listed once; 7 is listed twice": dict(rows=torch.tensor([[7, 2, 7]] * 2)),
+        r"query must be \[.* its shape is \(8, 1, 32\)": dict(query=query[0]),
+        r"key must be \[.* its shape is \(2, 30, 32\)": dict(key=key[0]),
+        "must share a floating dtype": dict(query=query.float()),
+        "key, rows must share a device": dict(rows=rows_of(30, 3).to("meta")),
+        "query, key must share a device": dict(query=query.to("meta")),
+        "scale must be a finite number; it is nan": dict(scale=math.nan),
+        "implementation must be .* 'fast'": dict(implementation="fast"),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            row_attention(**dict(query=query, key=key, value=value, rows=rows_of(30, 3)) | changes)
+    with pytest.raises(ValueError, match="they hold -5"):
+        row_attention(query, key, value, rows_of(30, 30) - 5, gathered_already=True)
+    with pytest.raises(ValueError, match=r"rows must lie in \[0, 30\)"):
+        gather_rows(key, value, rows_of(30, 3) + 30)
+    with pytest.raises(ValueError, match="head_dim and value_dim among .* got 8 and 8"):
+        gather_rows(key[..., :8].float(), value[..., :8].float(), rows_of(30, 3), implementation="triton")
     with pytest.raises(ValueError, match="gathered keys have 30 rows, the list 3"):
         row_attention(query, key, value, rows_of(30, 3), gathered_already=True)
     with pytest.raises(ValueError, match="key heads must divide query heads"):
@@ -252,8 +292,132 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
 
 def test_the_operators_pass_opcheck():
     ask, (query, key, value) = asked(40, torch.float32), tensors(40, torch.float32, batch=1)
-    rows = rows_of(40, 6, batch=1).int()
-    checks = ("test_schema", "test_faketensor")
-    torch.library.opcheck(index_select, (*ask, 6, 1, "torch"), test_utils=checks)
-    torch.library.opcheck(index_gather, (key, value, rows, "torch"), test_utils=checks)
-    torch.library.opcheck(index_attention, (query, key, value, rows, False, 0.2, "torch"), test_utils=checks)
+    rows = rows_of(40, 6, batch=1)
+    torch.library.opcheck(index_select, (*ask, 6, 1))
+    torch.library.opcheck(index_gather, (key, value, rows))
+    torch.library.opcheck(index_attention, (query, key, value, rows, False, 0.2))
+
+
+@pytest.mark.parametrize("implementation", [None, "triton"])
+def test_a_compiled_step_is_one_graph(implementation):
+    def step(ask, index, weight, query, key, value):
+        rows, _ = select_rows(ask, index, weight, top_k=9, implementation=implementation)
+        near = gather_rows(key, value, rows, implementation=implementation)
+        first = row_attention(query, *near, rows, gathered_already=True, implementation=implementation)
+        return *first, *row_attention(query, key, value, rows, implementation=implementation)
+
+    inputs = *asked(40, torch.float32), *tensors(40, torch.float32, batch=1)
+    compiled = torch.compile(step, backend="aot_eager", fullgraph=True)
+    for a, b in zip(compiled(*inputs), step(*inputs), strict=True):
+        torch.testing.assert_close(a, b)
+
+
+@pytest.mark.parametrize("implementation", ["oracle", "torch", "triton"])
+@pytest.mark.parametrize("entry", [math.inf, -math.inf, math.nan, 3e38])
+@pytest.mark.parametrize("kind", ["key", "value"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_what_is_in_no_chosen_row_does_not_reach_the_output(kind, entry, implementation):
+    """Also row 0, which stands in for an entry of -1 where rows are gathered."""
+    inputs, rows = dict(zip(("query", "key", "value"), tensors(50, torch.float32), strict=True)), rows_of(50, 9)
+    rows = torch.cat([rows + (rows == 0), torch.full_like(rows[:, :2], -1)], 1)[:, 1:]
+    rows = torch.where(rows == 1, -1, rows)
+    before = row_attention(**inputs, rows=rows, implementation=implementation)
+    seen = mask_of(rows[:, None], 50)[:, 0]
+    spoiled = inputs | {kind: inputs[kind].masked_fill(~seen[:, None, :, None], entry)}
+    for a, b in zip(row_attention(**spoiled, rows=rows, implementation=implementation), before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    near = dict(zip(("key", "value"), gather_rows(inputs["key"], inputs["value"], rows), strict=True))
+    near[kind] = near[kind].masked_fill((rows < 0)[:, None, :, None], entry)  # of a -1 nothing is read
+    ours = row_attention(inputs["query"], **near, rows=rows, gathered_already=True, implementation=implementation)
+    for a, b in zip(ours, before, strict=True):
+        torch.testing.assert_close(a, b, rtol=1e-6, atol=1e-6)
+    clean = gather_rows(spoiled["key"], spoiled["value"], rows, implementation=implementation)
+    assert all(each.isfinite().all() for each in clean)
+
+
+@pytest.mark.parametrize("implementation", ["oracle", "torch", "triton"])
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_scores_without_a_place_in_an_order_have_one(implementation):
+    """inf first, the newer before the older; -inf and nan last; and a list is filled up with what there is."""
+    query, key, weight = (torch.ones(1, *shape) for shape in ((2, 1, 16), (1, 8, 16), (2, 1)))
+    key[0, 0, :, 0] = torch.tensor([math.nan, math.inf, 3.0, -math.inf, math.inf, 1.0, math.nan, 2.0])
+
+    def chosen(top_k, local=0, weight=weight):
+        call = dict(top_k=top_k, local=local, implementation=implementation)
+        rows, scores = select_rows(query, key, weight, **call)
+        assert ((rows < 0) <= (scores == -math.inf)).all() and not scores.isnan().any()
+        return rows[0].tolist()
+
+    assert chosen(1) == [4] and chosen(2) == [1, 4] and chosen(3) == [1, 2, 4]
+    assert chosen(6) == [1, 2, 3, 4, 5, 7] and chosen(10) == [*range(8), -1, -1]
+    assert chosen(7) == [1, 2, 3, 4, 5, 6, 7]
+    assert chosen(2, 1) == [4, 7]
+    minus = torch.tensor([[[1.0], [-1.0]]])  # inf - inf: nan again; the others cancel to 0
+    assert chosen(3, 0, minus) == [3, 5, 7]
+    assert chosen(8, 0, -weight) == list(range(8))
+
+
+@pytest.mark.parametrize("implementation", ["oracle", "torch", "triton"])
+def test_nothing_to_choose_from_gives_a_list_of_nothing(implementation):
+    query, key, weight = asked(5, torch.float32)
+    rows, scores = select_rows(query, key[:, :, :0], weight, top_k=3, implementation=implementation)
+    assert rows.tolist() == [[-1, -1, -1]] and (scores == -math.inf).all() and rows.dtype == torch.int32
+    rows, scores = select_rows(query[:0], key[:0], weight[:0], top_k=3, implementation=implementation)
+    assert rows.shape == scores.shape == (0, 3)
+    query, key, value = tensors(5, torch.float32)
+    for near in ((key, value), (key[:, :, :0], value[:, :, :0])):
+        part = row_attention(query, *near, torch.zeros(2, 0, dtype=torch.int64, device=DEVICE),
+                             implementation=implementation)  # fmt: skip
+        assert (part.output == 0).all() and (part.log_sum_exp == -math.inf).all()
+
+
+def test_choosing_from_scores_of_nan_keeps_every_seen_token():
+    scores = torch.tensor([[[0.0, math.nan, 2.0, math.nan, 1.0, -math.inf, -math.inf]]])
+    assert choose_rows(scores, 5, 0).tolist() == [[[0, 1, 2, 3, 4]]]
+    assert choose_rows(scores, 3, 0).tolist() == [[[0, 2, 4]]]
+    assert choose_rows(scores, 6, 0).tolist() == [[[0, 1, 2, 3, 4, -1]]]
+
+
+def test_the_definition_is_computed_in_float64_and_answers_in_the_inputs_dtype():
+    query, key, value = tensors(60, torch.float16)
+    rows, exact = rows_of(60, 20), [each.double() for each in (query, key, value)]
+    found = row_attention(query, key, value, rows, implementation="oracle")
+    truth = oracle(*exact, rows, scale=32**-0.5)
+    assert torch.equal(found.output, truth.output.half()) and torch.equal(found.log_sum_exp, truth.log_sum_exp.float())
+    # Two scores that float32 cannot tell apart, the older above by 1e-9: the definition tells them apart.
+    ask, index, weight = (torch.ones(1, *shape) for shape in ((2, 1, 16), (1, 2, 16), (2, 1)))
+    index[0, 0, 0, :3], index[0, 0, 1, :3] = torch.tensor([2.0**27, 1, -(2.0**27)]), 0.0
+    rows, scores = select_rows(ask, index, weight, top_k=1, local=0, implementation="oracle")
+    assert rows.tolist() == [[0]] and scores.dtype == torch.float32
+
+
+@interpreted
+def test_interpreted_kernels_compute_bfloat16_in_float32():
+    query, key, value = tensors(60, torch.bfloat16, batch=1)
+    ask = [each.bfloat16() for each in asked(60)]
+    found = {}
+    for name in ("triton", "torch"):
+        rows, scores = select_rows(*ask, top_k=9, implementation=name)
+        near = gather_rows(key, value, rows, implementation=name)
+        part = row_attention(query, *near, rows, gathered_already=True, implementation=name)
+        found[name] = (rows, scores, *near, *part, *row_attention(query, key, value, rows, implementation=name))
+    for ours, plain in zip(found["triton"], found["torch"], strict=True):
+        assert ours.dtype == plain.dtype
+        torch.testing.assert_close(ours, plain, rtol=2**-7, atol=2**-8)
+
+
+@pytest.mark.parametrize("implementation", [None, "oracle", "torch"])
+def test_derivatives_of_the_plain_forms_are_right(implementation):
+    inputs, rows = [each.requires_grad_() for each in tensors(8, group=2, head_dim=2, batch=1)], rows_of(8, 3, batch=1)
+    rows = torch.cat([rows, torch.full_like(rows[:, :1], -1)], 1)
+
+    def both(query, key, value):
+        near = gather_rows(key, value, rows, implementation=implementation)
+        part = row_attention(query, *near, rows, gathered_already=True, implementation=implementation)
+        return *part, *row_attention(query, key, value, rows, implementation=implementation)
+
+    assert torch.autograd.gradcheck(both, inputs, check_forward_ad=True)
+    with pytest.raises(ValueError, match="no forward-mode derivative"):
+        single = [each.detach().repeat(1, 1, 1, 16).float() for each in inputs]
+        torch.func.jvp(lambda value: row_attention(*single[:2], value, rows, implementation="triton").output,
+                       tuple(single[2:]), tuple(single[2:]))  # fmt: skip
