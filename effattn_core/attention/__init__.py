@@ -3,6 +3,7 @@
 from effattn_core.attention.forms import (
     BLOCK,
     Part,
+    fill_infinite,
     key_ranges,
     merge,
     online_softmax,
@@ -19,6 +20,7 @@ __all__ = [
     "Part",
     "attention",
     "attention_part",
+    "fill_infinite",
     "key_ranges",
     "merge",
     "online_softmax",

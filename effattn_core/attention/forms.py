@@ -41,6 +41,21 @@ def part_of(scores, value):
     return Part(weight @ value, log_sum_exp)
 
 
+def fill_infinite(part, value, seen):
+    """The Part of values of which the infinite ones and nan were set to 0: each query that sees one gets that one.
+
+    value: [batch, heads, key_time, value_dim], as it was, a head for each of the part's; seen: bool [..., time,
+    key_time]. So a weight of 0 times an infinite value, which would be nan, is never taken.
+    """
+
+    def reached(kind):
+        return seen.float() @ kind.float() > 0
+
+    above, below = reached(value == math.inf), reached(value == -math.inf)
+    output = part.output.masked_fill(above, math.inf).masked_fill(below, -math.inf)
+    return part._replace(output=output.masked_fill(reached(value.isnan()) | (above & below), math.nan))
+
+
 def oracle(query, key, value, *, causal=True, window=None, sinks=0, scale):
     """softmax(scale · query keyᵀ, over visible keys) value: obvious on purpose, every other form answers to it.
 

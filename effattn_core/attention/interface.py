@@ -4,7 +4,7 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from effattn_core import calls
-from effattn_core.attention.forms import BLOCK, Part, Tiled, oracle, tiled, visible
+from effattn_core.attention.forms import BLOCK, Part, Tiled, fill_infinite, oracle, tiled, visible
 from kernels.table import DIMS
 
 operators = calls.operators("attention")
@@ -146,15 +146,8 @@ def _with_infinite_values(chosen, query, key, value, settings):
     part = _by(chosen, query, key, torch.where(value.isfinite(), value, 0.0), settings)
     masks = {name: each for name, each in settings.items() if name != "scale"}
     places = torch.arange(key.shape[2])
-    seen = visible(places[key.shape[2] - query.shape[2] :], places, **masks).float()
-    group = query.shape[1] // key.shape[1]
-
-    def reached(kind):
-        return (seen @ kind.float()).repeat_interleave(group, 1) > 0
-
-    above, below = reached(value == torch.inf), reached(value == -torch.inf)
-    output = part.output.masked_fill(above, torch.inf).masked_fill(below, -torch.inf)
-    return part._replace(output=output.masked_fill(reached(value.isnan()) | (above & below), torch.nan))
+    seen = visible(places[key.shape[2] - query.shape[2] :], places, **masks)
+    return fill_infinite(part, value.repeat_interleave(query.shape[1] // key.shape[1], 1), seen)
 
 
 def _check(query, key, value, causal, window, sinks):

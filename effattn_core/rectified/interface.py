@@ -120,10 +120,10 @@ def dense_pass(
     return operators.rectify_forward(query, key, value, query.shape[3] ** -0.5)[0]
 
 
-def check_list(name: str, chosen: torch.Tensor, count: int | None) -> None:
-    """Raise ValueError unless `chosen` holds integers in [0, count) or -1, each once; numbers only on a CPU.
+def check_list(name: str, chosen: torch.Tensor, count: int | None, *, gaps: bool = True) -> None:
+    """Raise ValueError unless `chosen` holds integers in [0, count), each once, or -1; numbers only on a CPU.
 
-    count None: any that are not below -1.
+    count None: any that are not below -1. gaps: whether -1 for none is allowed.
     """
     if chosen.dtype not in (torch.int64, torch.int32, torch.int16, torch.int8):
         raise ValueError(f"{name} must be signed integers; got {chosen.dtype}.")
@@ -137,9 +137,10 @@ def check_list(name: str, chosen: torch.Tensor, count: int | None) -> None:
             raise ValueError(f"{name} must each be listed once; {ordered[..., 1:][twice][0].item()} is listed twice.")
     lowest, highest = ordered[..., 0].min().item(), ordered[..., -1].max().item()
     count = highest + 1 if count is None else count
-    if lowest < -1 or highest >= count:
-        wrong = lowest if lowest < -1 else highest
-        raise ValueError(f"{name} must lie in [0, {count}), or be -1 for none; they hold {wrong}.")
+    least = -1 if gaps else 0
+    if lowest < least or highest >= count:
+        wrong, none = lowest if lowest < least else highest, ", or be -1 for none" if gaps else ""
+        raise ValueError(f"{name} must lie in [0, {count}){none}; they hold {wrong}.")
 
 
 def _check_token(query, key):

@@ -232,12 +232,25 @@ def test_bytes_follow_from_their_formulas():
 QUERY, KEY = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 9, 8)
 BAD = {
     r"query must be \[batch, heads, 1, head_dim\]; its shape is \(1, 4, 2, 8\)": dict(query=torch.randn(1, 4, 2, 8)),
-    "the dense region needs a token": dict(dense_key=KEY[:, :, :0]),
+    "the dense region needs a token": dict(dense_key=KEY[:, :, :0], dense_value=KEY[:, :, :0]),
     r"each group has a key, a value and channels; got \(1, 0, 1\)": dict(values=[]),
     "a group's key, value and channels must agree": dict(channels=[torch.arange(4)[None]]),
     "the groups hold more heads than the 1 of": dict(dense_key=KEY[:, :1], dense_value=KEY[:, :1]),
-    "implementation must be 'torch', 'triton' or None; it is 'oracle'": dict(implementation="oracle"),
-    "head_dim among .* got 8: use implementation": dict(implementation="triton"),
+    "implementation must be 'oracle', 'torch', 'triton' or None; it is 'fast'": dict(implementation="fast"),
+    "head_dim and value_dim among .* got 8 and 8: use implementation": dict(implementation="triton"),
+    r"query must be .* its shape is \(4, 1, 8\)": dict(query=QUERY[0]),
+    r"dense_key must be .* its shape is \(2, 9, 8\)": dict(dense_key=KEY[0]),
+    "query, dense_key, dense_value must share a floating dtype": dict(dense_key=KEY.half()),
+    "query, a group's key, a group's value must share a floating dtype": dict(values=[KEY.half()]),
+    "query, dense_key, dense_value must share a device": dict(dense_value=KEY.to("meta")),
+    "query, a group's channels must share a device": dict(channels=[torch.arange(4).repeat(2, 1).to("meta")]),
+    "shapes must agree": dict(dense_value=KEY[:, :, :5]),
+    "key heads must divide query heads; got 2 key heads, 3": dict(query=QUERY[:, :3]),
+    "scale must be a finite number; it is nan": dict(scale=float("nan")),
+    r"channels must lie in \[0, 8\); they hold 11": dict(channels=[torch.arange(8, 12).repeat(2, 1)]),
+    r"channels must lie in \[0, 8\); they hold -1": dict(channels=[torch.arange(-1, 3).repeat(2, 1)]),
+    "channels must each be listed once; 1 is listed twice": dict(channels=[torch.tensor([[0, 1, 2, 1]] * 2)]),
+    "channels must be signed integers; got torch.float32": dict(channels=[torch.ones(2, 4)]),
 }
 
 
@@ -262,8 +275,23 @@ def test_bad_sizes_and_masks_are_refused_in_a_sentence():
     with pytest.raises(ValueError, match="this model has a window of 9"):
         deploy(small(window=9), torch.ones(2, 3, 8, dtype=torch.bool))
     (query, key, value), kept = tensors(9)
-    with pytest.raises(ValueError, match="recent and chunk 1 or more; got 4, 0 and 1"):
-        masked(query, key, value, kept, recent=0)
+    for message, changes in {
+        "recent must be a whole number of at least 1; it is 0": dict(recent=0),
+        "sinks must be a whole number of at least 0; it is 1.5": dict(sinks=1.5),
+        "scale must be a finite number; it is inf": dict(scale=float("inf")),
+        "each query needs a key to see; got 9 queries and 5 keys": dict(key=key[:, :, :5], value=value[:, :, :5]),
+        "must share a floating dtype": dict(key=key.float()),
+        "query, factor must share a device": dict(factor=kept.to("meta")),
+        r"query must be .* its shape is \(6, 9, 8\)": dict(query=query[0]),
+        "key heads must divide query heads; got 3 key heads, 4": dict(query=query[:, :4]),
+        "shapes must agree": dict(value=value[:1]),
+    }.items():
+        with pytest.raises(ValueError, match=message):
+            masked(**dict(query=query, key=key, value=value, factor=kept) | changes)
+    with pytest.raises(ValueError, match="chunk must be a whole number of at least 1; it is 0"):
+        ChannelCache(plan(kept), 1, 20, 8, chunk=0)
+    with pytest.raises(ValueError, match="implementation must be .* 'fast'"):
+        ChannelCache(plan(kept), 1, 20, 8, implementation="fast")
     with pytest.raises(ValueError, match="empty must be one of .* it is 'gone'"):
         masked(query, key, value, kept, empty="gone")
     with pytest.raises(ValueError, match=r"factor must be \[key_heads, head_dim\], \(3, 8\); its shape is \(8,\)"):
@@ -283,3 +311,56 @@ def test_heads_without_any_channel_and_an_empty_middle_are_decoded_from_the_whol
     wanted = masked(*whole, torch.zeros(3, 8), chunk=2, **REGION)
     torch.testing.assert_close(torch.cat(output, 2), wanted.output, rtol=0, atol=1e-12)
     assert cache.middle == 20 - cache.dense.length == 10 and cache.groups == []
+
+
+@pytest.mark.parametrize("entry", [float("inf"), -float("inf"), float("nan"), 3e38])
+def test_neither_hidden_tokens_nor_dropped_channels_reach_a_query(entry):
+    """The future, the middle of a head without channels, and a channel of the middle that is not kept."""
+    (query, key, value), kept = (tensors(30, dtype=torch.float32), tensors(30)[1])[0][0], tensors(30)[1]
+    before = masked(query, key, value, kept, **REGION)
+    for place, blind in ((29, slice(0, 29)), (10, slice(0, 10))):  # nothing before a token sees it
+        for kind in ("key", "value"):
+            spoiled = dict(key=key.clone(), value=value.clone())
+            spoiled[kind][:, :, place] = entry
+            after = masked(query, factor=kept, **spoiled, **REGION)
+            for ours, wanted in zip(after, before, strict=True):
+                torch.testing.assert_close(ours[:, :, blind], wanted[:, :, blind], rtol=1e-6, atol=1e-6)
+            # A head without channels has lost token 10 for the last of the queries, those with them have not.
+            if place == 10:
+                torch.testing.assert_close(after.output[:, 2:4, 20:], before.output[:, 2:4, 20:], rtol=1e-6, atol=1e-6)
+                if kind == "value" and entry != 3e38:
+                    assert not after.output[:, [0, 1, 4, 5], 20:].isfinite().any()
+    thin = key.clone()
+    thin[:, 0, 10, 1] = entry  # a channel that head 0 does not keep
+    torch.testing.assert_close(masked(query, thin, value, kept, **REGION).output[:, :, 20:], before.output[:, :, 20:])
+
+
+def test_masked_attention_of_half_precision_is_computed_in_float32():
+    (query, key, value), kept = tensors(30, dtype=torch.float16)
+    wanted = masked(*(each.float() for each in (query, key, value)), kept, **REGION)
+    found = masked(query, key, value, kept, **REGION)
+    assert torch.equal(found.output, wanted.output.half()) and torch.equal(found.log_sum_exp, wanted.log_sum_exp)
+    large = masked(query * 300, key * 300, value, kept, **REGION)  # scores beyond float16
+    assert large.output.isfinite().all() and large.log_sum_exp.isfinite().all()
+
+
+@pytest.mark.parametrize("implementation", [None, "oracle", "torch"])
+def test_derivatives_of_the_plain_forms_are_right(implementation):
+    (query, key, value), kept = tensors(6, queries=1)
+    index = kept[[2, 0]][1:].nonzero()[:, 1][None, :3]
+    thin = key[:1, :1].gather(-1, index[None, :, None].expand(1, -1, 6, -1))
+    inputs = [query[:1], key[:1, :2], value[:1, :2, :, :2], thin, value[:1, 2:, :, :2]]
+    inputs = [(each[:, :4] if each is query[:1] else each).clone().requires_grad_() for each in inputs]
+    inputs[0] = query[:1, :4].clone().requires_grad_()
+
+    def both(query, dense_key, dense_value, thin, far):
+        return tuple(decode(query, dense_key, dense_value, [thin], [far], [index], implementation=implementation))
+
+    assert torch.autograd.gradcheck(both, inputs, check_forward_ad=True)
+
+
+def test_the_kernels_refuse_a_forward_mode_derivative():
+    query, key = torch.ones(1, 2, 1, 32), torch.ones(1, 1, 9, 32)
+    with pytest.raises(ValueError, match="no forward-mode derivative"):
+        torch.func.jvp(lambda value: decode(query, key, value, [], [], [], implementation="triton").output, (key,),
+                       (key,))  # fmt: skip

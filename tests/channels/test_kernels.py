@@ -149,11 +149,30 @@ def test_the_kernels_move_exactly_what_the_formula_says(sizes, dtype):
 def test_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
     _, _, arguments = case(torch.float32, 33)
     query, key, value, *groups = arguments
-    for implementation in ("device", "triton"):
-        torch.library.opcheck(channels_decode, (query, key, value, *groups, 0.2, implementation))
+    torch.library.opcheck(channels_decode, (query, key, value, *groups, 0.2))
     compiled = torch.compile(decode, backend="aot_eager", fullgraph=True)
-    for ours, wanted in zip(compiled(*arguments), decode(*arguments), strict=True):
-        torch.testing.assert_close(ours, wanted)
+    for implementation in (None, "triton"):
+        call = dict(implementation=implementation)
+        for ours, wanted in zip(compiled(*arguments, **call), decode(*arguments, **call), strict=True):
+            torch.testing.assert_close(ours, wanted)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.float64])
+def test_the_definition_of_decoding_is_masked_attention_in_float64(dtype):
+    tensors, kept, arguments = case(dtype, 65)
+    truth, found = truth_of(tensors, kept, 40), decode(*arguments, implementation="oracle")
+    assert found.output.dtype == dtype and found.log_sum_exp.dtype == torch.promote_types(dtype, torch.float32)
+    for ours, wanted in zip(found, truth, strict=True):
+        torch.testing.assert_close(ours.double(), wanted, rtol=torch.finfo(ours.dtype).eps, atol=1e-12)
+
+
+@pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are compiled here")
+def test_interpreted_kernels_compute_bfloat16_in_float32():
+    _, _, arguments = case(torch.bfloat16, 65)
+    ours, plain = (decode(*arguments, implementation=name) for name in ("triton", "torch"))
+    assert ours.output.dtype == torch.bfloat16
+    torch.testing.assert_close(ours.output, plain.output, rtol=2**-7, atol=2**-8)
+    torch.testing.assert_close(ours.log_sum_exp, plain.log_sum_exp)
 
 
 def test_no_text_gives_no_output():
