@@ -129,13 +129,12 @@ def check_list(name: str, chosen: torch.Tensor, count: int | None, *, gaps: bool
         raise ValueError(f"{name} must be signed integers; got {chosen.dtype}.")
     if chosen.device.type != "cpu" or torch.compiler.is_compiling() or chosen.numel() == 0:
         return
-    ordered = chosen
-    if not (ordered[..., 1:] > ordered[..., :-1]).all():
+    if not (chosen[..., 1:] > chosen[..., :-1]).all():  # in ascending order nothing is there twice
         ordered = chosen.sort(-1).values
         twice = (ordered[..., 1:] == ordered[..., :-1]) & (ordered[..., 1:] >= 0)
         if twice.any():
             raise ValueError(f"{name} must each be listed once; {ordered[..., 1:][twice][0].item()} is listed twice.")
-    lowest, highest = ordered[..., 0].min().item(), ordered[..., -1].max().item()
+    lowest, highest = (each.item() for each in chosen.aminmax())
     count = highest + 1 if count is None else count
     least = -1 if gaps else 0
     if lowest < least or highest >= count:
