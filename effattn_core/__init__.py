@@ -1,11 +1,18 @@
 """What is true: oracles, modules, data, training and costs."""
 
 import importlib
+import importlib.metadata
 import importlib.util
 import pkgutil
 from pathlib import Path
 
 import kernels
+
+__all__ = ["__version__", "reproducible", "topic_modules", "topics"]
+try:
+    __version__ = importlib.metadata.version("effattn")
+except importlib.metadata.PackageNotFoundError:  # imported from a checkout that is not installed
+    __version__ = "unknown"
 
 
 def _require_our_kernels(kernels_file, here):

@@ -91,7 +91,7 @@ def read(binary):
 
 
 def output_of(*command):
-    """What a command prints. Raises CalledProcessError if it fails."""
+    """What a command prints; subprocess's own error if it fails."""
     done = subprocess.run(list(map(str, command)), capture_output=True, encoding="utf-8", errors="replace", check=True)
     return done.stdout
 

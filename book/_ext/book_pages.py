@@ -5,7 +5,6 @@ import codecs
 import hashlib
 import html
 import json
-import re
 import subprocess
 import tarfile
 from pathlib import Path
@@ -26,7 +25,6 @@ def setup(app):
     app.connect("config-inited", leave_out_paired_sources)
     app.connect("config-inited", finish_configuration)
     app.connect("builder-inited", unpack_plotly)
-    app.connect("source-read", list_modules)
     app.connect("doctree-read", box_untitled_sections, priority=100)  # before sphinx_codeautolink reads the page
     app.connect("html-page-context", complete_page, priority=600)  # after Sphinx has added MathJax
     app.connect("html-page-context", edit_the_text, priority=600)  # after the theme has made its buttons
@@ -62,19 +60,6 @@ def finish_configuration(app, config):
     config.ogp_site_name = config.html_title
     # Jupyter Book adds whatever lies in _static to every page, plotly too. `complete_page` adds what a page needs.
     config.html_css_files, config.html_js_files = [], []
-
-
-def list_modules(app, docname, source):
-    """In the reference "(every module of X)" becomes an automodule for each: a new module is found, not listed."""
-
-    def automodules(match):
-        package = ROOT / match[1]
-        paths = (path.relative_to(ROOT).with_suffix("") for path in package.rglob("*.py"))
-        names = [".".join(path.parts).removesuffix(".__init__") for path in paths]
-        return "\n".join(f".. automodule:: {name}\n   :members:\n" for name in sorted(names))
-
-    if docname == "reference":
-        source[0] = re.sub(r"^\(every module of (\w+)\)$", automodules, source[0], flags=re.MULTILINE)
 
 
 def unpack_plotly(app):

@@ -23,14 +23,16 @@ def attention(
     scale: float | None = None,
     implementation: str | None = None,
 ) -> torch.Tensor:
-    """Softmax attention. query: [batch, heads, time, head_dim]; returns [batch, heads, time, value_dim].
+    """Softmax attention: for each query the mean of the values, weighted by softmax(scale · query keyᵀ).
 
+    What a query does not see does not reach it, infinite or nan (on a GPU an infinite value may, within its block).
+
+    query: [batch, heads, time, head_dim]; returns [batch, heads, time, value_dim].
     key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim], heads a multiple.
     window: keys seen before and including the query (needs causal), None for all; sinks: first keys seen besides it.
     scale: defaults to head_dim ** -0.5.
     implementation: "oracle" (in float64), "torch" (tiled), "triton" (interpreted without a GPU); None: the kernels on a
     GPU; on a CPU PyTorch's own attention, or the tiled form where that is ahead (a window over a long text).
-    What a query does not see does not reach it, infinite or nan (on a GPU an infinite value may, within its block).
     Raises ValueError for shapes, dtypes, devices or settings that do not fit, RuntimeError for "triton" where no kernel
     runs.
     """

@@ -1,11 +1,13 @@
 """The built book: every page is there, no link is broken, nothing is asked of the network."""
 
 import re
+import sys
 from pathlib import Path
 
 import book_pages
 import plotly
 import pytest
+import reference_pages
 from support.house import ROOT, chapters, notebooks
 from support.links import broken, outside
 
@@ -56,7 +58,7 @@ def test_no_page_asks_another_machine_for_anything(pages):
 
 def test_names_in_code_cells_link_to_the_reference(pages):
     text = (pages / "1-attention" / "attention.html").read_text()
-    assert re.search(r'href="../reference.html#effattn_core.attention.attention"', text)
+    assert re.search(r'href="../reference-topics.html#effattn_core.attention.attention"', text)
 
 
 def test_a_chapter_can_be_launched_edited_and_shared(pages):
@@ -69,14 +71,25 @@ def test_a_chapter_can_be_launched_edited_and_shared(pages):
     assert "not set" not in "".join(re.findall(r"<meta[^>]*>", text))
 
 
-def test_every_module_is_in_the_reference(pages):
-    named = set(re.findall(r'id="module-([\w.]+)"', (pages / "reference.html").read_text()))
-    modules = {
-        ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
-        for package in ("effattn_core", "kernels", "figures")
-        for path in (ROOT / package).rglob("*.py")
-    }
-    assert modules == named
+def test_every_public_module_is_in_the_library_and_no_hidden_case(pages):
+    text = "".join(page.read_text() for page in pages.glob("reference*.html"))
+    listed = re.findall(r'id="module-([\w.]+)"', text)
+    assert sorted(listed) == sorted(reference_pages.modules())
+    for path in sorted(path for package in reference_pages.PACKAGES for path in (ROOT / package).rglob("*.py")):
+        name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+        package = sys.modules[name.rpartition(".")[0] or name]
+        exported = {getattr(vars(package)[each], "__module__", None) for each in getattr(package, "__all__", ())}
+        hidden = name.rpartition(".")[2] in reference_pages.HIDDEN
+        assert (name in listed) != (hidden or name in exported), name
+    assert "attention.checks" not in text
+
+
+def test_arguments_of_a_call_are_a_list_that_can_be_read(pages):
+    text = (pages / "reference-topics.html").read_text()
+    entry = text.split('id="effattn_core.attention.attention"')[1].split("</dd></dl>")[0]
+    for name in ("query", "key", "value", "window", "sinks", "scale", "implementation"):
+        assert f"<strong>{name}</strong>" in entry, name
+    assert "Raises" in entry and "RuntimeError" in entry
 
 
 def test_figures_keep_to_the_budget_of_a_page():
