@@ -95,27 +95,38 @@ def _by_pytorch(query, key, value, *, causal, window, sinks, scale):
     -inf beside an infinite score is nan, and nothing is skipped.
     """
     time, key_time = query.shape[2], key.shape[2]
-    whole = all(each.stride(3) == 1 for each in (query, key, value))
-    fits = query.device.type == "cpu" and query.shape[3] == value.shape[3] and whole and 0 not in query.shape
-    if not fits or calls.carries_tangents():
+    if query.device.type != "cpu" or 0 in query.shape or query.shape[3] != value.shape[3] or calls.carries_tangents():
+        return None
+    if query.stride(3) != 1 or key.stride(3) != 1 or value.stride(3) != 1:  # which it would copy, or do slowly
         return None
     narrow = window is not None and window < key_time
-    if time == 1 and narrow:  # a decoded token: what it sees lies at the two ends
-        start, early = key_time - window, min(sinks, key_time - window)
-        key, value = (
-            torch.cat([each[:, :, :early], each[:, :, start:]], 2) if early else each[:, :, start:]
-            for each in (key, value)
-        )
+    if time == 1:
+        return _decoded(query, key, value, window if narrow else None, sinks, scale)
     seen = None
-    if causal and time > 1 and (narrow or time < key_time):
+    if causal and (narrow or time < key_time):
         behind = narrow and LEAD * (window + sinks + BLOCK) < key_time
         if behind or time * key_time > MASK or torch.compiler.is_compiling() or _may_overflow(query, key, scale):
             return None
         seen = _mask(time, key_time, window if narrow else key_time, sinks)
-    return scaled_dot_product_attention(
-        query, key, value, seen, is_causal=causal and time > 1 and seen is None, scale=scale,
-        enable_gqa=query.shape[1] != key.shape[1],
-    )  # fmt: skip
+    grouped = query.shape[1] != key.shape[1]
+    whole = causal and seen is None
+    return scaled_dot_product_attention(query, key, value, seen, is_causal=whole, scale=scale, enable_gqa=grouped)
+
+
+def _decoded(query, key, value, window, sinks, scale):
+    """The output for one query per head: what it sees lies at the two ends of the keys.
+
+    The heads of a group ride as so many queries of their key head, so that a key is read once for all of them.
+    """
+    if window is not None:
+        start = key.shape[2] - window
+        early = min(sinks, start)
+        key, value = (
+            torch.cat([each[:, :, :early], each[:, :, start:]], 2) if early else each[:, :, start:]
+            for each in (key, value)
+        )
+    folded = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
+    return scaled_dot_product_attention(folded, key, value, scale=scale).reshape(query.shape)
 
 
 def _mask(time, key_time, window, sinks):
