@@ -8,21 +8,13 @@ import hypothesis
 import numpy
 import pytest
 import torch
-from support.budget import Budget
+from support.budget import LONGEST, TOGETHER, Budget
 from support.house import CHROMIUM, ROOT, build
 
 import kernels  # noqa: F401  (before any test file imports triton, so that its interpreter can be chosen)
 
 FLAGS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
 --disable-component-update --disable-sync"""
-# The files that take longest, longest first: what is long begins early, so that no worker waits for it at the end.
-LONGEST = (
-    "book/test_browser", "tools/test_inspect", "book/test_notebooks", "book/test_guards", "shared/test_explore_browser",
-    "retention/test_figures", "yoco/test_parallel", "channels/test_measurements", "rectified/test_chapter",
-    "attention/test_forms",
-)  # fmt: skip
-# Files of these names have module fixtures that are dear: each stays on one worker, which makes them once.
-TOGETHER = ("test_figures", "test_parallel", "test_measurements", "test_bench", "test_chapter")
 
 # Every property is tried on the same cases in every run, however long a loaded machine takes.
 hypothesis.settings.register_profile("book", derandomize=True, deadline=None, database=None)

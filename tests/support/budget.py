@@ -36,6 +36,15 @@ KINDS = {
     "test_costs": "costs",
 }
 
+# The files that take longest, longest first: what is long begins early, so that no worker waits for it at the end.
+LONGEST = (
+    "book/test_browser", "tools/test_inspect", "book/test_notebooks", "book/test_guards", "shared/test_explore_browser",
+    "retention/test_figures", "yoco/test_parallel", "channels/test_measurements", "rectified/test_chapter",
+    "attention/test_forms",
+)  # fmt: skip
+# Files of these names have module fixtures that are dear: each stays on one worker, which makes them once.
+TOGETHER = ("test_figures", "test_parallel", "test_measurements", "test_bench", "test_chapter")
+
 
 def topic_of(nodeid):
     """The topic that a test proves something of (the last one named), else the folder that it lies in."""

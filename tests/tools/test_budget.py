@@ -3,9 +3,9 @@
 from types import SimpleNamespace
 
 import pytest
-from support.budget import TOPIC, TOPICS, WHOLE, Budget, kind_of, topic_of
+from support.budget import KINDS, LONGEST, TESTS, TOGETHER, TOPIC, TOPICS, WHOLE, Budget, kind_of, topic_of
 
-TESTS = [
+RUN = [
     ("tests/retention/test_forms.py::test_the_future[3-kernel]", "retention", "kernels"),
     ("tests/retention/test_figures.py::test_two_processes@retention/test_figures", "retention", "figures"),
     ("tests/tools/test_inspect.py::test_every_kernel_compiles[yoco-90]", "yoco", "compiled kernels"),
@@ -16,14 +16,14 @@ TESTS = [
 ]
 
 
-@pytest.mark.parametrize(("nodeid", "topic", "kind"), TESTS, ids=[topic for _, topic, _ in TESTS])
+@pytest.mark.parametrize(("nodeid", "topic", "kind"), RUN, ids=[topic for _, topic, _ in RUN])
 def test_a_test_counts_for_its_topic_and_its_kind(nodeid, topic, kind):
     assert (topic_of(nodeid), kind_of(nodeid)) == (topic, kind)
 
 
 def test_seconds_of_all_phases_are_summed_and_what_is_over_its_budget_is_said():
     account = Budget(workers=2)
-    for nodeid, seconds in ((TESTS[0][0], TOPIC), (TESTS[1][0], TOPIC), (TESTS[2][0], 9), (TESTS[0][0], 2)):
+    for nodeid, seconds in ((RUN[0][0], TOPIC), (RUN[1][0], TOPIC), (RUN[2][0], 9), (RUN[0][0], 2)):
         account.pytest_runtest_logreport(SimpleNamespace(nodeid=nodeid, duration=seconds))
     lines = {text.split()[0]: (text, over) for text, over in account.lines(wall=WHOLE)}
     assert lines["retention"] == (f"  {'retention':<18} {122:8.0f}  {61:6.0f}  over the 60 s of a topic", True)
@@ -35,3 +35,8 @@ def test_every_topic_of_the_library_has_its_folder():
     from effattn_core import topics
 
     assert set(topics()) == set(TOPICS)
+
+
+def test_every_file_that_the_account_names_is_there():
+    assert all((TESTS / f"{name}.py").exists() for name in LONGEST)
+    assert all(list(TESTS.glob(f"*/{name}.py")) for name in (*KINDS, *TOGETHER))
