@@ -90,8 +90,9 @@ def gathered_rows(rows, *tensors):
 
 
 def gather_torch(rows, *tensors):
-    """`gathered_rows`, zeros for -1."""
-    none, found = (rows < 0)[:, None, :, None], gathered_rows(rows, *tensors)
+    """`gathered_rows`, zeros for -1 and for a row that is not there."""
+    none = ((rows < 0) | (rows >= tensors[0].shape[2]))[:, None, :, None]
+    found = gathered_rows(rows, *tensors)
     if torch.compiler.is_compiling() or rows.device.type != "cpu" or none.any():
         return tuple(each.masked_fill(none, 0.0) for each in found)
     return tuple(found)

@@ -60,7 +60,8 @@ def gather_rows(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """The chosen rows of keys and values, copied once for all layers: ([batch, key_heads, count, ...], the same).
 
-    rows: [batch, count] integers, -1 gives zeros. A layer then calls `row_attention(..., gathered_already=True)`.
+    rows: [batch, count] integers, -1 gives zeros, as does, on a GPU, a row that is not there. A layer then calls
+    `row_attention(..., gathered_already=True)`.
     implementation and errors as there; "oracle" and "torch" copy alike.
     """
     _check_rows(key, value, rows)

@@ -18,7 +18,8 @@ def run_select(query, key, weight, top_k, local):
 
 
 def run_gather(key, value, rows):
-    """Launch the copy of the chosen rows."""
+    """Launch the copy of the chosen rows; one that is not there gives zeros, as -1 does."""
+    rows = torch.where(rows < key.shape[2], rows, -1)
     return tuple(each.to(key.dtype) for each in launch_gather(interpretable(key), interpretable(value), rows))
 
 

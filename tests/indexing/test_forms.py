@@ -11,6 +11,8 @@ from effattn_core.attention import attention_part
 from effattn_core.indexing import (
     choose_rows,
     gather_rows,
+    gather_torch,
+    gathered,
     hide_future,
     mask_of,
     oracle,
@@ -369,6 +371,19 @@ def test_nothing_to_choose_from_gives_a_list_of_nothing(implementation):
         part = row_attention(query, *near, torch.zeros(2, 0, dtype=torch.int64, device=DEVICE),
                              implementation=implementation)  # fmt: skip
         assert (part.output == 0).all() and (part.log_sum_exp == -math.inf).all()
+
+
+def test_where_no_number_is_looked_at_a_row_that_is_not_there_gives_zeros_and_is_left_out():
+    """As on a GPU, and as in a graph: here the operators and forms are called themselves."""
+    query, key, value = tensors(30, torch.float32, batch=1)
+    rows, less = (torch.tensor([each], device=DEVICE) for each in ([3, 99, 7], [3, -1, 7]))
+    for near in (index_gather(key, value, rows), gather_torch(rows, key, value)):
+        assert all((each[:, :, 1] == 0).all() and (each[:, :, 0] != 0).all() for each in near)
+    wanted = row_attention(query, key, value, less, implementation="oracle")
+    for part in (index_attention(query, key, value, rows, False, 32**-0.5),
+                 gathered(query, key, value, rows, scale=32**-0.5)):  # fmt: skip
+        for ours, truth in zip(part, wanted, strict=True):
+            torch.testing.assert_close(ours, truth)
 
 
 def test_choosing_from_scores_of_nan_keeps_every_seen_token():
