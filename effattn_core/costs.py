@@ -269,6 +269,45 @@ def _stretches(first, last, rows, block_key, key_time, *, causal, window, sinks)
     return [(0, early), (start, full), (full, whole), (whole, last + 1)]
 
 
+def flash_backward_traffic(
+    batch, heads, key_heads, time, key_time, head_dim, *, causal=True, window=None, sinks=0, by_key, by_query, element=4
+):
+    """Exactly what the three backward launches move: delta, then keys' and values' gradients, then the queries'.
+
+    by_key, by_query: (block_query, block_key) of the second and third. A block of keys loads itself once, and for each
+    query head of its group the queries that see any of it, with their output gradients and two float32 numbers; a
+    block of queries loads itself and each key and value that any of its queries sees. Products as in `flash_traffic`.
+    """
+    masks = dict(causal=causal, window=window, sinks=sinks)
+    delta_loaded, delta_stored = time * (2 * element * head_dim + 4), 4 * time
+    key_loaded = key_stored = 2 * element * key_time * head_dim
+    key_flops = 0
+    for first in range(0, key_time, by_key[1]):
+        queries = _queries_of(first, by_key[1], time, key_time, **masks)
+        key_loaded += heads // key_heads * queries * (2 * element * head_dim + 8)
+        key_flops += heads // key_heads * -(-queries // by_key[0]) * 8 * by_key[0] * by_key[1] * head_dim
+    # The queries' launch walks the keys as the forward does, with three products for its two, and loads more a query.
+    sizes = dict(block_query=by_query[0], block_key=by_query[1], element=element)
+    forward = flash_traffic(batch, heads, time, key_time, head_dim, **masks, **sizes)
+    query_loaded = batch * heads * time * (element * head_dim + 8) + forward.loaded
+    return Traffic(
+        batch * (heads * delta_loaded + key_heads * key_loaded) + query_loaded,
+        batch * (heads * (delta_stored + element * time * head_dim) + key_heads * key_stored),
+        batch * key_heads * key_flops + forward.flops * 3 // 2,
+    )
+
+
+def _queries_of(first, keys, time, key_time, *, causal, window, sinks):
+    """How many queries see any of the keys first … first + keys: neighbours, so that a block of keys walks them."""
+    if not causal:
+        return time
+    offset = key_time - time  # of a query's position
+    start = max(0, first - offset)
+    if window is None or first < sinks:
+        return time - start
+    return max(0, min(time, first + keys - 1 + window - offset) - start)
+
+
 def naive_traffic(batch, heads, time, key_time, head_dim, *, element=4):
     """What attention moves when scores, weights and output are three launches: scores and weights pass through memory.
 

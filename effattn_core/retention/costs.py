@@ -49,23 +49,58 @@ def state_bytes(layers, heads, key_dim, value_dim, *, batch=1, element=4):
     return batch * layers * heads * key_dim * value_dim * element
 
 
+def _walk(time, key_dim, value_dim, chunk, tile, element):
+    """A head's states, from chunk to chunk either way: (loaded, stored, flops). tile: (block_key, block_value).
+
+    A tile of the state reads the key's columns once for each tile of the value, and the other way round.
+    """
+    chunks, matrix = -(-time // chunk), 4 * key_dim * value_dim  # a float32 state
+    key_tiles, value_tiles = key_dim // tile[0], value_dim // tile[1]
+    tokens = element * time * (key_dim * value_tiles + value_dim * key_tiles)
+    loaded = tokens + matrix + 4 * key_tiles * value_tiles
+    return loaded, (chunks + 1) * matrix, chunks * 2 * chunk * key_dim * value_dim
+
+
+def _emit(time, key_dim, value_dim, chunk, tile, element):
+    """A head's outputs, or its values' gradients: a tile of value_dim reads queries, keys and its part of a state."""
+    chunks, tiles = -(-time // chunk), value_dim // tile[1]
+    loaded = element * time * (2 * key_dim * tiles + value_dim) + chunks * (4 * key_dim * value_dim + 4 * tiles)
+    flops = chunks * 2 * chunk * (key_dim * value_dim + chunk * (key_dim * tiles + value_dim))
+    return loaded, element * time * value_dim, flops
+
+
+def _give_back(time, key_dim, value_dim, chunk, tile, element):
+    """A head's gradients of queries and keys: a tile of key_dim reads values, output gradients and both states."""
+    chunks, tiles = -(-time // chunk), key_dim // tile[0]
+    loaded = element * time * (2 * value_dim * tiles + 2 * key_dim) + chunks * (8 * key_dim * value_dim + 4 * tiles)
+    flops = chunks * 2 * chunk * (2 * key_dim * value_dim + chunk * (value_dim * tiles + 2 * key_dim))
+    return loaded, 2 * element * time * key_dim, flops
+
+
+def _launches(batch, heads, *launches):
+    return costs.Traffic(*(batch * heads * sum(each) for each in zip(*launches, strict=True)))
+
+
 def retention_traffic(batch, heads, time, key_dim, value_dim, *, chunk, states, outputs, element=4):
     """Exactly what the two forward kernels move (eq. retention-traffic); masked-off lanes are not counted.
 
-    states, outputs: (block_key, block_value) of each kernel. A tile of the state reads the key's columns once for each
-    tile of the value, and the other way round; a tile of the outputs reads queries and keys whole.
+    states, outputs: (block_key, block_value) of each kernel.
     """
-    chunks = -(-time // chunk)
-    matrix = 4 * key_dim * value_dim  # a float32 state
-    key_tiles, value_tiles = key_dim // states[0], value_dim // states[1]
-    loaded = element * time * (key_dim * value_tiles + value_dim * key_tiles) + matrix + 4 * key_tiles * value_tiles
-    stored = (chunks + 1) * matrix
-    flops = chunks * 2 * chunk * key_dim * value_dim
-    tiles = value_dim // outputs[1]
-    loaded += element * time * (2 * key_dim * tiles + value_dim) + chunks * (matrix + 4 * tiles)
-    stored += element * time * value_dim
-    flops += chunks * 2 * chunk * (key_dim * value_dim + chunk * (key_dim * tiles + value_dim))
-    return costs.Traffic(batch * heads * loaded, batch * heads * stored, batch * heads * flops)
+    sizes = time, key_dim, value_dim, chunk
+    return _launches(batch, heads, _walk(*sizes, states, element), _emit(*sizes, outputs, element))
+
+
+def retention_backward_traffic(
+    batch, heads, time, key_dim, value_dim, *, chunk, states, grad_value, grad_query_key, element=4
+):
+    """Exactly what the four backward launches move: states again, their gradients, the values', queries' and keys'.
+
+    states (of both walks), grad_value, grad_query_key: (block_key, block_value) of each kernel.
+    """
+    sizes = time, key_dim, value_dim, chunk
+    walk = _walk(*sizes, states, element)
+    emit, give_back = _emit(*sizes, grad_value, element), _give_back(*sizes, grad_query_key, element)
+    return _launches(batch, heads, walk, walk, emit, give_back)
 
 
 def step_traffic(batch, heads, key_dim, value_dim, *, block_value, element=4):

@@ -9,7 +9,14 @@ from effattn_core import costs
 from effattn_core.retention import chunkwise, decay_mask, decay_schedule, half_life, parallel, recurrent, retention
 from effattn_core.retention import costs as costs_retention
 from kernels import runtime
-from kernels.retention import chunk_for, launch_outputs, launch_states, launch_step
+from kernels.retention import (
+    chunk_for,
+    launch_grad_states,
+    launch_gradients,
+    launch_outputs,
+    launch_states,
+    launch_step,
+)
 from kernels.retention.configurations import choose
 from kernels.retention.operators import retention_forward
 from kernels.trace import trace
@@ -323,7 +330,7 @@ def test_the_kernels_move_exactly_what_the_formula_says(time, key_dim, value_dim
     chunk = chunk_for(query.dtype, key_dim, value_dim)
     tiles = {
         name: tuple(choose(name, query.dtype, key_dim, value_dim)[side] for side in ("BLOCK_KEY", "BLOCK_VALUE"))
-        for name in ("states", "outputs", "step")
+        for name in ("states", "outputs", "step", "grad_value", "grad_query_key")
     }
     with trace(query=query) as traffic:
         states, _ = launch_states(key, value, decay.log2(), state, chunk)
@@ -331,6 +338,13 @@ def test_the_kernels_move_exactly_what_the_formula_says(time, key_dim, value_dim
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     sizes = dict(states=tiles["states"], outputs=tiles["outputs"])
     assert counted == costs_retention.retention_traffic(2, 2, time, key_dim, value_dim, chunk=chunk, **sizes)
+    with trace() as traffic:
+        states, final = launch_states(key, value, decay.log2(), state, chunk)
+        grad_states, _ = launch_grad_states(query, value, decay.log2(), final, 0.2, chunk)
+        launch_gradients(value, query, key, value, decay.log2(), states, grad_states, 0.2, chunk)
+    counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
+    sizes = {name: tiles[name] for name in ("states", "grad_value", "grad_query_key")}
+    assert counted == costs_retention.retention_backward_traffic(2, 2, time, key_dim, value_dim, chunk=chunk, **sizes)
     with trace() as traffic:
         launch_step(query[:, :, :1], key[:, :, :1], value[:, :, :1], decay, state, 0.2)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)

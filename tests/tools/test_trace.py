@@ -7,7 +7,7 @@ import triton.language as tl
 
 from effattn_core import costs
 from kernels import runtime
-from kernels.attention import launch_forward
+from kernels.attention import launch_backward, launch_forward
 from kernels.attention.configurations import choose
 from kernels.trace import guarded, shuffled, trace
 
@@ -89,6 +89,24 @@ def test_the_flash_forward_moves_exactly_what_the_formula_says(case, head_dim):
     assert counted == costs.flash_traffic(2, 4, time, key_time, head_dim, **masks, **blocks)
     assert (traffic.access_map("query") == 1).all() and traffic.loaded["query"] == query.nbytes
     assert output.shape == query.shape
+
+
+@pytest.mark.parametrize("case", CASES[1:], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
+def test_the_flash_backward_moves_exactly_what_the_formula_says(case, dtype):
+    masks = {"causal": True, "window": None, "sinks": 0} | {name: case[name] for name in case if "time" not in name}
+    time, key_time = case["time"], case.get("key_time", case["time"])
+    query, (key, value) = torch.randn(1, 4, time, 32, dtype=dtype), torch.randn(2, 1, 2, key_time, 32, dtype=dtype)
+    settings = masks["causal"], masks["window"], masks["sinks"], 0.2
+    output, log_sum_exp = launch_forward(query, key, value, *settings)
+    with trace() as traffic:
+        launch_backward(output, log_sum_exp, query, key, value, output, log_sum_exp, *settings)
+    tables = (choose(f"backward_{kernel}", dtype, 32, 32) for kernel in ("key_value", "query"))
+    by_key, by_query = ((table.block_query, table.block_key) for table in tables)
+    counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
+    assert counted == costs.flash_backward_traffic(
+        1, 4, 2, time, key_time, 32, **masks, by_key=by_key, by_query=by_query, element=dtype.itemsize
+    )
 
 
 def test_strided_views_are_told_apart():
