@@ -11,6 +11,8 @@ import reference_pages
 from support.house import ROOT, chapters, notebooks
 from support.links import broken, outside
 
+from figures.page import TRACES
+
 
 def test_every_chapter_is_a_page_of_substance(pages):
     for chapter in chapters():
@@ -45,6 +47,8 @@ def test_plotly_s_archive_is_the_one_published_and_fits_the_plotly_that_draws(tm
     )[1]
     whole = (Path(plotly.__file__).parent / "package_data" / "plotly.min.js").read_text(encoding="utf-8")[:200]
     assert version.split(".")[0] == re.search(r"plotly.js v([\d.]+)", whole)[1].split(".")[0]
+    drawn = re.findall(r'moduleType:"trace",name:"(\w+)"', (tmp_path / "plotly.min.js").read_text(encoding="utf-8"))
+    assert {*drawn} == {*TRACES}
     changed = tmp_path / "changed.tgz"
     changed.write_bytes(book_pages.PLOTLY.read_bytes()[:-1])
     monkeypatch.setattr(book_pages, "PLOTLY", changed)

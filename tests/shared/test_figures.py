@@ -99,6 +99,11 @@ def test_a_builder_that_returns_no_figure_is_named():
         explore.explore(lambda step: step, step=[1], **EXPLORE)
 
 
+def test_a_trace_that_the_page_cannot_draw_is_named():
+    with pytest.raises(ValueError, match=r"demo: the page's plotly draws bar, .*; it cannot draw scatter3d\."):
+        explore.explore(lambda step: theme.figure(go.Scatter3d(x=[step], y=[1], z=[1])), step=[1], **EXPLORE)
+
+
 def test_data_cannot_end_the_script_and_alt_is_escaped():
     text = "</script><b>1 & 2"
     html = explore.explore(lambda step: bars(step, text), step=[1, 2], name="demo", caption="a < b", alt=text).html
