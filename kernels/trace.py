@@ -184,6 +184,22 @@ def shuffled(seed=0):
         yield
 
 
+@contextlib.contextmanager
+def launched():
+    """The names of the kernels that are launched inside the `with`, a set that grows."""
+    interpreter, names = _interpreter("watched"), set()
+
+    def wrappers(kept):
+        def launch(self, *arguments, **named):
+            names.add(self.fn.__name__)
+            return kept["__call__"](self, *arguments, **named)
+
+        return {"__call__": launch}
+
+    with _replaced(interpreter.GridExecutor, ("__call__",), wrappers):
+        yield names
+
+
 # Under guard each tensor argument has an address space of its own, this many bytes wide, with the tensor at its middle:
 # a lane that strays lands in no other tensor, however close they lie in memory, and says which argument it came from.
 SPACE = 1 << 44

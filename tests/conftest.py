@@ -10,6 +10,7 @@ import pytest
 import torch
 from support.budget import LONGEST, TOGETHER, Budget
 from support.house import CHROMIUM, ROOT, build
+from support.proofs import Proofs
 
 import kernels  # noqa: F401  (before any test file imports triton, so that its interpreter can be chosen)
 
@@ -22,6 +23,7 @@ hypothesis.settings.load_profile("book")
 
 
 def pytest_configure(config):
+    config.pluginmanager.register(Proofs())
     if not hasattr(config, "workerinput"):
         config.pluginmanager.register(Budget(config.getoption("numprocesses", None) or 1))
 

@@ -71,6 +71,7 @@ RUNS += [("kernel", dict(time=65, key_heads=2, head_dim=size), torch.float32, Fa
 RUNS += [(form, case, torch.bfloat16, False) for form in ("tiled", "default") for case in CASES]
 
 
+@pytest.mark.proves("oracle", "attention_forward_kernel", "attention_delta_kernel", "attention_backward_*")
 @pytest.mark.parametrize(("form", "case", "dtype", "strided"), RUNS, ids=str)
 def test_output_and_gradients_lose_at_most_twice_what_sdpa_loses(form, case, dtype, strided, nan_filled):
     masks = {name: case.get(name, default) for name, default in (("causal", True), ("window", None), ("sinks", 0))}
@@ -86,6 +87,7 @@ def test_output_and_gradients_lose_at_most_twice_what_sdpa_loses(form, case, dty
         assert error <= max(2 * lost, floor), name
 
 
+@pytest.mark.proves("oracle", "attention_decode_kernel", "attention_merge_kernel")
 @pytest.mark.parametrize("window", [None, 70])
 @pytest.mark.parametrize("splits", [1, 3, 9])
 def test_split_decoding_equals_the_oracle(window, splits, nan_filled):

@@ -56,6 +56,7 @@ CASES = {
 }  # fmt: skip
 
 
+@pytest.mark.proves("oracle", "channels_decode_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("name", CASES)
 def test_the_kernels_lose_at_most_twice_what_plain_pytorch_loses(name, dtype, nan_filled):
@@ -120,6 +121,7 @@ TRACED = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("traffic", "channels_decode_kernel", "attention_decode_kernel", "attention_merge_kernel")
 @pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 @pytest.mark.parametrize("sizes", TRACED, ids=str)

@@ -65,6 +65,7 @@ def far(ours, truth):
 CASES = [(100, 4, 33, 0), (7, 6, 7, 0), (64, 8, 64, 0), (257, 6, 70, 2), (90, 1, 5, 3), (9, 8, 4, 70)]
 
 
+@pytest.mark.proves("oracle", "indexing_gather_kernel", "rectified_decode_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("implementation", ["torch", "triton"])
@@ -90,6 +91,7 @@ def test_row_attention_loses_at_most_twice_what_plain_pytorch_loses(implementati
 SCORED = [(150, 4, 16, 20, 2), (7, 6, 32, 9, None), (64, 1, 16, 64, 1), (33, 8, 64, 5, 3)]
 
 
+@pytest.mark.proves("oracle", "indexing_select_kernel", "indexing_merge_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("case", SCORED, ids=str)
 def test_the_running_top_k_is_as_good_as_scores_in_the_same_precision(case, dtype, nan_filled):
@@ -194,6 +196,7 @@ def test_empty_splits_are_the_unit_of_the_merge_and_a_list_of_nothing_gives_noth
         assert (output[1] == 0).all() and (log_sum_exp[1] == -math.inf).all()
 
 
+@pytest.mark.proves("traffic", "indexing_*_kernel")
 @interpreted
 @pytest.mark.parametrize(("group", "layers"), [(4, 3), (1, 2)])
 def test_bytes_of_a_step_are_the_index_once_and_k_rows_a_layer_exactly(group, layers):

@@ -13,18 +13,21 @@ def random(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(1)).to(runtime.device())
 
 
+@pytest.mark.proves("oracle", "scale_kernel")
 @pytest.mark.parametrize("size", [0, 1, 63, 64, 65])
 def test_scaling_any_number_of_elements(size):
     source = random(size)
     assert torch.equal(primer.scale(source, 3.0), 3.0 * source)
 
 
+@pytest.mark.proves("oracle", "row_maximum_kernel")
 def test_row_maximum_honours_strides():
     table = random(5, 33)
     for view in (table, table.mT, table[:, ::2], table[1:2]):
         assert torch.equal(primer.row_maximum(view), view.amax(1))
 
 
+@pytest.mark.proves("oracle", "product_kernel")
 @pytest.mark.parametrize("shape", [(1, 1, 1), (33, 65, 17), (16, 16, 16)])
 def test_the_product_of_ragged_sizes(shape):
     rows, inner, columns = shape

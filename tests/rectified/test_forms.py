@@ -63,6 +63,7 @@ CASES = [
 IMPLEMENTATIONS = ("torch", "triton")
 
 
+@pytest.mark.proves("oracle", "rectified_decode_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -89,6 +90,7 @@ def far(ours, truth):
     return [(a.double() - b).abs().max().item() for a, b in zip(ours, truth, strict=True)]
 
 
+@pytest.mark.proves("oracle", "rectified_scores_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize(("time", "block_size", "group"), [(100, 16, 4), (7, 16, 6), (16, 16, 8), (1100, 16, 1)])
 @pytest.mark.parametrize("implementation", IMPLEMENTATIONS)
@@ -109,6 +111,7 @@ def test_scores_lose_at_most_twice_what_plain_pytorch_loses(
     assert error <= max(2 * lost, floor)
 
 
+@pytest.mark.proves("oracle", "rectified_pass_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize(
     ("time", "tokens", "group", "splits"),
@@ -225,6 +228,7 @@ def test_heads_that_want_opposite_things_cancel_in_the_pooled_query():
     assert bound_scores(query, *bounds, shared=False).argmax(-1).tolist() == [[0, 5]]
 
 
+@pytest.mark.proves("traffic", "rectified_*_kernel")
 @interpreted
 @pytest.mark.parametrize(("time", "block_size", "group", "count"), [(512, 16, 4, 5), (512, 32, 8, 3), (256, 16, 1, 16)])
 def test_a_step_moves_what_the_formula_says_and_the_leading_part_is_exact(time, block_size, group, count):

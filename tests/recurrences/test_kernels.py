@@ -74,6 +74,7 @@ CASES = [dict(time=1), dict(time=63), dict(time=65), dict(time=130), dict(time=6
          dict(time=65, key_dim=32, value_dim=64), dict(time=65, key_dim=64, value_dim=32)]  # fmt: skip
 
 
+@pytest.mark.proves("oracle", "gated_*_kernel")
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, HALF])
 @pytest.mark.parametrize("vector", [False, True], ids=["scalar", "vector"])
@@ -163,6 +164,7 @@ def test_operators_pass_the_library_s_own_checks(implementation, vector):
     )
 
 
+@pytest.mark.proves("traffic", "gated_*_kernel")
 @interpreted
 @pytest.mark.parametrize(
     ("dtype", "sizes", "time"),

@@ -66,6 +66,7 @@ CASES += [dict(time=65, strided=True)]
 IMPLEMENTATIONS = {"torch": dict(implementation="torch", chunk_size=48), "kernels": dict(implementation="triton")}
 
 
+@pytest.mark.proves("oracle", "retention_*_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("name", IMPLEMENTATIONS)
@@ -322,6 +323,7 @@ def test_no_batch_and_no_token_give_empty_outputs_and_an_untouched_state(impleme
         assert output.shape == query.shape and torch.equal(after, state)
 
 
+@pytest.mark.proves("traffic", "retention_*_kernel")
 @pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
 @pytest.mark.parametrize(("time", "key_dim", "value_dim"), [(65, 32, 32), (70, 64, 32), (64, 32, 64), (33, 64, 128)])
 def test_the_kernels_move_exactly_what_the_formula_says(time, key_dim, value_dim):

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 
+import proofs
 import pytest
 from support.house import ROOT
 
@@ -63,13 +64,25 @@ def test_matrix_kernels_are_named_as_they_are(topic):
     ],
 )
 def test_every_kernel_compiles_without_spilling_within_the_device(topic, architecture, dtype, head_dim):
-    for report in surveyed(topic, architecture)[dtype, head_dim]:
+    reports = surveyed(topic, architecture)[dtype, head_dim]
+    left_out = set(proofs.kernels()[topic]) - {report.kernel for report in reports}
+    assert not left_out, f"example_launches of kernels.{topic} never launches {left_out}"
+    for report in reports:
         print(report)
         assert report.spills == 0 and report.instructions["local (spills)"] == 0, report.kernel
         assert report.shared_memory <= SHARED_MEMORY_OF_A_BLOCK[architecture], report.kernel
         assert report.warp_group <= report.instructions["matrix"]
         if report.kernel in MATRIX:
             assert report.instructions["matrix"] > 0
+
+
+@pytest.mark.parametrize("architecture", [pytest.param(each, marks=together("attention", each)) for each in (80, 90)])
+def test_kernels_of_shared_files_compile_where_a_topic_launches_them(architecture):
+    waiting = {name for topic, names in proofs.kernels().items() if topic not in TOPICS for name in names}
+    for topic in TOPICS:
+        if waiting:
+            waiting -= {report.kernel for report in surveyed(topic, architecture)["bfloat16", 64]}
+    assert not waiting, f"no topic's example_launches launches {waiting}"
 
 
 @pytest.mark.parametrize(

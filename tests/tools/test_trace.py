@@ -74,6 +74,7 @@ CASES = [
 ]  # fmt: skip
 
 
+@pytest.mark.proves("traffic", "attention_forward_kernel")
 @pytest.mark.parametrize("case", CASES, ids=str)
 @pytest.mark.parametrize("head_dim", [32, 64])
 def test_the_flash_forward_moves_exactly_what_the_formula_says(case, head_dim):
@@ -91,6 +92,7 @@ def test_the_flash_forward_moves_exactly_what_the_formula_says(case, head_dim):
     assert output.shape == query.shape
 
 
+@pytest.mark.proves("traffic", "attention_delta_kernel", "attention_backward_*")
 @pytest.mark.parametrize("case", CASES[1:], ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16], ids=str)
 def test_the_flash_backward_moves_exactly_what_the_formula_says(case, dtype):
