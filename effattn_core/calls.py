@@ -125,14 +125,16 @@ def require_count(name: str, given, least: int = 1) -> None:
         raise ValueError(f"{name} must be a whole number of at least {least}; it is {given!r}.")
 
 
-def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor) -> None:
-    """Raise ValueError unless a state, if any, has this shape, in float32 or float64, on the device of `like`."""
+def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor, why: str = "") -> None:
+    """Raise ValueError unless a state, if any, has this shape, in float32 or float64, on the device of `like`.
+
+    why: what the shape follows from, a clause that begins with a space.
+    """
     if state is None:
         return
     if tuple(state.shape) != tuple(shape) or state.dtype not in (torch.float32, torch.float64):
-        raise ValueError(
-            f"state must be {tuple(shape)} in float32 or float64; it is {tuple(state.shape)} {state.dtype}."
-        )
+        wanted = f"state must be {tuple(shape)} in float32 or float64{why}"
+        raise ValueError(f"{wanted}; it is {tuple(state.shape)} {state.dtype}.")
     if state.device != like.device:
         raise ValueError(f"state must share a device with the inputs; got {state.device} and {like.device}.")
 

@@ -7,31 +7,31 @@ reflections), so a chunk is again a few matrix products.
 
 import torch
 
-from effattn_core.recurrences.gated import bounded, chunks, fading, spans
-from effattn_core.recurrences.rules import wide
+from effattn_core.calls import wide
+from effattn_core.recurrences.gated import bounded, chunk_for, chunks, fading, left, spans
 
 
-def delta_chunkwise(query, key, value, log_gate, beta, *, scale, state, chunk_size=64):
+def delta_chunkwise(query, key, value, log_gate, beta, *, scale, state, chunk_size=None):
     """The delta rules by chunks (eq. delta-chunk). log_gate, beta: [batch, heads, time]; others as in `recurrence`.
 
     (I + A) u = β (v - exp(G) key · state), A_ij = β_i exp(G_i - G_j) key_i · key_j for j < i: one solve gives u for
     any state, as `fresh` minus `seen` · state. Returns (output, state); differentiable. (Yang et al. 2024)
     """
     dtype, outputs = wide(value.dtype), [value[:, :, :0]]
-    log_gate, beta = bounded(log_gate.to(dtype))[..., None], beta[..., None]
-    for span, chunk in spans(query.shape[2], chunk_size):
-        q, k, v, gate, rate = (chunks(each, span, chunk, dtype) for each in (query, key, value, log_gate, beta))
-        total = gate.cumsum(-2)
-        last, fade = total[..., -1:, :], fading(total)
+    log_gate, beta, state = bounded(log_gate.to(dtype))[..., None], beta[..., None], state.to(dtype)
+    for span, chunk in spans(query.shape[2], chunk_size or chunk_for(query.shape[2])):
+        q, k, v, rate = (chunks(each, span, chunk, dtype) for each in (query, key, value, beta))
+        total = chunks(log_gate, span, chunk, log_gate.dtype).cumsum(-2)
+        last, fade, entering = total[..., -1:, :], fading(total, dtype), left(total, dtype)
         overlap = (rate * (k @ k.mT) * fade).tril(-1)
-        wanted = rate * torch.cat([v, k * total.exp()], -1)
+        wanted = rate * torch.cat([v, k * entering], -1)
         solved = torch.linalg.solve_triangular(overlap, wanted, upper=False, unitriangular=True)
         fresh, seen = solved.split([v.shape[-1], k.shape[-1]], -1)
-        leaving, kept, before, writes = (k * (last - total).exp()).mT, last.exp(), [], []
+        leaving, kept, before, writes = (k * left(last - total, dtype)).mT, left(last, dtype), [], []
         for number in range(q.shape[2]):
             before.append(state)
             writes.append(fresh[:, :, number] - seen[:, :, number] @ state)
             state = kept[:, :, number] * state + leaving[:, :, number] @ writes[-1]
-        output = (q * total.exp()) @ torch.stack(before, 2) + ((q @ k.mT) * fade) @ torch.stack(writes, 2)
+        output = (q * entering) @ torch.stack(before, 2) + ((q @ k.mT) * fade).tril_() @ torch.stack(writes, 2)
         outputs.append((scale * output).flatten(2, 3).to(value.dtype))
     return torch.cat(outputs, 2), state

@@ -1,48 +1,35 @@
 """`recurrence`: one call for every rule, form and implementation; and the checks of its arguments."""
 
-import math
-
 import torch
 from torch.nn.functional import pad
 
+from effattn_core import calls
+from effattn_core.calls import wide
 from effattn_core.recurrences.delta import delta_chunkwise
-from effattn_core.recurrences.gated import gated_backward, gated_chunkwise
-from effattn_core.recurrences.loop import features, gates, normalised, oracle
-from effattn_core.recurrences.rules import new_state, rule_named, wide
-from kernels.runtime import require_kernels
+from effattn_core.recurrences.gated import Gated, gated_chunkwise, gated_step
+from effattn_core.recurrences.loop import features, gates, mean, normalised, oracle
+from effattn_core.recurrences.rules import Rule, new_state, rule_named
+from kernels.table import DIMS
 
+operators = calls.operators("recurrences")
 FORMS = ("chunkwise", "recurrent")
 
 
-def _forward_on_cpu(query, key, value, log_gate, state, scale, chunk_size, implementation):
-    if implementation == "triton":
-        return run_forward(query, key, value, log_gate, state, scale, chunk_size, implementation)
-    return gated_chunkwise(query, key, value, log_gate, scale=scale, state=state, chunk_size=chunk_size)
-
-
-def _backward_on_cpu(grad_output, grad_state, query, key, value, log_gate, state, scale, chunk_size, implementation):
-    tensors = grad_output, grad_state, query, key, value, log_gate, state
-    if implementation == "triton":
-        return run_backward(*tensors, scale, chunk_size, implementation)
-    return gated_backward(*tensors, scale=scale, chunk_size=chunk_size)
-
-
-try:  # where triton is not installed the chunkwise form serves alone, and autograd goes through it
-    from kernels.recurrences import HEAD_DIMS
-    from kernels.recurrences.operators import gated_backward_operator, gated_forward_operator, run_backward, run_forward
-except ModuleNotFoundError as missing:
-    if missing.name != "triton":
-        raise
-    gated_forward_operator = None
-else:
-    gated_forward_operator.register_kernel("cpu")(_forward_on_cpu)
-    gated_backward_operator.register_kernel("cpu")(_backward_on_cpu)
-
-
 def recurrence(
-    query, key, value, *, rule, log_gate=None, beta=None, bonus=None, scale=None, state=None,
-    chunk_size=64, form="chunkwise", implementation=None,
-):  # fmt: skip
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    rule: str,
+    log_gate: torch.Tensor | None = None,
+    beta: torch.Tensor | None = None,
+    bonus: torch.Tensor | None = None,
+    scale: float | None = None,
+    state: torch.Tensor | None = None,
+    chunk_size: int | None = None,
+    form: str = "chunkwise",
+    implementation: str | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
     """A state that fades, is written and is read, a token at a time, by any rule of `RULES`.
 
     query, key: [batch, heads, time, key_dim]; value: [batch, heads, time, value_dim], one floating dtype.
@@ -51,29 +38,37 @@ def recurrence(
     beta: [batch, heads, time] in [0, 2], for the delta rules only, whose keys should have length 1: see `unit_keys`.
     bonus: [heads, key_dim], for "rwkv6" only. Gates, beta and bonus have the inputs' dtype or float32.
     scale: of the queries, defaults to key_dim ** -0.5 (it cancels in "linear").
-    state: what came before, [batch, heads, key_dim, value_dim] ("linear": value_dim + 1), or None for nothing.
-    chunk_size: of the chunkwise form in PyTorch; the kernels have their own.
+    state: what came before, [batch, heads, key_dim, value_dim] ("linear": value_dim + 1) in float32 or float64, or None
+    for nothing.
+    chunk_size: of the chunkwise form in PyTorch; None chooses by length. The kernels take theirs from a table.
     form: "chunkwise", or "recurrent" for the loop over tokens. A step of decoding is time 1 with the state carried.
     implementation: "oracle" (the loop in float64), "torch", "triton" (interpreted without a GPU; not for the delta
-    rules), or None for what suits the device.
+    rules); None: the kernels on a GPU where they take the call, the plain form elsewhere.
 
     Returns (output: [batch, heads, time, value_dim] in the inputs' dtype, state: float32, or float64 for float64).
-    Raises ValueError for bad input, RuntimeError where triton is asked for and cannot run. Values of gates and beta are
-    checked on a CPU only, where reading them costs no wait.
+    "linear" is 0 where nothing weighs anything: where every key seen is so negative that its features round to 0.
+    A token does not reach the outputs before it, infinite or nan (on a GPU an infinite value may, within its chunk). A
+    gate of -inf forgets all, as where a new text begins; in the kernels each one in a chunk costs what later tokens of
+    the chunk read a relative 1e-5.
+    Derivatives: of every order, backward, forward and by torch.func, in the plain forms; the kernels have the first,
+    backward, and refuse others. Raises ValueError for bad input, RuntimeError where triton is asked for and cannot run.
+    Values of gates and beta are checked on a CPU only, where reading them costs no wait.
     """
     rule = rule_named(rule)
-    check(query, key, value, rule, log_gate, beta, bonus, scale, state, chunk_size, form, implementation)
-    scale = query.shape[-1] ** -0.5 if scale is None else float(scale)
+    _check(query, key, value, rule, state, chunk_size, form)
+    _check_gates(query, value, rule, log_gate, beta, bonus)
+    scale = calls.scale_of(scale, query.shape[3])
+    chosen = calls.choose(implementation, query.device, query.dtype, _misfit(query, value, rule, chunk_size, form))
     tensors = dict(log_gate=log_gate, beta=beta, bonus=bonus, scale=scale, state=state)
-    if implementation == "oracle" or form == "recurrent":
-        dtype = torch.float64 if implementation == "oracle" else wide(value.dtype)
+    if chosen == "oracle" or form == "recurrent":
+        dtype = torch.float64 if chosen == "oracle" else wide(value.dtype)
         return oracle(query, key, value, rule=rule.name, **tensors, dtype=dtype)
-    return chunkwise(query, key, value, rule=rule.name, **tensors, chunk_size=chunk_size, implementation=implementation)
+    return chunkwise(query, key, value, rule=rule.name, **tensors, chunk_size=chunk_size, implementation=chosen)
 
 
 def chunkwise(
     query, key, value, *, rule, log_gate=None, beta=None, bonus=None, scale, state=None,
-    chunk_size=64, implementation=None,
+    chunk_size=None, implementation=None,
 ):  # fmt: skip
     """Every rule by chunks: linear in time, vectorised, differentiable. Arguments as in `recurrence`, not checked.
 
@@ -87,17 +82,27 @@ def chunkwise(
     gate = gate if rule.gate == "vector" else gate[..., 0]
     settings = dict(scale=scale, state=state, chunk_size=chunk_size)
     if rule.erases:
-        return delta_chunkwise(query, key, value, gate, beta, **settings)
-    settings["implementation"] = implementation
+        return _erasing(query, key, value, gate, beta, **settings)
+    settings["implementation"] = _chosen(query, value, chunk_size, implementation)
     if rule.bonus:
         return _read_before_write(query, key, value, gate, bonus, **settings)
-    if rule.feature_map is not None:
-        return _normalised(query, key, value, gate, rule, **settings)
-    return gated_recurrence(query, key, value, gate, **settings)
+    if rule.feature_map is None:
+        return gated_recurrence(query, key, value, gate, **settings)
+    by = _normalised_beside if settings["implementation"] == "triton" else _normalised_within
+    return by(query, key, value, gate, rule, **settings)
+
+
+def _erasing(query, key, value, log_gate, beta, *, scale, state, chunk_size):
+    """The delta rules, which have no kernel."""
+
+    def form(query, key, value, log_gate, beta, state):
+        return delta_chunkwise(query, key, value, log_gate, beta, scale=scale, state=state, chunk_size=chunk_size)
+
+    return _hiding(form, "gated_delta", query, key, value, log_gate, beta, scale=scale, state=state)
 
 
 def _read_before_write(query, key, value, log_gate, bonus, *, scale, state, **settings):
-    """RWKV-6 from the gated recurrence: a token reads the state before it, so keys, values and gates come one late."""
+    """RWKV-6 from the gated recurrence: a token reads the state before it, so keys, values and gates shift by one."""
     late = (pad(each[:, :, :-1], (0, 0, 1, 0)) for each in (key, value, log_gate))
     output, before = gated_recurrence(query, *late, scale=scale, state=state, **settings)
     query, last_key, last_value = query.to(before), key[:, :, -1:].to(before), value[:, :, -1:].to(before)
@@ -106,68 +111,113 @@ def _read_before_write(query, key, value, log_gate, bonus, *, scale, state, **se
     return (output + scale * own * value).to(value.dtype), state
 
 
-def _normalised(query, key, value, log_gate, rule, *, state, **settings):
-    """Linear attention from the gated recurrence; the sum of weights is one more column of the value.
+def _normalised_within(query, key, value, log_gate, rule, *, state, **settings):
+    """Linear attention from the gated recurrence; the sum of weights is one more column of the value."""
+    inputs = features(query.to(state), key.to(state), value.to(state), rule)
+    output, state = gated_recurrence(*inputs, log_gate, state=state, **settings)
+    return normalised(output, rule).to(value.dtype), state
 
-    The kernels take no such width: for them the column is summed beside, as a running sum of keys.
+
+def _normalised_beside(query, key, value, log_gate, rule, *, state, scale, **settings):
+    """The same for the kernels, which take no such width: the weights are summed beside, as a running sum of keys.
+
+    float16 becomes float32: features below 6e-8 would round to 0.
     """
-    given = value.dtype
-    query, key, wider = features(query.to(state), key.to(state), value.to(state), rule)
-    if not _by_kernel(query, value, settings["implementation"]):
-        output, state = gated_recurrence(query, key, wider, log_gate, state=state, **settings)
-        return normalised(output, rule).to(given), state
-    query, key = query.to(given), key.to(given)
+    given, dtype = value.dtype, torch.float32 if value.dtype == torch.float16 else value.dtype
+    query, key, _ = features(query.to(state), key.to(state), value, rule)
+    query, key = query.to(dtype), key.to(dtype)
     weights = state[..., -1][:, :, None] + key.to(state).cumsum(2)  # [batch, heads, time, key_dim]
-    output, state = gated_recurrence(query, key, value, log_gate, state=state[..., :-1].contiguous(), **settings)
-    total = (query.to(state) * weights).sum(-1, keepdim=True) * settings["scale"]
-    return (output.to(state) / total).to(given), torch.cat([state, weights[:, :, -1, :, None]], -1)
+    before = state[..., :-1].contiguous()
+    output, after = gated_recurrence(query, key, value.to(dtype), log_gate, scale=scale, state=before, **settings)
+    total = (query.to(state) * weights).sum(-1, keepdim=True) * scale
+    return mean(output.to(state), total).to(given), torch.cat([after, weights[:, :, -1, :, None]], -1)
 
 
-def gated_recurrence(query, key, value, log_gate, *, scale, state, chunk_size=64, implementation=None):
+def gated_recurrence(query, key, value, log_gate, *, scale, state, chunk_size=None, implementation=None):
     """The rules that only fade: S = diag(exp(log_gate)) S + keyᵀ value, output = scale · query S. Not checked.
 
     log_gate: [batch, heads, time] or [batch, heads, time, key_dim]; state a tensor; others as in `recurrence`.
-    Through the operator `effattn::gated_recurrence_forward` on a CPU, and on a GPU where the kernels serve.
     """
-    if query.shape[2] == 0:  # an operator may not return what it was given
+    chosen, state = _chosen(query, value, chunk_size, implementation), state.to(wide(value.dtype))
+    if query.shape[2] == 0:
         return value.clone(), state.clone()
-    if gated_forward_operator is None or not (query.device.type == "cpu" or _by_kernel(query, value, implementation)):
-        return gated_chunkwise(query, key, value, log_gate, scale=scale, state=state, chunk_size=chunk_size)
-    return gated_forward_operator(query, key, value, log_gate, state, scale, chunk_size, implementation or "device")
+
+    def form(query, key, value, log_gate, state):
+        if chosen == "triton":
+            return operators.gated_forward_operator(query, key, value, log_gate, state, scale)
+        if query.shape[2] == 1:  # a decoded token needs no chunk
+            return gated_step(query, key, value, log_gate, scale=scale, state=state)
+        settings = dict(scale=scale, chunk_size=chunk_size)
+        if calls.carries_tangents():  # which `Gated` would lose
+            return gated_chunkwise(query, key, value, log_gate, state=state, **settings)
+        return Gated.apply(query, key, value, log_gate, state, settings)
+
+    rule = "gla" if log_gate.ndim == 4 else "gated"
+    return _hiding(form, rule, query, key, value, log_gate, scale=scale, state=state)
 
 
-def _by_kernel(query, value, implementation):
-    """Whether a call goes to the kernels: asked for by name, or left open, on a GPU, and of a shape that they take."""
-    if implementation is not None or gated_forward_operator is None or query.device.type == "cpu":
-        return implementation == "triton"
-    return value.dtype != torch.float64 and {query.shape[3], value.shape[3]} <= set(HEAD_DIMS)
+def _hiding(form, rule, query, key, value, *gates, scale, state):
+    """form(query, key, value, *gates, state), and no token reaches the outputs before it.
+
+    In a chunk a weight of 0 times an infinite product is nan: from the first such token on, the loop goes on instead.
+    """
+    place = calls.first_overflow(key, value) if query.shape[2] > 1 else None
+    if place is None:
+        return form(query, key, value, *gates, state)
+    outputs, tensors = [], (query, key, value, *gates)
+    if place:
+        output, state = form(*(each[:, :, :place] for each in tensors), state)
+        outputs.append(output)
+    query, key, value, *late = (each[:, :, place:] for each in tensors)
+    late = dict(zip(("log_gate", "beta"), late, strict=False))
+    output, state = oracle(query, key, value, rule=rule, **late, scale=scale, state=state, dtype=wide(value.dtype))
+    return torch.cat([*outputs, output], 2), state
 
 
-def check(query, key, value, rule, log_gate, beta, bonus, scale, state, chunk_size, form, implementation):
+def _chosen(query, value, chunk_size, implementation):
+    """Who answers a call of a rule that only fades: "torch" or "triton"."""
+    misfit = calls.misfit_of_sizes(DIMS, key_dim=query.shape[3], value_dim=value.shape[3])
+    return calls.choose(implementation, query.device, query.dtype, _misfit_of_chunks(chunk_size) or misfit)
+
+
+def _misfit(query, value, rule, chunk_size, form):
+    """Why the kernels do not take a call, as a clause; "" where they do."""
+    if form != "chunkwise":
+        return f"form {form!r} is a loop in PyTorch and has no kernel"
+    if rule.erases:
+        return f"the rule {rule.name!r} has no kernel"
+    sizes = calls.misfit_of_sizes(DIMS, key_dim=query.shape[3], value_dim=value.shape[3])
+    return _misfit_of_chunks(chunk_size) or sizes
+
+
+def _misfit_of_chunks(chunk_size):
+    if chunk_size is None:
+        return ""
+    return f"the kernels take their chunk size from a table; chunk_size is {chunk_size}"
+
+
+def _check(query, key, value, rule, state, chunk_size, form):
     """Raise ValueError with one sentence, what was given and what is wanted, unless the call makes sense."""
     if form not in FORMS:
         raise ValueError(f"form must be one of {', '.join(FORMS)}; it is {form!r}.")
-    if implementation not in (None, "oracle", "torch", "triton"):
-        raise ValueError(f"implementation must be 'oracle', 'torch', 'triton' or None; it is {implementation!r}.")
-    if chunk_size < 1:
-        raise ValueError(f"chunk_size must be at least 1; it is {chunk_size}.")
-    if scale is not None and not math.isfinite(scale):
-        raise ValueError(f"scale must be a finite number; it is {scale}.")
-    for name, tensor in (("query", query), ("key", key), ("value", value)):
-        if tensor.ndim != 4:
-            raise ValueError(f"{name} must be [batch, heads, time, head_dim]; its shape is {tuple(tensor.shape)}.")
-    if len({query.dtype, key.dtype, value.dtype}) > 1 or not query.is_floating_point():
-        raise ValueError(
-            f"query, key, value must share a floating dtype; got {query.dtype}, {key.dtype}, {value.dtype}."
-        )
+    if chunk_size is not None:
+        calls.require_count("chunk_size", chunk_size)
+    calls.require_rank("batch, heads, time, head_dim", query=query, key=key, value=value)
+    calls.require_alike(query=query, key=key, value=value)
     if query.shape != key.shape or query.shape[:3] != value.shape[:3]:
         raise ValueError(
             "query and key must agree, and value with them but for its last size; "
             f"got {tuple(query.shape)}, {tuple(key.shape)}, {tuple(value.shape)}."
         )
+    calls.require_sizes(heads=query.shape[1], key_dim=query.shape[3], value_dim=value.shape[3])
+    columns = value.shape[3] + (rule.feature_map is not None)
+    calls.require_state(state, (*query.shape[:2], query.shape[3], columns), query, f" for the rule {rule.name!r}")
+
+
+def _check_gates(query, value, rule: Rule, log_gate, beta, bonus):
+    """Raise ValueError for a gate, beta or bonus that the rule does not want, or of another shape, dtype or range."""
     batch, heads, time, key_dim = query.shape
     gate_shapes = {"none": None, "constant": (heads,), "scalar": (batch, heads, time), "vector": tuple(query.shape)}
-    columns = value.shape[3] + (rule.feature_map is not None)
     wanted = {
         "log_gate": (log_gate, gate_shapes[rule.gate]),
         "beta": (beta, (batch, heads, time) if rule.erases else None),
@@ -179,30 +229,11 @@ def check(query, key, value, rule, log_gate, beta, bonus, scale, state, chunk_si
             raise ValueError(f"{name} must be {shape} for the rule {rule.name!r}; its shape is {given}.")
         if tensor is not None and tensor.dtype not in (value.dtype, torch.float32):
             raise ValueError(f"{name} must be {value.dtype}, as the value, or float32; it is {tensor.dtype}.")
-    if state is not None and tuple(state.shape) != (batch, heads, key_dim, columns):
-        raise ValueError(
-            f"state must be {(batch, heads, key_dim, columns)} for the rule {rule.name!r}; "
-            f"its shape is {tuple(state.shape)}."
-        )
-    if state is not None and not state.is_floating_point():
-        raise ValueError(f"state must be of a floating dtype; it is {state.dtype}.")
-    devices = {tensor.device for tensor in (query, key, value, log_gate, beta, bonus, state) if tensor is not None}
-    if len(devices) > 1:
-        raise ValueError(f"all tensors must share a device; got {', '.join(sorted(map(str, devices)))}.")
-    if implementation == "triton":
-        if form == "recurrent":
-            raise ValueError("form 'recurrent' is a loop in PyTorch and has no kernel: leave implementation open.")
-        if rule.erases:
-            raise ValueError(f"the rule {rule.name!r} has no kernel: use implementation='torch'.")
-        if gated_forward_operator is None:
-            require_kernels()
-    if query.device.type == "cpu" and not torch.compiler.is_compiling():
-        _check_values(log_gate, beta)
-
-
-def _check_values(log_gate, beta):
-    """Raise ValueError for a gate above 0 or a beta outside [0, 2]."""
-    if log_gate is not None and (log_gate > 0).any():
+        if tensor is not None:
+            calls.require_device(**{"query": query, name: tensor})
+    if query.device.type != "cpu" or torch.compiler.is_compiling() or query.numel() == 0:
+        return
+    if log_gate is not None and not (log_gate.detach() <= 0).all():
         raise ValueError(f"log_gate must be at most 0, the logarithm of a share; its largest is {log_gate.max():g}.")
-    if beta is not None and ((beta < 0) | (beta > 2)).any():
+    if beta is not None and not ((beta.detach() >= 0) & (beta.detach() <= 2)).all():
         raise ValueError(f"beta must lie in [0, 2]; it goes from {beta.min():g} to {beta.max():g}.")

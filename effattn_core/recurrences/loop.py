@@ -2,7 +2,8 @@
 
 import torch
 
-from effattn_core.recurrences.rules import new_state, rule_named, wide
+from effattn_core.calls import wide
+from effattn_core.recurrences.rules import new_state, rule_named
 
 
 def gates(log_gate, rule, query):
@@ -21,12 +22,19 @@ def features(query, key, value, rule):
     """(query, key, value) through the rule's feature map, the value with a column of ones more, to sum the weights."""
     if rule.feature_map is None:
         return query, key, value
+    # A positive factor of a query cancels. Where all its numbers are negative the largest becomes 0: exp(-110) is 0.
+    query = query - query.detach().amax(-1, keepdim=True).clamp(max=0)
     return rule.feature_map(query), rule.feature_map(key), torch.cat([value, torch.ones_like(value[..., :1])], -1)
 
 
 def normalised(output, rule):
-    """The output over the sum of its weights, its last column, for a rule that has a feature map."""
-    return output if rule.feature_map is None else output[..., :-1] / output[..., -1:]
+    """The output over the sum of its weights, its last column, for a rule that has a feature map; 0 where that is 0."""
+    return output if rule.feature_map is None else mean(output[..., :-1], output[..., -1:])
+
+
+def mean(output, total):
+    """output / total, and 0 where nothing weighs anything: where every key's features round to 0."""
+    return output / torch.where(total == 0, 1.0, total)
 
 
 def oracle(query, key, value, *, rule, log_gate=None, beta=None, bonus=None, scale, state=None, dtype=torch.float64):

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import wide
+
 
 @dataclass(frozen=True)
 class Rule:
@@ -79,11 +81,6 @@ def rule_named(name):
     if name not in RULES:
         raise ValueError(f"rule must be one of {', '.join(RULES)}; it is {name!r}.")
     return RULES[name]
-
-
-def wide(dtype):
-    """What states and sums are kept in: float32, or float64 for float64."""
-    return torch.promote_types(dtype, torch.float32)
 
 
 def new_state(query, value, *, rule):

@@ -45,8 +45,8 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
     for shape in (query.shape[:3], query.shape):
         log_gate = torch.zeros(shape, dtype=torch.float32, device=device)
         tensors = query, query, query, log_gate, state
-        run_forward(*tensors, head_dim**-0.5, 0, "triton")
-        run_backward(query, state, *tensors, head_dim**-0.5, 0, "triton")
+        run_forward(*tensors, head_dim**-0.5)
+        run_backward(query, state, *tensors, head_dim**-0.5)
 
 
 def ragged_launches(dtype=torch.float32, device="cpu"):
@@ -69,5 +69,5 @@ def ragged_launches(dtype=torch.float32, device="cpu"):
 
 
 def _both_ways(grad_output, grad_state, *tensors):
-    output = run_forward(*tensors, 0.2, 0, "triton")
-    return *output, *run_backward(grad_output, grad_state, *tensors, 0.2, 0, "triton")
+    output = run_forward(*tensors, 0.2)
+    return *output, *run_backward(grad_output, grad_state, *tensors, 0.2)

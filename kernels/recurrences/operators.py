@@ -1,8 +1,4 @@
-"""The kernels as `torch.library` operators: the device picks the implementation, autograd and torch.compile follow.
-
-`effattn_core.recurrences` adds the CPU implementation. `chunk_size` and `implementation` matter there only: "triton"
-interprets the kernels, anything else runs the chunkwise PyTorch form with chunks of that size.
-"""
+"""The kernels as `torch.library` operators: compiled on a GPU, interpreted on a CPU; with their gradients."""
 
 import torch
 
@@ -10,21 +6,30 @@ from kernels.recurrences.gradients import launch_gradients
 from kernels.recurrences.outputs import launch_outputs
 from kernels.recurrences.states import launch_states
 from kernels.retention.step import launch_step
+from kernels.runtime import interpretable
 
 
-def run_forward(query, key, value, log_gate, state, scale, chunk_size, implementation):
+def run_forward(query, key, value, log_gate, state, scale):
     """(output, state). Shapes as `effattn_core.recurrences.gated_recurrence` takes them.
 
     States first, then outputs. A single token with a gate a head is one step of retention whose decay is its gate.
     """
+    query, key, near_value, log_gate = (interpretable(each) for each in (query, key, value, log_gate))
+    state = state.float().contiguous()
     if query.shape[2] == 1 and log_gate.ndim == 3 and query.numel():
-        return launch_step(query, key, value, log_gate.float().exp(), state.float().contiguous(), scale)
-    before, final = launch_states(key, value, log_gate, state.float().contiguous())
-    return launch_outputs(query, key, value, log_gate, before, scale=scale, state_scale=scale), final
+        output, final = launch_step(query, key, near_value, log_gate.float().exp(), state, scale)
+    else:
+        before, final = launch_states(key, near_value, log_gate, state)
+        output = launch_outputs(query, key, near_value, log_gate, before, scale=scale, state_scale=scale)
+    return output.to(value.dtype), final
 
 
-def run_backward(grad_output, grad_state, query, key, value, log_gate, state, scale, chunk_size, implementation):
+def run_backward(grad_output, grad_state, query, key, value, log_gate, state, scale):
     """Gradients (query, key, value, log_gate, state): states again, their gradients backwards, then the rest."""
+    given = query, key, value, log_gate, state
+    grad_output, query, key, value, log_gate = (
+        interpretable(each) for each in (grad_output, query, key, value, log_gate)
+    )
     before, _ = launch_states(key, value, log_gate, state.float().contiguous())
     after, grad_initial = launch_states(
         query, grad_output, log_gate, grad_state.float().contiguous(), scale=scale, reverse=True
@@ -33,46 +38,44 @@ def run_backward(grad_output, grad_state, query, key, value, log_gate, state, sc
     grad_query, grad_key, grad_gate = launch_gradients(
         query, key, value, log_gate, grad_output, before, after, scale=scale
     )
-    return grad_query, grad_key, grad_value, grad_gate, grad_initial.to(state.dtype)
+    gradients = grad_query, grad_key, grad_value, grad_gate, grad_initial
+    return tuple(gradient.to(each.dtype) for gradient, each in zip(gradients, given, strict=True))
 
 
 INPUTS = "Tensor query, Tensor key, Tensor value, Tensor log_gate, Tensor state"
-SETTINGS = "float scale, int chunk_size, str implementation"
 gated_forward_operator = torch.library.custom_op(
     "effattn::gated_recurrence_forward",
     run_forward,
     mutates_args=(),
-    device_types="cuda",
-    schema=f"({INPUTS}, {SETTINGS}) -> (Tensor, Tensor)",
+    device_types=("cpu", "cuda"),
+    schema=f"({INPUTS}, float scale) -> (Tensor, Tensor)",
 )
 gated_backward_operator = torch.library.custom_op(
     "effattn::gated_recurrence_backward",
     run_backward,
     mutates_args=(),
-    device_types="cuda",
-    schema=f"(Tensor grad_output, Tensor grad_state, {INPUTS}, {SETTINGS}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)",
+    device_types=("cpu", "cuda"),
+    schema=f"(Tensor grad_output, Tensor grad_state, {INPUTS}, float scale) -> ({', '.join(['Tensor'] * 5)})",
 )
 
 
 @gated_forward_operator.register_fake
-def _(query, key, value, log_gate, state, scale, chunk_size, implementation):
+def _(query, key, value, log_gate, state, scale):
     return value.new_empty(value.shape), state.new_empty(state.shape)
 
 
 @gated_backward_operator.register_fake
-def _(grad_output, grad_state, query, key, value, log_gate, state, scale, chunk_size, implementation):
+def _(grad_output, grad_state, query, key, value, log_gate, state, scale):
     return tuple(tensor.new_empty(tensor.shape) for tensor in (query, key, value, log_gate, state))
 
 
 def _keep(ctx, inputs, output):
-    *tensors, ctx.scale, ctx.chunk_size, ctx.implementation = inputs
+    *tensors, ctx.scale = inputs
     ctx.save_for_backward(*tensors)
 
 
 def _gradients(ctx, grad_output, grad_state):
-    settings = ctx.scale, ctx.chunk_size, ctx.implementation
-    gradients = gated_backward_operator(grad_output, grad_state, *ctx.saved_tensors, *settings)
-    return *gradients, *(None for _ in settings)
+    return *gated_backward_operator(grad_output, grad_state, *ctx.saved_tensors, ctx.scale), None
 
 
 gated_forward_operator.register_autograd(_gradients, setup_context=_keep)

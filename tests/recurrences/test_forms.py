@@ -153,6 +153,132 @@ def test_gates_of_any_strength_stay_finite_and_exact(rule, gate, dtype):
         assert each.isfinite().all()
 
 
+@pytest.mark.parametrize("rule", ["gated", "gla", "gated_delta"])
+def test_texts_packed_with_gates_of_minus_infinity_lose_no_more_than_the_loop(rule):
+    """Beside the clamped gates of a reset a running sum in float32 would lose the digits of all others in its chunk."""
+    made = inputs(rule, 512, key_dim=16, value_dim=16, dtype=torch.float32)
+    made["log_gate"][:, :, torch.randperm(512, generator=torch.Generator().manual_seed(0))[:40]] = -torch.inf
+    found = {}
+    for name, how in (("exact", dict(implementation="oracle")), ("loop", dict(form="recurrent")), ("ours", dict())):
+        given_ = {what: each.double() if name == "exact" else each.clone() for what, each in made.items()}
+        tensors = [each.requires_grad_() for each in given_.values()]
+        output, state = recurrence(**given_, rule=rule, **how)
+        weight = torch.linspace(-1, 1, output.numel(), dtype=output.dtype).view_as(output)
+        found[name] = [output, state, *torch.autograd.grad((output * weight).sum() + state.sum(), tensors)]
+    for name, ours, loop, exact in zip(("output", "state", *made), *(found[how] for how in ("ours", "loop", "exact")),
+                                       strict=True):  # fmt: skip
+        error, lost = ((each.double() - exact).abs().max().item() for each in (ours, loop))
+        print(f"{name}: error {error:.1e}, the loop's {lost:.1e}")
+        assert error <= 6 * lost + 1e-7 * exact.abs().max(), name
+
+
+@ALL
+@pytest.mark.parametrize("how", [dict(), dict(form="recurrent"), dict(implementation="triton")], ids=str)
+def test_half_precision_is_summed_in_float32(rule, how):
+    """Ones that never fade: in bfloat16 a running sum would stop growing at 256."""
+    row = RULES[rule]
+    if row.erases and "implementation" in how:
+        pytest.skip("the delta rules have no kernel")
+    ones, made = torch.ones(1, 2, 600, 32).bfloat16(), {}
+    if row.gate != "none":
+        made["log_gate"] = torch.zeros(GATE_SHAPES[row.gate](1, 2, 600, 32))
+    made |= {"beta": torch.ones(1, 2, 600)} if row.erases else {}
+    made |= {"bonus": torch.ones(2, 32)} if row.bonus else {}
+    key = unit_keys(ones.float()).bfloat16() if row.erases else ones
+    output, state = recurrence(ones, key, ones, rule=rule, **made, **how)
+    exact, last = recurrence(ones, key, ones, rule=rule, **made, implementation="oracle")
+    torch.testing.assert_close(output, exact, rtol=2**-6, atol=0)
+    torch.testing.assert_close(state, last, rtol=1e-4, atol=1e-5)
+    made |= {"query": ones, "key": key, "value": ones}
+    again, _ = recurrence(**part(made, rule, 0, 1), state=state, rule=rule, **how)
+    assert again.dtype == torch.bfloat16
+
+
+@ALL
+@pytest.mark.parametrize("entry", [torch.inf, torch.nan, 3e38])
+@pytest.mark.parametrize("kind", ["key", "value"])
+@pytest.mark.parametrize("how", [dict(), dict(form="recurrent"), dict(implementation="oracle"), dict(chunk_size=5),
+                                 dict(implementation="triton")], ids=str)  # fmt: skip
+@pytest.mark.filterwarnings("ignore::RuntimeWarning")
+def test_a_token_does_not_reach_the_outputs_before_it_nor_their_gradients(rule, how, kind, entry):
+    """Neither within its chunk nor from another text of the batch: weights of 0 are not enough, 0 times inf is nan."""
+    if RULES[rule].erases and how.get("implementation") == "triton":
+        pytest.skip("the delta rules have no kernel")
+    made = inputs(rule, 12, key_dim=32, value_dim=32, dtype=torch.float32)
+    before, _ = recurrence(**made, rule=rule, **how)
+    for place in (0, 7, 11):
+        spoiled = {name: each.clone() for name, each in made.items()}
+        spoiled[kind][1, :, place] = entry
+        spoiled["query"].requires_grad_()
+        after, _ = recurrence(**spoiled, rule=rule, **how)
+        torch.testing.assert_close(after[0], before[0], rtol=1e-4, atol=1e-4)
+        torch.testing.assert_close(after[1, :, :place], before[1, :, :place], rtol=1e-4, atol=1e-4)
+        (gradient,) = torch.autograd.grad(after[:, :, :place].sum(), spoiled["query"])
+        assert gradient[:, :, :place].isfinite().all()
+
+
+@ALL
+def test_a_second_derivative_is_right_and_so_is_a_forward_one(rule):
+    made = {name: each.requires_grad_() for name, each in inputs(rule, 5, batch=1, key_dim=2, value_dim=2).items()}
+
+    def summed(*each):
+        found = recurrence(**dict(zip(made, each, strict=True)), rule=rule, chunk_size=2)
+        return sum(part_.square().sum() for part_ in found)
+
+    assert torch.autograd.gradgradcheck(summed, tuple(made.values()))
+    query, *rest = (each.detach() for each in made.values())
+    small = 1e-6
+    _, tangent = torch.func.jvp(lambda each: summed(each, *rest), (query,), (torch.ones_like(query),))
+    torch.testing.assert_close(tangent, (summed(query + small, *rest) - summed(query - small, *rest)) / (2 * small),
+                               rtol=1e-5, atol=1e-6)  # fmt: skip
+    torch.testing.assert_close(torch.func.grad(lambda each: summed(each, *rest))(query),
+                               torch.autograd.grad(summed(*made.values()), made["query"])[0])  # fmt: skip
+
+
+@pytest.mark.parametrize("how", [dict(), dict(form="recurrent"), dict(implementation="triton")], ids=str)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_linear_attention_divides_by_no_zero(how, dtype):
+    """A query far below 0 in all its numbers weighs as its largest does; keys that all round to 0 give 0."""
+    query, key, value = torch.randn(3, 1, 2, 9, 32, generator=torch.Generator().manual_seed(0)).to(dtype)
+    found = [recurrence(each, key, value, rule="linear", **how)[0] for each in (query - 300, query - 30)]
+    exact, _ = recurrence(query - 300, key, value, rule="linear", implementation="oracle")
+    torch.testing.assert_close(found[0], exact, rtol=2e-2 if dtype == torch.float16 else 1e-4, atol=1e-3)
+    assert found[1].isfinite().all()
+    nothing, _ = recurrence(query, key - 300, value, rule="linear", **how)
+    assert torch.equal(nothing, torch.zeros_like(value))
+    keys = recurrence(query, key - 19, value, rule="linear", **how)[0]
+    exact, _ = recurrence(query, key - 19, value, rule="linear", implementation="oracle")
+    torch.testing.assert_close(keys, exact, rtol=2e-2 if dtype == torch.float16 else 1e-4, atol=1e-3)
+
+
+@ALL
+def test_a_state_may_be_wider_than_the_inputs(rule):
+    made = inputs(rule, 9, dtype=torch.float32)
+    for how in (dict(), dict(form="recurrent"), dict(implementation="oracle")):
+        wider = recurrence(**made | {"state": made["state"].double()}, rule=rule, **how)
+        close(wider, recurrence(**made, rule=rule, **how), 1e-6)
+        assert wider[1].dtype == torch.float32
+
+
+@ALL
+def test_compiled_decoding_is_at_most_two_graphs(rule):
+    graphs = []
+
+    def counted(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    torch._dynamo.reset()
+    decode = torch.compile(recurrence, backend=counted, fullgraph=True)
+    made = inputs(rule, 16, dtype=torch.float32)
+    state = made["state"]
+    for at in range(16):
+        output, state = decode(**part(made, rule, at, at + 1) | {"state": state}, rule=rule)
+    whole, last = truth(rule, {name: each.double() for name, each in made.items()})
+    close((output.double(), state.double()), (whole[:, :, -1:], last), 1e-3)
+    assert len(graphs) <= 2
+
+
 @ALL
 def test_float32_and_half_precision_stay_near_the_oracle(rule):
     made = inputs(rule, 200, key_dim=16, value_dim=16)
@@ -281,7 +407,7 @@ BAD = {
     "rule must be one of linear, .* it is 'lstm'": dict(rule="lstm"),
     "form must be one of chunkwise, recurrent; it is 'parallel'": dict(form="parallel"),
     "implementation must be .* it is 'cuda'": dict(implementation="cuda"),
-    "chunk_size must be at least 1; it is 0": dict(chunk_size=0),
+    "chunk_size must be a whole number of at least 1; it is 0": dict(chunk_size=0),
     "finite number; it is nan": dict(scale=float("nan")),
     r"key must be \[batch, heads, time, head_dim\]; its shape is \(4, 6, 8\)": dict(key=QUERY[0]),
     "share a floating dtype": dict(key=QUERY.half()),
@@ -298,11 +424,19 @@ BAD = {
     "log_gate must be torch.float32, as the value, or float32; it is torch.float64": dict(log_gate=GATE.double()),
     "log_gate must be at most 0, .* its largest is 0.5": dict(log_gate=GATE * 0 + 0.5),
     "beta must lie in .0, 2.; it goes from -3 to -3": dict(rule="gated_delta", beta=torch.full_like(GATE, -3)),
-    r"state must be \(1, 4, 8, 8\) .* its shape is \(1, 4, 8, 9\)": dict(state=torch.zeros(1, 4, 8, 9)),
-    r"state must be \(1, 4, 8, 9\) for the rule 'linear'": dict(
+    r"state must be \(1, 4, 8, 8\) .* it is \(1, 4, 8, 9\)": dict(state=torch.zeros(1, 4, 8, 9)),
+    r"state must be \(1, 4, 8, 9\) .* for the rule 'linear'": dict(
         rule="linear", log_gate=None, state=torch.zeros(1, 4, 8, 8)
     ),
-    "state must be of a floating dtype": dict(state=torch.zeros(1, 4, 8, 8, dtype=torch.int64)),
+    "state must be .* in float32 or float64 .*int64": dict(state=torch.zeros(1, 4, 8, 8, dtype=torch.int64)),
+    "state must be .* in float32 or float64 .*bfloat16": dict(state=torch.zeros(1, 4, 8, 8).bfloat16()),
+    "log_gate must be at most 0, .* its largest is nan": dict(log_gate=GATE.where(GATE < GATE.max(), torch.nan)),
+    "beta must lie in .0, 2.; it goes from nan": dict(rule="gated_delta", beta=GATE * torch.nan),
+    "query, log_gate must share a device": dict(log_gate=GATE.to("meta")),
+    "key_dim must be at least 1; it is 0": dict(query=QUERY[..., :0], key=QUERY[..., :0]),
+    "value_dim must be at least 1; it is 0": dict(value=QUERY[..., :0]),
+    "heads must be at least 1; it is 0": dict(query=QUERY[:, :0], key=QUERY[:, :0], value=QUERY[:, :0]),
+    "the kernels take their chunk size from a table; chunk_size is 16": dict(chunk_size=16, implementation="triton"),
     "share a device": dict(state=torch.zeros(1, 4, 8, 8, device="meta")),
     "form 'recurrent' is a loop in PyTorch and has no kernel": dict(form="recurrent", implementation="triton"),
     "the rule 'gated_delta' has no kernel": dict(rule="gated_delta", beta=-GATE, implementation="triton"),

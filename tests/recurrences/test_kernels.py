@@ -7,10 +7,10 @@ from torch.nn.functional import logsigmoid
 from effattn_core import costs
 from effattn_core.recurrences import RULES, gated_chunkwise, gated_recurrence, oracle, recurrence
 from effattn_core.recurrences.costs import gated_traffic
-from effattn_core.recurrences.interface import gated_forward_operator
 from effattn_core.retention.costs import step_traffic
 from kernels import inspect, runtime
 from kernels.recurrences import MATRIX_KERNELS, choose, run_backward, run_forward
+from kernels.recurrences.operators import gated_forward_operator
 from kernels.retention.configurations import choose as choose_step
 from kernels.trace import trace
 
@@ -142,8 +142,8 @@ def test_no_batch_or_no_time_gives_an_empty_output_and_the_state_unchanged(shape
         )
         assert ours[0].shape == shape and torch.equal(ours[1], state)
     tensors_ = [each.to(DEVICE) for each in (query, query, query, log_gate, state)]
-    output, final = run_forward(*tensors_, 1.0, 64, "triton")
-    for gradient, given in zip(run_backward(output, final, *tensors_, 1.0, 64, "triton"), tensors_, strict=True):
+    output, final = run_forward(*tensors_, 1.0)
+    for gradient, given in zip(run_backward(output, final, *tensors_, 1.0), tensors_, strict=True):
         assert gradient.shape == given.shape
     assert torch.equal(final, state)
 
@@ -157,11 +157,8 @@ def test_the_kernels_refuse_what_they_cannot_do_in_a_sentence():
 
 
 @pytest.mark.parametrize("vector", [False, True], ids=["scalar", "vector"])
-@pytest.mark.parametrize("implementation", ["device", "triton"])
-def test_operators_pass_the_library_s_own_checks(implementation, vector):
-    torch.library.opcheck(
-        gated_forward_operator, (*tensors(torch.float32, vector, 33, heads=1), 0.2, 16, implementation)
-    )
+def test_operators_pass_the_library_s_own_checks(vector):
+    torch.library.opcheck(gated_forward_operator, (*tensors(torch.float32, vector, 33, heads=1), 0.2))
 
 
 @pytest.mark.proves("traffic", "gated_*_kernel")
@@ -186,7 +183,7 @@ def test_both_passes_move_exactly_what_the_formula_says(vector, dtype, sizes, ti
         tiles[kernel] = row.block_key, row.block_value
     shape = dict(vector=vector, chunk=chunk, element=dtype.itemsize)
     with trace(query=inputs[0]) as traffic:
-        output, final = run_forward(*inputs, 0.3, 64, "triton")
+        output, final = run_forward(*inputs, 0.3)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     wanted = gated_traffic(1, 2, time, *sizes, **shape, states=tiles["states"], outputs=tiles["outputs"])
     if time == 1 and not vector:  # a decoded token takes the step of retention, its gate for a decay
@@ -194,7 +191,7 @@ def test_both_passes_move_exactly_what_the_formula_says(vector, dtype, sizes, ti
         wanted = step_traffic(1, 2, *sizes, block_value=block_value, element=dtype.itemsize)
     assert counted == wanted
     with trace() as traffic:
-        run_backward(output, final, *inputs, 0.3, 64, "triton")
+        run_backward(output, final, *inputs, 0.3)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     assert counted == gated_traffic(1, 2, time, *sizes, **shape, **tiles)
 
