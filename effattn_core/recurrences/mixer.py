@@ -91,7 +91,7 @@ class RecurrentMixer(Constants):
         )
         key, settings = self.gates(hidden, key)
         memory, first = (state.memory, state.length) if state is not None else (None, 0)
-        mixed, memory = recurrence(query, key, value, rule=self.rule.name, state=memory, chunk_size=32, **settings)
+        mixed, memory = recurrence(query, key, value, rule=self.rule.name, state=memory, **settings)
         mixed = functional.rms_norm(mixed, (self.value_dim,), eps=self.epsilon).transpose(1, 2).flatten(2)
         return self.output(functional.silu(self.gate(hidden)) * mixed), Memory(memory, first + hidden.shape[1])
 

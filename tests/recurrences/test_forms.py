@@ -455,8 +455,8 @@ def test_mamba2_s_rates_have_a_sign():
 
 
 @pytest.mark.parametrize("rule", ["gated", "gla"])
-def test_texts_packed_by_gates_that_clear_the_state_are_each_alone_within_what_is_said(rule):
-    """Seven texts in a row of 259 tokens: in float64 as if alone; in float32 as far off as `bounded` says, not more."""
+def test_texts_packed_by_gates_that_clear_the_state_are_each_alone(rule):
+    """Seven texts in a row of 259 tokens: in float64 as if alone; in float32 to its rounding, by chunks and by loop."""
     made = inputs(rule, 259, strength=1 / 16)
     starts = list(range(0, 259, 37))
     made["log_gate"][:, :, starts] = -torch.inf
@@ -466,7 +466,7 @@ def test_texts_packed_by_gates_that_clear_the_state_are_each_alone_within_what_i
     torch.testing.assert_close(recurrence(**made, rule=rule, scale=0.5)[0], wanted, rtol=1e-11, atol=1e-11)
     narrow = {name: each.float().requires_grad_() for name, each in made.items()}
     wide_ = {name: each.clone().requires_grad_() for name, each in made.items()}
-    for given_, form, most, steepest in ((narrow, "chunkwise", 3e-5, 2e-4), (narrow, "recurrent", 1e-6, None)):
+    for given_, form, most, steepest in ((narrow, "chunkwise", 1e-6, 1e-5), (narrow, "recurrent", 1e-6, None)):
         output, _ = recurrence(**given_, rule=rule, scale=0.5, form=form)
         assert (output - wanted).abs().max() < most * wanted.abs().max()
         if steepest:

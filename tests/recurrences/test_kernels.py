@@ -42,12 +42,12 @@ def by_oracle(query, key, value, log_gate, state):
 
 
 def by_chunks(query, key, value, log_gate, state):
-    """The chunkwise form in plain PyTorch, differentiated by autograd: float32, or half precision by autocast.
+    """Chunks of 64 in plain PyTorch, differentiated by autograd: float32, or half precision by autocast.
 
     Autocast is what a reader would train with: products of half precision, sums, exponentials and states in float32.
     """
     with torch.autocast(DEVICE, dtype=HALF, enabled=value.dtype == HALF):
-        return gated_chunkwise(query, key, value, log_gate, state=state, scale=0.3)
+        return gated_chunkwise(query, key, value, log_gate, state=state, scale=0.3, chunk_size=64)
 
 
 def results(function, inputs):
@@ -131,6 +131,37 @@ def test_a_constant_gate_learns_through_the_kernels():
         for implementation in ("triton", "oracle")
     ]  # fmt: skip
     torch.testing.assert_close(*gradients, rtol=1e-4, atol=1e-4)
+
+
+@interpreted
+@pytest.mark.parametrize("time", [1, 65])
+@pytest.mark.parametrize("vector", [False, True], ids=["scalar", "vector"])
+def test_interpreted_kernels_compute_bfloat16_in_float32(vector, time):
+    inputs = tensors(torch.bfloat16, vector, time)
+    for gate in (inputs[3], inputs[3].bfloat16()):
+        given = [*inputs[:3], gate.detach().requires_grad_(), inputs[4]]
+        both = [
+            results(lambda *each, how=how: gated_recurrence(*each[:4], state=each[4], scale=0.3, implementation=how), given)
+            for how in ("triton", "torch")
+        ]  # fmt: skip
+        for name, one, other in zip(("output", "state", *NAMES), *both, strict=True):
+            assert one.dtype == other.dtype, name
+            torch.testing.assert_close(
+                one, other, rtol=2**-6, atol=2**-4, msg=lambda text, name=name: f"{name}: {text}"
+            )
+
+
+def test_the_kernels_refuse_derivatives_that_they_do_not_have():
+    query, gate = torch.randn(1, 2, 5, 32, requires_grad=True), -torch.rand(1, 2, 5)
+
+    def summed(each):
+        return recurrence(each, each, each, rule="gated", log_gate=gate, implementation="triton")[0].square().sum()
+
+    with pytest.raises(ValueError, match="no forward-mode derivative"):
+        torch.func.jvp(summed, (query.detach(),), (query.detach(),))
+    (gradient,) = torch.autograd.grad(summed(query), query, create_graph=True)
+    with pytest.raises(RuntimeError, match="no autograd formula"):
+        gradient.sum().backward()
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 5, 32), (1, 2, 0, 32)])
