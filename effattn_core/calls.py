@@ -135,8 +135,7 @@ def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torc
     if tuple(state.shape) != tuple(shape) or state.dtype not in (torch.float32, torch.float64):
         wanted = f"state must be {tuple(shape)} in float32 or float64{why}"
         raise ValueError(f"{wanted}; it is {tuple(state.shape)} {state.dtype}.")
-    if state.device != like.device:
-        raise ValueError(f"state must share a device with the inputs; got {state.device} and {like.device}.")
+    require_device(query=like, state=state)
 
 
 def first_overflow(*tensors: torch.Tensor) -> int | None:

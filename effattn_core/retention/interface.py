@@ -101,7 +101,7 @@ def _check(query, key, value, decay, state, chunk_size, form):
     calls.require_sizes(heads=query.shape[1], key_dim=query.shape[3], value_dim=value.shape[3])
     calls.require_device(query=query, decay=decay)
     if decay.shape != query.shape[1:2]:
-        raise ValueError(f"decay must be one number a head, ({query.shape[1]},); its shape is {tuple(decay.shape)}.")
+        raise ValueError(f"decay must be [heads], ({query.shape[1]},); its shape is {tuple(decay.shape)}.")
     # On a GPU a look at numbers would wait for it, and a compiled graph has none to look at.
     if decay.device.type == "cpu" and not torch.compiler.is_compiling():
         for head, each in enumerate(decay.tolist()):

@@ -437,7 +437,7 @@ BAD = {
     "value_dim must be at least 1; it is 0": dict(value=QUERY[..., :0]),
     "heads must be at least 1; it is 0": dict(query=QUERY[:, :0], key=QUERY[:, :0], value=QUERY[:, :0]),
     "the kernels take their chunk size from a table; chunk_size is 16": dict(chunk_size=16, implementation="triton"),
-    "share a device": dict(state=torch.zeros(1, 4, 8, 8, device="meta")),
+    "query, state must share a device": dict(state=torch.zeros(1, 4, 8, 8, device="meta")),
     "form 'recurrent' is a loop in PyTorch and has no kernel": dict(form="recurrent", implementation="triton"),
     "the rule 'gated_delta' has no kernel": dict(rule="gated_delta", beta=-GATE, implementation="triton"),
 }  # fmt: skip

@@ -14,6 +14,8 @@ from effattn_core.attention import attention, attention_part
 from effattn_core.channels import decode
 from effattn_core.indexing import gather_rows, row_attention, select_rows
 from effattn_core.rectified import block_attention, block_bounds, bound_scores, dense_pass
+from effattn_core.recurrences import recurrence
+from effattn_core.retention import retention
 from kernels import runtime
 
 DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
@@ -42,7 +44,16 @@ LOWEST, HIGHEST = block_bounds(TEXT["key"], 16)
 ROWS = torch.tensor([[3, 7, -1, 20]])
 ASK = dict(query=drawn(1, 4, 1, 16), key=drawn(1, 1, 40, 16), weight=drawn(1, 4, 1))
 THIN = dict(keys=[drawn(1, 1, 20, 8)], values=[drawn(1, 1, 20, 32)], channels=[torch.arange(8, device=DEVICE)[None]])
+LINES = dict(query=drawn(2, 4, 40, 32), key=drawn(2, 4, 40, 32), value=drawn(2, 4, 40, 32))
+GATE = -drawn(2, 4, 40, 32).abs()
 CALLS = {
+    "retention": Call(retention, dict(decay=drawn(4).sigmoid()) | LINES, "decay", refusal="key_dim"),
+    "recurrence, a gate per head": Call(
+        recurrence, dict(rule="gated", log_gate=GATE[..., 0]) | LINES, "log_gate", refusal="key_dim"
+    ),
+    "recurrence, a gate per key dimension": Call(
+        recurrence, dict(rule="gla", log_gate=GATE) | LINES, "log_gate", refusal="key_dim"
+    ),
     "attention": Call(attention, dict(query=drawn(1, 4, 40, 32)) | TEXT, "key"),
     "attention of a token": Call(attention_part, dict(query=TOKEN) | TEXT, "query"),
     "rectified scores": Call(bound_scores, dict(query=TOKEN, lowest=LOWEST, highest=HIGHEST), "lowest"),
@@ -141,7 +152,7 @@ def test_a_scale_is_a_finite_number(call, scale):
 def test_a_tensor_without_its_batch_is_refused(call):
     for name, each in call.arguments.items():
         if isinstance(each, torch.Tensor):
-            with pytest.raises(ValueError, match=rf"{name} must be \[.*; its shape is "):
+            with pytest.raises(ValueError, match=rf"{name} must be [\[(].*; its shape is "):
                 found(call, **{name: each[0]})
 
 
@@ -171,3 +182,30 @@ def test_kernels_refuse_a_forward_mode_derivative_and_plain_forms_take_it(call):
         for output, tangent, twice in zip(outputs, tangents, of(implementation)(2 * given), strict=True):
             there = output.isfinite()  # all calls are linear in this argument, but for its sign
             torch.testing.assert_close(tangent[there], (twice - output)[there], rtol=1e-4, atol=1e-5)
+
+
+CARRIED = {name: call for name, call in CALLS.items() if {"decay", "log_gate"} & set(call.arguments)}
+carried = pytest.mark.parametrize("call", CARRIED.values(), ids=CARRIED)
+
+
+@carried
+@pytest.mark.parametrize("implementation", [None, "oracle", "torch", "triton"])
+def test_a_state_has_one_shape_is_float32_or_float64_and_lies_with_the_inputs(call, implementation):
+    state = drawn(2, 4, 32, 32)
+    with pytest.raises(ValueError, match="query, state must share a device; got .*meta"):
+        found(call, implementation=implementation, state=state.to("meta"))
+    for wrong in (state[:, :1], state.half(), state.bfloat16(), state.int()):
+        with pytest.raises(ValueError, match=r"state must be \(2, 4, 32, 32\) in float32 or float64.*; it is"):
+            found(call, implementation=implementation, state=wrong)
+    narrow, wide = (found(call, implementation=implementation, state=each) for each in (state, state.double()))
+    for ours, wanted in zip(wide, narrow, strict=True):
+        assert ours.dtype == wanted.dtype == torch.float32
+        torch.testing.assert_close(ours, wanted, rtol=1e-5, atol=1e-5)
+
+
+@carried
+def test_a_chunk_size_is_refused_with_the_kernels_and_a_call_left_open_takes_the_plain_form(call):
+    with pytest.raises(ValueError, match="the kernels take their chunk size from a table; chunk_size is 16: use"):
+        found(call, implementation="triton", chunk_size=16)
+    for ours, wanted in zip(found(call, chunk_size=16), found(call, implementation="oracle"), strict=True):
+        torch.testing.assert_close(ours, wanted, rtol=1e-4, atol=1e-5)
