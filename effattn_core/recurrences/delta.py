@@ -8,7 +8,7 @@ reflections), so a chunk is again a few matrix products.
 import torch
 
 from effattn_core.calls import wide
-from effattn_core.recurrences.gated import bounded, chunk_for, chunks, fading, left, spans
+from effattn_core.recurrences.gated import CHUNK, bounded, chunks, fading, left, spans
 
 
 def delta_chunkwise(query, key, value, log_gate, beta, *, scale, state, chunk_size=None):
@@ -19,7 +19,7 @@ def delta_chunkwise(query, key, value, log_gate, beta, *, scale, state, chunk_si
     """
     dtype, outputs = wide(value.dtype), [value[:, :, :0]]
     log_gate, beta, state = bounded(log_gate.to(dtype))[..., None], beta[..., None], state.to(dtype)
-    for span, chunk in spans(query.shape[2], chunk_size or chunk_for(query.shape[2])):
+    for span, chunk in spans(query.shape[2], chunk_size or CHUNK):
         q, k, v, rate = (chunks(each, span, chunk, dtype) for each in (query, key, value, beta))
         total = chunks(log_gate, span, chunk, log_gate.dtype).cumsum(-2)
         last, fade, entering = total[..., -1:, :], fading(total, dtype), left(total, dtype)

@@ -10,9 +10,11 @@ from effattn_core.calls import wide
 
 SEGMENT = 2048  # tokens that a CPU takes at once: enough to fill its cores, few enough for its cache
 
+CHUNK = 64  # tokens of a chunk where none are given
+
 
 def chunk_for(time):
-    """Tokens of a chunk where none is given: 32, and 64 for long texts; two CPU cores are slower with 8, 16 or 128."""
+    """Tokens of a chunk that `recurrence` takes: 32, and 64 for long texts; two CPU cores are slower with 16 or 128."""
     return 32 if time <= 1024 else 64
 
 
@@ -133,7 +135,7 @@ def gated_chunkwise(query, key, value, log_gate, *, scale, state, chunk_size=Non
     dtype, vector = wide(value.dtype), log_gate.ndim == 4
     log_gate, outputs, state = bounded(log_gate.to(dtype)), [value[:, :, :0]], state.to(dtype)
     log_gate = log_gate if vector else log_gate[..., None]
-    for span, chunk in spans(query.shape[2], chunk_size or chunk_for(query.shape[2]), vector=vector):
+    for span, chunk in spans(query.shape[2], chunk_size or CHUNK, vector=vector):
         q, k, v = (chunks(each, span, chunk, dtype) for each in (query, key, value))
         total = chunks(log_gate, span, chunk, log_gate.dtype).cumsum(-2)  # G: [..., chunks, chunk, 1 or key_dim]
         last = total[..., -1:, :]
@@ -157,7 +159,7 @@ def gated_backward(grad_output, grad_state, query, key, value, log_gate, state, 
     grads = [torch.empty(each.shape, dtype=each.dtype, device=each.device) for each in (query, key, value)]
     grad_log_gate = torch.empty(log_gate.shape, dtype=dtype, device=log_gate.device)
     steps = []
-    for span, chunk in spans(query.shape[2], chunk_size or chunk_for(query.shape[2]), vector=vector):
+    for span, chunk in spans(query.shape[2], chunk_size or CHUNK, vector=vector):
         steps.append((span, chunk, state))
         k, v = (chunks(each, span, chunk, dtype) for each in (key, value))
         total = chunks(log_gate, span, chunk, log_gate.dtype).cumsum(-2)

@@ -6,7 +6,7 @@ from torch.nn.functional import pad
 from effattn_core import calls
 from effattn_core.calls import wide
 from effattn_core.recurrences.delta import delta_chunkwise
-from effattn_core.recurrences.gated import Gated, gated_chunkwise, gated_step
+from effattn_core.recurrences.gated import Gated, chunk_for, gated_chunkwise, gated_step
 from effattn_core.recurrences.loop import features, gates, mean, normalised, oracle
 from effattn_core.recurrences.rules import Rule, new_state, rule_named
 from kernels.table import DIMS
@@ -80,10 +80,13 @@ def chunkwise(
         return value.clone(), state.clone()
     gate = gates(log_gate, rule, query)
     gate = gate if rule.gate == "vector" else gate[..., 0]
+    chosen = "torch" if rule.erases else _chosen(query, value, chunk_size, implementation)
+    if chosen == "torch":
+        chunk_size = chunk_size or chunk_for(query.shape[2])
     settings = dict(scale=scale, state=state, chunk_size=chunk_size)
     if rule.erases:
         return _erasing(query, key, value, gate, beta, **settings)
-    settings["implementation"] = _chosen(query, value, chunk_size, implementation)
+    settings["implementation"] = chosen
     if rule.bonus:
         return _read_before_write(query, key, value, gate, bonus, **settings)
     if rule.feature_map is None:
