@@ -1,6 +1,9 @@
-"""Attention against PyTorch's: forward, forward and backward, and decoding as the cache grows.
+"""Attention against PyTorch's: forward, forward and backward, windows, and decoding as the cache grows.
 
 python book/measurements/attention/bench.py      writes cpu.json or gpu.json beside this file
+
+"this book" is `attention` left to itself, "tiled" the form that the chapter teaches. PyTorch takes a window as a mask,
+made beforehand and not timed.
 """
 
 from pathlib import Path
@@ -9,52 +12,67 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 
 from effattn_core import reproducible
-from effattn_core.attention import attention
+from effattn_core.attention import attention, oracle, visible
 from kernels import bench, runtime
 
-HEADS, KEY_HEADS, HEAD_DIM = 8, 2, 64
-TIMES = (1024, 2048, 4096, 8192)
-CONTEXTS = (1024, 4096, 16384, 65536)
+HEADS, KEY_HEADS, HEAD_DIM, WINDOW = 9, 3, 64, 256
+TIMES = (128, 1024, 4096, 8192)
+TRAINED = ((8, 256), (1, 1024), (1, 4096))  # batch, tokens
+CONTEXTS = (128, 1024, 4096, 16384, 65536)
+NAIVE = 4096  # the most tokens whose scores are stored
 
 
-def inputs(time, key_time, dtype, device, gradients):
+def cases():
+    """(settings of a row, shape of the query's batch and time, window, whether the backward pass is timed)."""
+    for time in TIMES:
+        yield dict(what="forward", tokens=time), (1, time), None, False
+    for batch, time in TRAINED:
+        yield dict(what="forward and backward", tokens=time, batch=batch), (batch, time), None, True
+    for time in TIMES[1:3]:
+        yield dict(what=f"forward, window {WINDOW}", tokens=time), (1, time), WINDOW, False
+    for context in CONTEXTS:
+        yield dict(what="decode one token", tokens=context), (1, 1), None, False
+
+
+def inputs(batch, time, key_time, dtype, device, gradients):
     shapes = [(HEADS, time), (KEY_HEADS, key_time), (KEY_HEADS, key_time)]
     return [
-        torch.randn(1, heads, length, HEAD_DIM, dtype=dtype, device=device).requires_grad_(gradients)
+        torch.randn(batch, heads, length, HEAD_DIM, dtype=dtype, device=device).requires_grad_(gradients)
         for heads, length in shapes
     ]
 
 
-def naive(query, key, value, causal):
-    """Scores stored, as the definition is written."""
-    return attention(query, key, value, causal=causal, implementation="oracle")
+def forms(tensors, window):
+    """name -> the output of one form. PyTorch's is the baseline; the naive one stores its scores, as it is written."""
+    query, key, value = tensors
+    place, masks = torch.arange(key.shape[2], device=key.device), dict(causal=query.shape[2] > 1, window=window)
+    seen = visible(place, place, window=window) if window else None
+    found = {
+        "PyTorch SDPA": lambda: scaled_dot_product_attention(
+            query, key, value, seen, is_causal=query.shape[2] > 1 and seen is None, enable_gqa=True
+        ),
+        "this book": lambda: attention(query, key, value, **masks),
+        "tiled": lambda: attention(query, key, value, implementation="torch", **masks),
+    }
+    if key.shape[2] <= NAIVE or query.shape[2] == 1:
+        found["naive, scores stored"] = lambda: oracle(query, key, value, scale=HEAD_DIM**-0.5, **masks).output
+    return found
 
 
-def sdpa(query, key, value, causal):
-    return scaled_dot_product_attention(query, key, value, is_causal=causal, enable_gqa=True)
-
-
-def ours(query, key, value, causal):
-    return attention(query, key, value, causal=causal)
-
-
-FORMS = {"PyTorch SDPA": sdpa, "this book": ours, "naive, scores stored": naive}
-
-
-def candidates(tensors, causal, backward, forms):
+def candidates(tensors, window, backward):
     def timed(form):
         def run():
-            output = form(*tensors, causal)
+            output = form()
             if backward:
                 torch.autograd.grad(output, tensors, torch.ones_like(output))
             return output.detach()
 
         return run
 
-    return {name: timed(form) for name, form in forms.items()}
+    return {name: timed(form) for name, form in forms(tensors, window).items()}
 
 
-def measure(case, tensors, causal, backward, forms, device):
+def measure(case, tensors, window, backward, device):
     truth = None
 
     def check(name, result):
@@ -65,7 +83,7 @@ def measure(case, tensors, causal, backward, forms, device):
         if not error <= limit:
             raise AssertionError(f"{name} differs from PyTorch's by {error:.2g} at {case}: it is not timed")
 
-    return bench.rows_of(case, bench.compare(candidates(tensors, causal, backward, forms), check=check, device=device))
+    return bench.rows_of(case, bench.compare(candidates(tensors, window, backward), check=check, device=device))
 
 
 def main():
@@ -76,19 +94,15 @@ def main():
     source = bench.provenance("make bench")
     rows = bench.stored(path, source["commit"])
     done = {(row["what"], row["tokens"]) for row in rows}
-    cases = [("forward", time, time, False) for time in TIMES]
-    cases += [("forward and backward", time, time, True) for time in TIMES[:3]]
-    cases += [("decode one token", 1, context, False) for context in CONTEXTS]
-    for what, time, key_time, backward in cases:
-        if (what, key_time) in done:
+    for case, (batch, time), window, backward in cases():
+        if (case["what"], case["tokens"]) in done:
             continue
-        few = {name: form for name, form in FORMS.items() if form is not naive or key_time <= 4096 or time == 1}
-        tensors = inputs(time, key_time, dtype, device, backward)
-        case = {"what": what, "tokens": key_time, "heads": HEADS, "key_heads": KEY_HEADS, "head_dim": HEAD_DIM,
-                "dtype": str(dtype)[6:]}  # fmt: skip
-        rows += measure(case, tensors, time > 1, backward, few, device)
+        tensors = inputs(batch, time, case["tokens"], dtype, device, backward)
+        sizes = {"heads": HEADS, "key_heads": KEY_HEADS, "head_dim": HEAD_DIM, "dtype": str(dtype)[6:]}
+        found = measure(case | sizes, tensors, window, backward, device)
+        rows += found
         bench.write_measurement(path, source, rows)
-        print(what, key_time, *(f"{row['name']} {row['ratio']:.2f}" for row in rows[-len(few) :]), sep="; ")
+        print(*case.values(), *(f"{row['name']} {row['ratio']:.2f}" for row in found), sep="; ", flush=True)
 
 
 if __name__ == "__main__":
