@@ -218,7 +218,6 @@ class Tiled(torch.autograd.Function):
         ctx.save_for_backward(*tensors, *output)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable
     def backward(ctx, grad_output, grad_log_sum_exp):
         query, key, value, *part = ctx.saved_tensors
         grad = Part(grad_output, grad_log_sum_exp)

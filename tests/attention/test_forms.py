@@ -207,6 +207,22 @@ def test_a_forward_mode_derivative_is_right(implementation):
     torch.testing.assert_close(tangent, (there - back) / (2 * step), rtol=1e-6, atol=1e-7)
 
 
+def test_a_second_derivative_is_right_in_the_tiled_form_and_refused_elsewhere():
+    """One that is not kept track of would come out as 0."""
+    query, key, value = (each.detach() for each in tensors(torch.float64, 5, heads=2, key_heads=2, head_dim=4))
+
+    def second(implementation):
+        first = torch.func.grad(
+            lambda q: attention(q, key, value, window=3, implementation=implementation).square().sum()
+        )
+        return torch.func.grad(lambda q: first(q).square().sum())(query)
+
+    torch.testing.assert_close(second("torch"), second("oracle"), rtol=0, atol=1e-12)
+    for refused in (None, "triton"):
+        with pytest.raises((RuntimeError, ValueError)):
+            second(refused)
+
+
 def test_the_kernels_refuse_a_forward_mode_derivative():
     one = torch.ones(1, 1, 4, 32)
     with pytest.raises(ValueError, match="no forward-mode derivative"):
