@@ -9,6 +9,7 @@ from kernels.table import DIMS
 
 operators = calls.operators("attention")
 LEAD = 5  # how many scores PyTorch's attention computes on a CPU while the tiled form computes one
+FOLDED = 4096  # keys from which on a decoded token's heads of a group are better off as queries of one head
 MASK = 1 << 24  # the most entries of a mask that is written out
 
 
@@ -63,7 +64,7 @@ def _answer(query, key, value, *, causal, window, sinks, scale, implementation, 
     """The Part of a call; without its log-sum-exp where `part` is False and PyTorch's own attention answers."""
     _check(query, key, value, causal, window, sinks)
     settings = dict(causal=causal, window=window, sinks=sinks, scale=calls.scale_of(scale, query.shape[3]))
-    misfit = calls.misfit_of_sizes(DIMS, head_dim=query.shape[3], value_dim=value.shape[3])
+    misfit = "" if implementation is None and query.is_cpu else _misfit(query, value)
     chosen = calls.choose(implementation, query.device, query.dtype, misfit)
     if _hides_infinite_values(chosen, query, value, causal):
         return _with_infinite_values(chosen, query, key, value, settings)
@@ -72,6 +73,10 @@ def _answer(query, key, value, *, causal, window, sinks, scale, implementation, 
         if output is not None:
             return Part(output, None)
     return _by(chosen, query, key, value, settings)
+
+
+def _misfit(query, value):
+    return calls.misfit_of_sizes(DIMS, head_dim=query.shape[3], value_dim=value.shape[3])
 
 
 def _by(chosen, query, key, value, settings):
@@ -116,7 +121,7 @@ def _by_pytorch(query, key, value, *, causal, window, sinks, scale):
 def _decoded(query, key, value, window, sinks, scale):
     """The output for one query per head: what it sees lies at the two ends of the keys.
 
-    The heads of a group ride as so many queries of their key head, so that a key is read once for all of them.
+    Over many keys the heads of a group ride as so many queries of their key head: a key is read once for all of them.
     """
     if window is not None:
         start = key.shape[2] - window
@@ -125,6 +130,8 @@ def _decoded(query, key, value, window, sinks, scale):
             torch.cat([each[:, :, :early], each[:, :, start:]], 2) if early else each[:, :, start:]
             for each in (key, value)
         )
+    if key.shape[2] < FOLDED:
+        return scaled_dot_product_attention(query, key, value, scale=scale, enable_gqa=query.shape[1] != key.shape[1])
     folded = query.reshape(query.shape[0], key.shape[1], -1, query.shape[3])
     return scaled_dot_product_attention(folded, key, value, scale=scale).reshape(query.shape)
 
@@ -146,9 +153,10 @@ def _may_overflow(query, key, scale):
 
 def _hides_infinite_values(chosen, query, value, causal):
     """Whether a value that is infinite or nan may be hidden from a query. Not looked at on a GPU, which would wait."""
-    if not causal or query.device.type != "cpu" or torch.compiler.is_compiling():
+    reads_all = query.shape[2] == 1 and chosen != "oracle"  # a decoded token, whose hidden values are cut off
+    if reads_all or not causal or query.device.type != "cpu" or torch.compiler.is_compiling():
         return False
-    return (query.shape[2] > 1 or chosen == "oracle") and not value.isfinite().all()
+    return not value.isfinite().all()
 
 
 def _with_infinite_values(chosen, query, key, value, settings):
@@ -163,8 +171,29 @@ def _with_infinite_values(chosen, query, key, value, settings):
     return fill_infinite(part, value.repeat_interleave(query.shape[1] // key.shape[1], 1), seen)
 
 
+def _ordinary(query, key, value, causal):
+    """Whether nothing is to be said of these tensors: `_check` in one expression, for a token is decoded in 20 µs."""
+    asked, kept, read = query.shape, key.shape, value.shape
+    return (
+        len(asked) == len(kept) == len(read) == 4
+        and query.dtype == key.dtype == value.dtype
+        and query.device == key.device == value.device
+        and query.is_floating_point()
+        and asked[0] == kept[0] == read[0]
+        and 0 < kept[1] == read[1]
+        and 0 < kept[2] == read[2]
+        and 0 < asked[3] == kept[3]
+        and 0 < read[3]
+        and 0 < asked[1]
+        and asked[1] % kept[1] == 0
+        and not (causal and asked[2] > kept[2])
+    )
+
+
 def _check(query, key, value, causal, window, sinks):
     """Raise ValueError with one sentence, what was given and what is wanted, unless the call makes sense."""
+    if window is None and sinks == 0 and _ordinary(query, key, value, causal):
+        return
     calls.require_rank("batch, heads, time, head_dim", query=query, key=key, value=value)
     calls.require_alike(query=query, key=key, value=value)
     if key.shape[:3] != value.shape[:3] or query.shape[0] != key.shape[0] or query.shape[3] != key.shape[3]:
