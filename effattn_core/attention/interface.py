@@ -9,7 +9,7 @@ from kernels.table import DIMS
 
 operators = calls.operators("attention")
 LEAD = 5  # how many scores PyTorch's attention computes on a CPU while the tiled form computes one
-FOLDED = 4096  # keys from which on a decoded token's heads of a group are better off as queries of one head
+FOLDED = 8192  # keys from which on a decoded token's heads of a group are better off as queries of one head
 MASK = 1 << 24  # the most entries of a mask that is written out
 
 
