@@ -15,8 +15,11 @@ from kernels.sanitize import scattered
 
 @triton.jit
 def scale_kernel(source_pointer, target_pointer, size, factor, BLOCK: tl.constexpr):
-    """target = factor · source, both contiguous with `size` elements. One program owns BLOCK of them."""
-    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    """target = factor · source, both contiguous with `size` elements. One program owns BLOCK of them.
+
+    Places are counted in 64 bits, as in every kernel here: a tensor may hold more than 2^31 elements.
+    """
+    places = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     inside = places < size
     source = tl.load(source_pointer + places, mask=inside, other=0.0)
     tl.store(target_pointer + places, factor * source, mask=inside)
@@ -42,8 +45,8 @@ def row_maximum_kernel(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """target[i] = the largest of source[i, :]. One program owns one row; BLOCK covers it, padded with -inf."""
-    row = tl.program_id(0)
-    places = tl.arange(0, BLOCK)
+    row = tl.program_id(0).to(tl.int64)
+    places = tl.arange(0, BLOCK).to(tl.int64)
     values = tl.load(
         source_pointer + row * row_stride + places * column_stride, mask=places < columns, other=float("-inf")
     )
@@ -69,11 +72,11 @@ def product_kernel(
     BLOCK: tl.constexpr,
 ):  # fmt: skip
     """target = left right, [rows, columns] contiguous. One program owns a BLOCK × BLOCK tile, and walks `inner`."""
-    row = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
-    column = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    row = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
+    column = tl.program_id(1).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
     total = tl.zeros([BLOCK, BLOCK], tl.float32)
     for start in range(0, inner, BLOCK):
-        middle = start + tl.arange(0, BLOCK)
+        middle = start + tl.arange(0, BLOCK).to(tl.int64)
         left = tl.load(
             left_pointer + row[:, None] * left_row_stride + middle[None, :] * left_inner_stride,
             mask=(row[:, None] < rows) & (middle[None, :] < inner),

@@ -10,14 +10,16 @@ import torch
 from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.attention.backward import launch_backward
 from kernels.attention.configurations import HEAD_DIMS, TABLE, Configuration
-from kernels.attention.decode import launch_decode
-from kernels.attention.forward import launch_forward
+from kernels.attention.decode import attention_decode_kernel, launch_decode
+from kernels.attention.forward import absorb, launch_forward
 from kernels.sanitize import scattered
 
 __all__ = [
     "HEAD_DIMS",
     "TABLE",
     "Configuration",
+    "absorb",
+    "attention_decode_kernel",
     "example_launches",
     "launch_backward",
     "launch_decode",
@@ -26,10 +28,10 @@ __all__ = [
 ]
 
 
-def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
+def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """Call every launcher once, causal and windowed, on aligned tensors: what tracing and inspection look at."""
-    query = torch.zeros(1, 4, 256, head_dim, dtype=dtype, device=device)
-    key = torch.zeros(1, 2, 256, head_dim, dtype=dtype, device=device)
+    query = torch.zeros(batch, 4, 256, head_dim, dtype=dtype, device=device)
+    key = torch.zeros(batch, 2, 256, head_dim, dtype=dtype, device=device)
     for window, sinks in ((None, 0), (128, 4)):
         arguments = (True, window, sinks, head_dim**-0.5)
         output, log_sum_exp = launch_forward(query, key, key, *arguments)

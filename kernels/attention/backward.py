@@ -13,8 +13,9 @@ import triton
 import triton.language as tl
 
 from kernels.attention.backward_query import attention_backward_query_kernel
-from kernels.attention.configurations import LOG2_E, choose
-from kernels.attention.forward import is_visible, rows_of
+from kernels.attention.configurations import choose
+from kernels.attention.forward import is_visible
+from kernels.tiles import LOG2_E, head_of, program_of, rows_of
 
 
 @triton.jit
@@ -28,13 +29,11 @@ def attention_delta_kernel(
 
     One program owns BLOCK_QUERY queries of one head. output, grad_log_sum_exp and delta are contiguous.
     """
-    first_row, row = tl.program_id(0) * BLOCK_QUERY, tl.program_id(1)
-    rows, dims = tl.arange(0, BLOCK_QUERY), tl.arange(0, VALUE_DIM)
+    tile, row = program_of(tl.cdiv(query_time, BLOCK_QUERY))
+    first_row, rows, dims = tile * BLOCK_QUERY, tl.arange(0, BLOCK_QUERY), tl.arange(0, VALUE_DIM)
     there = first_row + rows < query_time
     line = tl.cast(row, tl.int64) * query_time
-    grad_output_pointer += (
-        tl.cast(row // heads, tl.int64) * grad_batch_stride + tl.cast(row % heads, tl.int64) * grad_head_stride
-    )
+    grad_output_pointer = head_of(grad_output_pointer, row, heads, grad_batch_stride, grad_head_stride)
     output_rows = rows_of(output_pointer + line * VALUE_DIM, first_row, rows, VALUE_DIM, dims, 1)
     grad_rows = rows_of(grad_output_pointer, first_row, rows, grad_time_stride, dims, grad_dim_stride)
     output = tl.load(output_rows, mask=there[:, None], other=0.0).to(tl.float32)
@@ -105,13 +104,12 @@ def attention_backward_key_value_kernel(
     grad_key: [batch, key_heads, key_time, HEAD_DIM] and grad_value, contiguous, written in full. One program owns
     BLOCK_KEY keys of one key head and walks, head by head, the queries that see them: no two programs share a sum.
     """
-    first, row = tl.program_id(0) * BLOCK_KEY, tl.program_id(1)
-    batch, key_head, group = tl.cast(row // key_heads, tl.int64), row % key_heads, heads // key_heads
-    keys = tl.arange(0, BLOCK_KEY)
+    tile, row = program_of(tl.cdiv(key_time, BLOCK_KEY))
+    first, keys, group = tile * BLOCK_KEY, tl.arange(0, BLOCK_KEY), heads // key_heads
     head_dims, value_dims = tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     there = first + keys < key_time
-    key_pointer += batch * key_batch_stride + tl.cast(key_head, tl.int64) * key_head_stride
-    value_pointer += batch * value_batch_stride + tl.cast(key_head, tl.int64) * value_head_stride
+    key_pointer = head_of(key_pointer, row, key_heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row, key_heads, value_batch_stride, value_head_stride)
     key_rows = rows_of(key_pointer, first, keys, key_time_stride, head_dims, key_dim_stride)
     value_rows = rows_of(value_pointer, first, keys, value_time_stride, value_dims, value_dim_stride)
     key = tl.load(key_rows, mask=there[:, None], other=0.0)
@@ -134,10 +132,10 @@ def attention_backward_key_value_kernel(
     grad_key = tl.zeros([BLOCK_KEY, HEAD_DIM], tl.float32)
     grad_value = tl.zeros([BLOCK_KEY, VALUE_DIM], tl.float32)
     for member in range(0, group):
-        head = tl.cast(key_head * group + member, tl.int64)
-        line = (batch * heads + head) * query_time
-        queries = query_pointer + batch * query_batch_stride + head * query_head_stride
-        grad_outputs = grad_output_pointer + batch * grad_batch_stride + head * grad_head_stride
+        head = row * group + member  # counted over the batch, as row is
+        line = tl.cast(head, tl.int64) * query_time
+        queries = head_of(query_pointer, head, heads, query_batch_stride, query_head_stride)
+        grad_outputs = head_of(grad_output_pointer, head, heads, grad_batch_stride, grad_head_stride)
         sums, deltas = log_sum_exp_pointer + line, delta_pointer + line
         if CAUSAL:
             grad_key, grad_value = absorb_queries(
@@ -182,7 +180,7 @@ def launch_backward(
     by_query = choose("backward_query", query.dtype, head_dim, value_dim)
     if 0 in (batch, query_time):
         return grad_query, grad_key.zero_(), grad_value.zero_()
-    attention_delta_kernel[(triton.cdiv(query_time, 64), batch * heads)](
+    attention_delta_kernel[(batch * heads * triton.cdiv(query_time, 64),)](
         output, grad_output, grad_log_sum_exp.contiguous(), delta,
         heads, query_time,
         *grad_output.stride(),
@@ -190,7 +188,7 @@ def launch_backward(
         BLOCK_QUERY=64,
         num_warps=4,
     )  # fmt: skip
-    attention_backward_key_value_kernel[(triton.cdiv(key_time, by_key.block_key), batch * key_heads)](
+    attention_backward_key_value_kernel[(batch * key_heads * triton.cdiv(key_time, by_key.block_key),)](
         query, key, value, grad_output, log_sum_exp, delta, grad_key, grad_value,
         heads, key_heads, query_time, key_time,
         *query.stride(), *key.stride(), *value.stride(), *grad_output.stride(),
@@ -205,7 +203,7 @@ def launch_backward(
         num_warps=by_key.warps,
         num_stages=by_key.stages,
     )  # fmt: skip
-    attention_backward_query_kernel[(triton.cdiv(query_time, by_query.block_query), batch * heads)](
+    attention_backward_query_kernel[(batch * heads * triton.cdiv(query_time, by_query.block_query),)](
         query, key, value, grad_output, log_sum_exp, delta, grad_query,
         heads, heads // key_heads, query_time, key_time,
         *query.stride(), *key.stride(), *value.stride(), *grad_output.stride(),

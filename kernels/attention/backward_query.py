@@ -3,8 +3,8 @@
 import triton
 import triton.language as tl
 
-from kernels.attention.configurations import LOG2_E
-from kernels.attention.forward import is_visible, key_spans, rows_of
+from kernels.attention.forward import is_visible, key_spans
+from kernels.tiles import LOG2_E, head_of, program_of, rows_of
 
 
 @triton.jit
@@ -58,18 +58,15 @@ def attention_backward_query_kernel(
 
     One program owns BLOCK_QUERY queries of one head and walks the same keys as the forward pass.
     """
-    first_row, row = tl.program_id(0) * BLOCK_QUERY, tl.program_id(1)
-    batch, head = tl.cast(row // heads, tl.int64), row % heads
-    key_head = tl.cast(head // group, tl.int64)
-    head = tl.cast(head, tl.int64)
-    rows = tl.arange(0, BLOCK_QUERY)
+    tile, row = program_of(tl.cdiv(query_time, BLOCK_QUERY))
+    first_row, rows, key_heads = tile * BLOCK_QUERY, tl.arange(0, BLOCK_QUERY), heads // group
     head_dims, value_dims = tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     there = first_row + rows < query_time
     line = tl.cast(row, tl.int64) * query_time
-    query_pointer += batch * query_batch_stride + head * query_head_stride
-    grad_output_pointer += batch * grad_batch_stride + head * grad_head_stride
-    key_pointer += batch * key_batch_stride + key_head * key_head_stride
-    value_pointer += batch * value_batch_stride + key_head * value_head_stride
+    query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
+    grad_output_pointer = head_of(grad_output_pointer, row, heads, grad_batch_stride, grad_head_stride)
+    key_pointer = head_of(key_pointer, row // group, key_heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row // group, key_heads, value_batch_stride, value_head_stride)
     query_rows = rows_of(query_pointer, first_row, rows, query_time_stride, head_dims, query_dim_stride)
     grad_rows = rows_of(grad_output_pointer, first_row, rows, grad_time_stride, value_dims, grad_dim_stride)
     query = tl.load(query_rows, mask=there[:, None], other=0.0)

@@ -4,15 +4,17 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.configurations import LOG2_E, choose
-from kernels.attention.forward import absorb, rows_of
+from kernels.attention.configurations import choose
+from kernels.attention.forward import absorb
+from kernels.merge import launch_merge, splits_for
 from kernels.runtime import multiprocessors
+from kernels.tiles import LOG2_E, program_of, rows_of
 
 
 @triton.jit
 def attention_decode_kernel(
     query_pointer, key_pointer, value_pointer, output_pointer, log_sum_exp_pointer,
-    key_heads, key_time, span,
+    key_heads, key_time, splits, span,
     query_batch_stride, query_head_stride, query_dim_stride,
     key_batch_stride, key_head_stride, key_time_stride, key_dim_stride,
     value_batch_stride, value_head_stride, value_time_stride, value_dim_stride,
@@ -27,7 +29,7 @@ def attention_decode_kernel(
     owns one split of one key head, for all GROUP query heads that share it, padded to ROWS: a cache row is read once.
     A split past the end stores output 0 and log_sum_exp -inf, the unit of the merge.
     """
-    split, row = tl.program_id(0), tl.program_id(1)
+    split, row = program_of(splits)
     batch, key_head = tl.cast(row // key_heads, tl.int64), tl.cast(row % key_heads, tl.int64)
     members, dims, value_dims = tl.arange(0, ROWS), tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     there = members < GROUP
@@ -61,53 +63,7 @@ def attention_decode_kernel(
     output_rows = rows_of(output_pointer + place * VALUE_DIM, 0, members, part_head_stride * VALUE_DIM, value_dims, 1)
     tl.store(output_rows, accumulator / safe[:, None], mask=there[:, None])
     log_sum_exp = (maximum + tl.log2(safe)) / LOG2_E
-    tl.store(log_sum_exp_pointer + place + members * part_head_stride, log_sum_exp, mask=there)
-
-
-@triton.jit
-def attention_merge_kernel(
-    part_output_pointer, part_log_sum_exp_pointer, output_pointer, log_sum_exp_pointer,
-    splits,
-    VALUE_DIM: tl.constexpr, SPLITS: tl.constexpr,
-):  # fmt: skip
-    """output = Σ exp(log_sum_exp_k - log_sum_exp) · output_k over the splits of one head     (eq. merge)
-
-    All tensors contiguous; one program owns one head of one batch item; SPLITS is splits rounded up to a power of two.
-    """
-    row = tl.cast(tl.program_id(0), tl.int64)
-    parts, dims = tl.arange(0, SPLITS), tl.arange(0, VALUE_DIM)
-    there = parts < splits
-    sums = tl.load(part_log_sum_exp_pointer + row * splits + parts, mask=there, other=float("-inf"))
-    largest = tl.max(sums, 0)
-    # Where every split is empty, weigh by exp(-inf) = 0 and divide by 1: the output is 0, its log-sum-exp -inf.
-    weight = tl.exp2((sums - tl.where(largest == float("-inf"), 0.0, largest)) * LOG2_E)
-    total = tl.sum(weight, 0)
-    total = tl.where(total == 0.0, 1.0, total)
-    rows = rows_of(part_output_pointer + row * splits * VALUE_DIM, 0, parts, VALUE_DIM, dims, 1)
-    output = tl.sum(tl.load(rows, mask=there[:, None], other=0.0) * weight[:, None], 0) / total
-    tl.store(output_pointer + row * VALUE_DIM + dims, output.to(output_pointer.dtype.element_ty))
-    tl.store(log_sum_exp_pointer + row, largest + tl.log2(total) / LOG2_E)
-
-
-def splits_for(key_time, programs, block_key, multiprocessors):
-    """How many programs share a head's keys: enough to fill the device, each with at least four blocks."""
-    wanted = triton.cdiv(2 * multiprocessors, max(programs, 1))
-    return max(1, min(wanted, triton.cdiv(key_time, 4 * block_key), 128))
-
-
-def launch_merge(part_output, part_sum, output, log_sum_exp):
-    """Merge the Parts of all splits into output and log_sum_exp, whose leading axes they share: a program a row.
-
-    part_output: [..., splits, value_dim], part_sum: [..., splits], float32, contiguous.
-    """
-    *_, splits, value_dim = part_output.shape
-    attention_merge_kernel[(log_sum_exp.numel(),)](
-        part_output, part_sum, output, log_sum_exp,
-        splits,
-        VALUE_DIM=value_dim,
-        SPLITS=triton.next_power_of_2(splits),
-        num_warps=4,
-    )  # fmt: skip
+    tl.store(log_sum_exp_pointer + place + tl.cast(members, tl.int64) * part_head_stride, log_sum_exp, mask=there)
 
 
 def launch_decode(query, key, value, window, sinks, scale, splits=None):
@@ -134,9 +90,9 @@ def launch_decode(query, key, value, window, sinks, scale, splits=None):
     for start, stop, count, column in spans:
         # A span is a whole number of key blocks, so that only the last split is ragged.
         span = triton.cdiv(triton.cdiv(stop - start, count), configuration.block_key) * configuration.block_key
-        attention_decode_kernel[(count, batch * key_heads)](
+        attention_decode_kernel[(batch * key_heads * count,)](
             query, key[:, :, start:stop], value[:, :, start:stop], part_output[:, :, column:], part_sum[:, :, column:],
-            key_heads, stop - start, span,
+            key_heads, stop - start, count, span,
             query.stride(0), query.stride(1), query.stride(3), *key.stride(), *value.stride(), *part_sum.stride(),
             scale,
             GROUP=heads // key_heads,

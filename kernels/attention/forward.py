@@ -4,14 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.configurations import LOG2_E, choose
-
-
-@triton.jit
-def rows_of(pointer, first, rows, time_stride, dims, dim_stride):
-    """Pointers to rows first + rows of one head: the first in 64 bits, the steps from it in 32."""
-    start = pointer + tl.cast(first, tl.int64) * time_stride
-    return start + rows[:, None] * time_stride + dims[None, :] * dim_stride
+from kernels.attention.configurations import choose
+from kernels.tiles import LOG2_E, head_of, program_of, rows_of
 
 
 @triton.jit
@@ -101,17 +95,14 @@ def attention_forward_kernel(
     output: [batch, heads, query_time, VALUE_DIM] and log_sum_exp: [batch, heads, query_time], contiguous, written in
     full. One program owns BLOCK_QUERY queries of one head; the heads of a group read the same keys.
     """
+    blocks = tl.cdiv(query_time, BLOCK_QUERY)
+    tile, row = program_of(blocks)
     # The longest rows start first: under a causal mask the last block has the most keys to walk.
-    block = tl.num_programs(0) - 1 - tl.program_id(0)
-    row = tl.program_id(1)
-    batch, head = tl.cast(row // heads, tl.int64), row % heads
-    key_head = head // group
-    rows = tl.arange(0, BLOCK_QUERY)
-    first_row = block * BLOCK_QUERY
+    first_row, rows = (blocks - 1 - tile) * BLOCK_QUERY, tl.arange(0, BLOCK_QUERY)
     there = first_row + rows < query_time
-    query_pointer += batch * query_batch_stride + tl.cast(head, tl.int64) * query_head_stride
-    key_pointer += batch * key_batch_stride + tl.cast(key_head, tl.int64) * key_head_stride
-    value_pointer += batch * value_batch_stride + tl.cast(key_head, tl.int64) * value_head_stride
+    query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
+    key_pointer = head_of(key_pointer, row // group, heads // group, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row // group, heads // group, value_batch_stride, value_head_stride)
     query_rows = rows_of(query_pointer, first_row, rows, query_time_stride, tl.arange(0, HEAD_DIM), query_dim_stride)
     query = tl.load(query_rows, mask=there[:, None], other=0.0)
 
@@ -160,7 +151,7 @@ def attention_forward_kernel(
 
 
 def launch_forward(query, key, value, causal, window, sinks, scale):
-    """Launch the kernel over (query blocks, batch · heads). Shapes as `effattn_core.attention.attention` takes them.
+    """Launch the kernel over batch · heads · query blocks. Shapes as `effattn_core.attention.attention` takes them.
 
     Returns (output: [batch, heads, time, value_dim] in the query's dtype, log_sum_exp: [batch, heads, time] float32).
     """
@@ -169,9 +160,9 @@ def launch_forward(query, key, value, causal, window, sinks, scale):
     configuration = choose("forward", query.dtype, head_dim, value_dim)
     output = torch.empty(batch, heads, query_time, value_dim, dtype=query.dtype, device=query.device)
     log_sum_exp = torch.empty(batch, heads, query_time, dtype=torch.float32, device=query.device)
-    grid = (triton.cdiv(query_time, configuration.block_query), batch * heads)
-    if 0 not in grid:
-        attention_forward_kernel[grid](
+    programs = batch * heads * triton.cdiv(query_time, configuration.block_query)
+    if programs:
+        attention_forward_kernel[(programs,)](
             query, key, value, output, log_sum_exp,
             heads, heads // key.shape[1], query_time, key.shape[2],
             *query.stride(), *key.stride(), *value.stride(),

@@ -4,11 +4,11 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.configurations import LOG2_E
-from kernels.attention.decode import attention_decode_kernel, launch_merge, splits_for
-from kernels.attention.forward import rows_of
+from kernels.attention import attention_decode_kernel
 from kernels.channels.configurations import LIMITS, choose, width_of
+from kernels.merge import launch_merge, splits_for
 from kernels.runtime import multiprocessors
+from kernels.tiles import LOG2_E, program_of, rows_of
 
 
 @triton.jit
@@ -53,7 +53,7 @@ def absorb_channels(
 @triton.jit
 def channels_decode_kernel(
     query_pointer, key_pointer, value_pointer, channels_pointer, output_pointer, log_sum_exp_pointer,
-    key_heads, key_time, span,
+    key_heads, key_time, splits, span,
     query_batch_stride, query_head_stride, query_dim_stride,
     key_batch_stride, key_head_stride, key_time_stride, key_dim_stride,
     value_batch_stride, value_head_stride, value_time_stride, value_dim_stride,
@@ -68,7 +68,7 @@ def channels_decode_kernel(
     contiguous, by which the query is gathered here. output, log_sum_exp: as `attention_decode_kernel` stores them. One
     program owns one split of one key head for the GROUP query heads that share it, padded to ROWS.
     """
-    split, row = tl.program_id(0), tl.program_id(1)
+    split, row = program_of(splits)
     batch, key_head = tl.cast(row // key_heads, tl.int64), tl.cast(row % key_heads, tl.int64)
     members, dims, value_dims = tl.arange(0, ROWS), tl.arange(0, WIDTH), tl.arange(0, VALUE_DIM)
     there = members < GROUP
@@ -101,7 +101,7 @@ def channels_decode_kernel(
     output_rows = rows_of(output_pointer + place * VALUE_DIM, 0, members, part_head_stride * VALUE_DIM, value_dims, 1)
     tl.store(output_rows, accumulator / safe[:, None], mask=there[:, None])
     log_sum_exp = (maximum + tl.log2(safe)) / LOG2_E
-    tl.store(log_sum_exp_pointer + place + members * part_head_stride, log_sum_exp, mask=there)
+    tl.store(log_sum_exp_pointer + place + tl.cast(members, tl.int64) * part_head_stride, log_sum_exp, mask=there)
 
 
 def splits_of(query, dense_key, keys, value_dim):
@@ -134,9 +134,9 @@ def launch_decode(query, dense_key, dense_value, keys, values, channels, scale, 
     part_sum = torch.empty(batch, heads, columns, **like)
     shared = dict(GROUP=group, ROWS=max(16, triton.next_power_of_2(group)), VALUE_DIM=value_dim)
     span = triton.cdiv(triton.cdiv(dense_key.shape[2], dense_splits), whole.block_key) * whole.block_key
-    attention_decode_kernel[(dense_splits, batch * key_heads)](
+    attention_decode_kernel[(batch * key_heads * dense_splits,)](
         query, dense_key, dense_value, part_output, part_sum,
-        key_heads, dense_key.shape[2], span,
+        key_heads, dense_key.shape[2], dense_splits, span,
         query.stride(0), query.stride(1), query.stride(3), *dense_key.stride(), *dense_value.stride(),
         *part_sum.stride(), scale,
         HEAD_DIM=head_dim, BLOCK_KEY=whole.block_key, PRECISION=whole.precision,
@@ -150,10 +150,10 @@ def launch_decode(query, dense_key, dense_value, keys, values, channels, scale, 
             continue
         narrow, row, count = query[:, mine], choose(query.dtype, key.shape[3], value_dim), key.shape[3]
         span = triton.cdiv(triton.cdiv(key.shape[2], splits), row.block_key) * row.block_key
-        channels_decode_kernel[(splits, batch * key.shape[1])](
+        channels_decode_kernel[(batch * key.shape[1] * splits,)](
             narrow, key, value, kept.contiguous(),
             part_output[:, mine, dense_splits:], part_sum[:, mine, dense_splits:],
-            key.shape[1], key.shape[2], span,
+            key.shape[1], key.shape[2], splits, span,
             narrow.stride(0), narrow.stride(1), narrow.stride(3), *key.stride(), *value.stride(), *part_sum.stride(),
             scale,
             CHANNELS=count, WIDTH=width_of(count), BLOCK_KEY=row.block_key, PRECISION=row.precision,

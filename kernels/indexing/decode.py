@@ -8,7 +8,8 @@ import triton
 import triton.language as tl
 
 from kernels.indexing.configurations import choose
-from kernels.rectified.decode import launch_decode
+from kernels.rectified import launch_decode
+from kernels.tiles import program_of, rows_of
 
 
 @triton.jit
@@ -24,33 +25,33 @@ def indexing_gather_kernel(
     near_key: [batch, key_heads, count, HEAD_DIM] and near_value, contiguous, written in full. One program owns BLOCK
     entries of the list for one key head.
     """
-    tile, row = tl.program_id(0), tl.cast(tl.program_id(1), tl.int64)
-    batch, key_head = row // key_heads, row % key_heads
+    tile, row = program_of(tl.cdiv(count, BLOCK))
+    batch, key_head = tl.cast(row // key_heads, tl.int64), tl.cast(row % key_heads, tl.int64)
     entries, dims, value_dims = tile * BLOCK + tl.arange(0, BLOCK), tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     listed = entries < count
-    token = tl.cast(tl.load(row_pointer + batch * count + entries, mask=listed, other=-1), tl.int64)
+    token = tl.load(row_pointer + batch * count + entries, mask=listed, other=-1)
     there = (token >= 0)[:, None]
     key_pointer += batch * key_batch_stride + key_head * key_head_stride
     value_pointer += batch * value_batch_stride + key_head * value_head_stride
-    key = tl.load(key_pointer + token[:, None] * key_time_stride + dims[None, :] * key_dim_stride,
-                  mask=there, other=0.0)  # fmt: skip
-    value = tl.load(value_pointer + token[:, None] * value_time_stride + value_dims[None, :] * value_dim_stride,
-                    mask=there, other=0.0)  # fmt: skip
-    near = (row * count + entries)[:, None]
-    tl.store(near_key_pointer + near * HEAD_DIM + dims[None, :], key, mask=listed[:, None])
-    tl.store(near_value_pointer + near * VALUE_DIM + value_dims[None, :], value, mask=listed[:, None])
+    key_rows = rows_of(key_pointer, 0, token, key_time_stride, dims, key_dim_stride)
+    value_rows = rows_of(value_pointer, 0, token, value_time_stride, value_dims, value_dim_stride)
+    key = tl.load(key_rows, mask=there, other=0.0)
+    value = tl.load(value_rows, mask=there, other=0.0)
+    near = tl.cast(row, tl.int64) * count
+    tl.store(rows_of(near_key_pointer, near, entries, HEAD_DIM, dims, 1), key, mask=listed[:, None])
+    tl.store(rows_of(near_value_pointer, near, entries, VALUE_DIM, value_dims, 1), value, mask=listed[:, None])
 
 
 def launch_gather(key, value, rows):
-    """Launch over (tiles of the list, batch · key_heads). Returns (near_key, near_value), as `gather_rows`."""
+    """Launch over batch · key_heads · tiles of the list. Returns (near_key, near_value), as `gather_rows`."""
     batch, key_heads, _, head_dim = key.shape
     count, value_dim = rows.shape[1], value.shape[3]
     configuration, _ = choose("gather", key.dtype, head_dim, value_dim)
     near_key = torch.empty(batch, key_heads, count, head_dim, dtype=key.dtype, device=key.device)
     near_value = torch.empty(batch, key_heads, count, value_dim, dtype=key.dtype, device=key.device)
-    grid = (triton.cdiv(count, configuration.keys), batch * key_heads)
-    if 0 not in grid:
-        indexing_gather_kernel[grid](
+    programs = batch * key_heads * triton.cdiv(count, configuration.keys)
+    if programs:
+        indexing_gather_kernel[(programs,)](
             key, value, rows.to(torch.int32).contiguous(), near_key, near_value,
             key_heads, count,
             *key.stride(), *value.stride(),

@@ -10,10 +10,10 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.decode import splits_for
-from kernels.attention.forward import rows_of
 from kernels.indexing.configurations import INDEX_DIMS, LIST_WARPS, capacity_of, choose
+from kernels.merge import splits_for
 from kernels.runtime import multiprocessors
+from kernels.tiles import program_of, rows_of
 
 NOTHING = tl.constexpr(-(2**63) + 1)  # an entry below that of any score
 LAST = tl.constexpr(2**63 - 1)
@@ -59,7 +59,7 @@ def best_of(best, ascending, LENGTH: tl.constexpr, POWER: tl.constexpr):
 @triton.jit
 def indexing_select_kernel(
     query_pointer, key_pointer, weight_pointer, list_pointer,
-    key_time, span, forced_from,
+    key_time, splits, span, forced_from,
     query_batch_stride, query_head_stride, query_dim_stride,
     key_batch_stride, key_time_stride, key_dim_stride,
     weight_batch_stride, weight_head_stride,
@@ -71,17 +71,17 @@ def indexing_select_kernel(
 
     key: [batch, key_time, INDEX_DIM], one a token; list: int64 [batch, splits, CAPACITY], contiguous, written in full.
     One program owns one split of one batch item, for all HEADS index heads, padded to ROWS. Rows from forced_from on
-    score infinity. CAPACITY = TILES · BLOCK =
-    2**POWER.
+    score infinity. CAPACITY = TILES · BLOCK = 2**POWER.
     """
-    split, batch = tl.program_id(0), tl.cast(tl.program_id(1), tl.int64)
+    split, batch = program_of(splits)
+    batch = tl.cast(batch, tl.int64)
     heads, dims, keys = tl.arange(0, ROWS), tl.arange(0, INDEX_DIM), tl.arange(0, BLOCK)
     there = heads < HEADS
     query_rows = rows_of(
         query_pointer + batch * query_batch_stride, 0, heads, query_head_stride, dims, query_dim_stride
     )
     query = tl.load(query_rows, mask=there[:, None], other=0.0)
-    weights = weight_pointer + batch * weight_batch_stride + heads * weight_head_stride
+    weights = weight_pointer + batch * weight_batch_stride + tl.cast(heads, tl.int64) * weight_head_stride
     weight = tl.load(weights, mask=there, other=0.0).to(tl.float32) * scale
     key_pointer += batch * key_batch_stride
 
@@ -108,7 +108,7 @@ def indexing_select_kernel(
             fresh = tl.where(tiles[:, None] == tile, entry[None, :], fresh)
         ascending = bitonic_sort(tl.reshape(fresh, [CAPACITY]), CAPACITY, POWER)
         best = best_of(best, ascending, CAPACITY, POWER)
-    place = (batch * tl.num_programs(0) + split) * CAPACITY + CAPACITY - 1 - tl.arange(0, CAPACITY)
+    place = (batch * splits + split) * CAPACITY + CAPACITY - 1 - tl.arange(0, CAPACITY)
     tl.store(list_pointer + place, best)
 
 
@@ -140,7 +140,7 @@ def indexing_merge_kernel(
 
 
 def launch_select(query, key, weight, top_k, local, splits=None):
-    """Launch over (splits, batch), then merge. Shapes as in `effattn_core.indexing.select_rows`.
+    """Launch over batch · splits, then merge. Shapes as in `effattn_core.indexing.select_rows`.
 
     Returns (rows: int32, scores: float32), [batch, top_k]. splits: programs a batch item, chosen if None, each of at
     least four lists' length, so that the lists stay smaller than the row of scores would be.
@@ -157,9 +157,9 @@ def launch_select(query, key, weight, top_k, local, splits=None):
         splits = splits_for(key_time, batch, capacity, multiprocessors(query.device))
     span = max(1, triton.cdiv(triton.cdiv(key_time, splits), capacity)) * capacity
     lists = torch.empty(batch, splits, capacity, dtype=torch.int64, device=query.device)
-    indexing_select_kernel[(splits, batch)](
+    indexing_select_kernel[(batch * splits,)](
         query, key, weight, lists,
-        key_time, span, key_time - local,
+        key_time, splits, span, key_time - local,
         query.stride(0), query.stride(1), query.stride(3), key.stride(0), key.stride(2), key.stride(3),
         weight.stride(0), weight.stride(1),
         (heads * index_dim) ** -0.5,

@@ -20,12 +20,12 @@ __all__ = ["HEAD_DIMS", "example_launches", "launch_decode", "launch_rectify", "
 MATRIX_KERNELS = ("rectified_decode_kernel", "rectified_pass_kernel")
 
 
-def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
+def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """Call every launcher on aligned tensors, as inspection and tracing look at them: groups of 4, blocks of 16."""
-    query = torch.zeros(1, 8, 32, head_dim, dtype=dtype, device=device)
-    key = torch.zeros(1, 2, 1024, head_dim, dtype=dtype, device=device)
-    bound = torch.zeros(1, 2, 64, head_dim, dtype=dtype, device=device)
-    blocks = torch.zeros(1, 2, 16, dtype=torch.int32, device=device)
+    query = torch.zeros(batch, 8, 32, head_dim, dtype=dtype, device=device)
+    key = torch.zeros(batch, 2, 1024, head_dim, dtype=dtype, device=device)
+    bound = torch.zeros(batch, 2, 64, head_dim, dtype=dtype, device=device)
+    blocks = torch.zeros(batch, 2, 16, dtype=torch.int32, device=device)
     launch_scores(query[:, :, :1], bound, bound, head_dim**-0.5, True)
     launch_decode(query[:, :, :1], key, key, blocks, 16, head_dim**-0.5)
     launch_rectify(query, key, key, head_dim**-0.5)

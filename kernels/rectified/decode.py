@@ -4,17 +4,16 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.configurations import LOG2_E
-from kernels.attention.decode import launch_merge, splits_for
-from kernels.attention.forward import rows_of
+from kernels.merge import launch_merge, splits_for
 from kernels.rectified.configurations import choose
 from kernels.runtime import multiprocessors
+from kernels.tiles import LOG2_E, program_of, rows_of
 
 
 @triton.jit
 def rectified_decode_kernel(
     query_pointer, key_pointer, value_pointer, block_pointer, output_pointer, log_sum_exp_pointer,
-    lists, lists_a_head, count, key_time, span,
+    lists, lists_a_head, count, key_time, splits, span,
     query_batch_stride, query_head_stride, query_dim_stride,
     key_batch_stride, key_head_stride, key_time_stride, key_dim_stride,
     value_batch_stride, value_head_stride, value_time_stride, value_dim_stride,
@@ -30,7 +29,7 @@ def rectified_decode_kernel(
     for the MEMBERS query heads that share it, padded to ROWS. A tile is TILE blocks: its rows are gathered by pointers.
     A split that holds no key stores output 0 and log_sum_exp -inf, the unit of the merge.
     """
-    split, row = tl.program_id(0), tl.program_id(1)
+    split, row = program_of(splits)
     batch, place = tl.cast(row // lists, tl.int64), tl.cast(row % lists, tl.int64)
     members, dims, value_dims = tl.arange(0, ROWS), tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     there = members < MEMBERS
@@ -51,11 +50,10 @@ def rectified_decode_kernel(
         token = tl.reshape(block[:, None] * BLOCK_SIZE + tl.arange(0, BLOCK_SIZE)[None, :], [TILE * BLOCK_SIZE])
         # A block of -1 gives tokens below zero; those past the end are of the last block, which may be ragged.
         inside = (token >= 0) & (token < key_time)
-        far = tl.cast(token, tl.int64)[:, None]
-        key = tl.load(key_pointer + far * key_time_stride + dims[None, :] * key_dim_stride,
-                      mask=inside[:, None], other=0.0)  # fmt: skip
-        value = tl.load(value_pointer + far * value_time_stride + value_dims[None, :] * value_dim_stride,
-                        mask=inside[:, None], other=0.0)  # fmt: skip
+        key_rows = rows_of(key_pointer, 0, token, key_time_stride, dims, key_dim_stride)
+        value_rows = rows_of(value_pointer, 0, token, value_time_stride, value_dims, value_dim_stride)
+        key = tl.load(key_rows, mask=inside[:, None], other=0.0)
+        value = tl.load(value_rows, mask=inside[:, None], other=0.0)
         scores = tl.dot(query, tl.trans(key), input_precision=PRECISION) * (scale * LOG2_E)
         scores = tl.where(inside[None, :], scores, float("-inf"))
         larger = tl.maximum(maximum, tl.max(scores, 1))
@@ -71,11 +69,11 @@ def rectified_decode_kernel(
     output_rows = rows_of(output_pointer + part * VALUE_DIM, 0, members, part_head_stride * VALUE_DIM, value_dims, 1)
     tl.store(output_rows, accumulator / safe[:, None], mask=there[:, None])
     log_sum_exp = (maximum + tl.log2(safe)) / LOG2_E
-    tl.store(log_sum_exp_pointer + part + members * part_head_stride, log_sum_exp, mask=there)
+    tl.store(log_sum_exp_pointer + part + tl.cast(members, tl.int64) * part_head_stride, log_sum_exp, mask=there)
 
 
 def launch_decode(query, key, value, blocks, block_size, scale, splits=None):
-    """Launch over (splits, batch · lists), then merge. Shapes as in `effattn_core.rectified.block_attention`.
+    """Launch over batch · lists · splits, then merge. Shapes as in `effattn_core.rectified.block_attention`.
 
     Returns (output in the query's dtype, log_sum_exp float32). splits: programs a list, chosen if None. Raises
     ValueError for a block size that is not a power of two up to 128.
@@ -97,9 +95,9 @@ def launch_decode(query, key, value, blocks, block_size, scale, splits=None):
     span = max(1, triton.cdiv(triton.cdiv(count, splits), tile)) * tile
     part_output = torch.empty(batch, heads, splits, value_dim, dtype=torch.float32, device=query.device)
     part_sum = torch.empty(batch, heads, splits, dtype=torch.float32, device=query.device)
-    rectified_decode_kernel[(splits, batch * lists)](
+    rectified_decode_kernel[(batch * lists * splits,)](
         query, key, value, blocks.to(torch.int32).contiguous(), part_output, part_sum,
-        lists, lists // key.shape[1], count, key.shape[2], span,
+        lists, lists // key.shape[1], count, key.shape[2], splits, span,
         query.stride(0), query.stride(1), query.stride(3), *key.stride(), *value.stride(), *part_sum.stride(),
         scale,
         MEMBERS=heads // lists,

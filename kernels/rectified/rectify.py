@@ -9,21 +9,21 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.configurations import LOG2_E
-from kernels.attention.decode import launch_merge, splits_for
-from kernels.attention.forward import absorb
+from kernels.attention import absorb
+from kernels.merge import launch_merge, splits_for
 from kernels.rectified.configurations import choose
 from kernels.runtime import multiprocessors
+from kernels.tiles import LOG2_E, program_of
 
 
 @triton.jit
 def rectified_pass_kernel(
     query_pointer, key_pointer, value_pointer, output_pointer, log_sum_exp_pointer,
-    key_heads, rows, key_time, span,
+    key_heads, rows, key_time, splits, span,
     query_batch_stride, query_head_stride, query_time_stride, query_dim_stride,
     key_batch_stride, key_head_stride, key_time_stride, key_dim_stride,
     value_batch_stride, value_head_stride, value_time_stride, value_dim_stride,
-    splits, scale,
+    scale,
     GROUP: tl.constexpr, ROWS: tl.constexpr, HEAD_DIM: tl.constexpr, VALUE_DIM: tl.constexpr,
     BLOCK_KEY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
@@ -32,13 +32,15 @@ def rectified_pass_kernel(
     query: [batch, heads, tokens, HEAD_DIM], its tokens the last of key_time; rows = tokens · GROUP. output: [batch,
     heads, tokens, splits, VALUE_DIM] and log_sum_exp: [batch, heads, tokens, splits], float32, contiguous.
     """
-    tile, split, row = tl.program_id(0), tl.program_id(1), tl.program_id(2)
+    tile, pair = program_of(tl.cdiv(rows, ROWS))
+    split, row = pair % splits, pair // splits
     batch, key_head = tl.cast(row // key_heads, tl.int64), tl.cast(row % key_heads, tl.int64)
     place, dims, value_dims = tile * ROWS + tl.arange(0, ROWS), tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     there, token, member = place < rows, place // GROUP, place % GROUP
     query_pointer += batch * query_batch_stride + key_head * GROUP * query_head_stride
-    query_rows = query_pointer + (member * query_head_stride + token * query_time_stride)[:, None]
-    query = tl.load(query_rows + dims[None, :] * query_dim_stride, mask=there[:, None], other=0.0)
+    places = tl.cast(member, tl.int64) * query_head_stride + tl.cast(token, tl.int64) * query_time_stride
+    query_rows = query_pointer + places[:, None] + tl.cast(dims, tl.int64)[None, :] * query_dim_stride
+    query = tl.load(query_rows, mask=there[:, None], other=0.0)
     key_pointer += batch * key_batch_stride + key_head * key_head_stride
     value_pointer += batch * value_batch_stride + key_head * value_head_stride
 
@@ -74,7 +76,7 @@ def rectified_pass_kernel(
 
 
 def launch_rectify(query, key, value, scale, splits=None):
-    """Launch over (tiles of rows, splits, batch · key_heads), then merge. Causal; queries are the newest tokens.
+    """Launch over batch · key_heads · splits · tiles of rows, then merge. Causal; queries are the newest tokens.
 
     query: [batch, heads, tokens, head_dim]. Returns (output: [batch, heads, tokens, value_dim] in the query's dtype,
     log_sum_exp: [batch, heads, tokens] float32). splits: programs a key head, chosen if None.
@@ -95,11 +97,11 @@ def launch_rectify(query, key, value, scale, splits=None):
     span = triton.cdiv(triton.cdiv(key_time, splits), block_key) * block_key
     part_output = torch.empty(batch, heads, tokens, splits, value_dim, dtype=torch.float32, device=query.device)
     part_sum = torch.empty(batch, heads, tokens, splits, dtype=torch.float32, device=query.device)
-    rectified_pass_kernel[(tiles, splits, batch * key_heads)](
+    rectified_pass_kernel[(batch * key_heads * splits * tiles,)](
         query, key, value, part_output, part_sum,
-        key_heads, rows, key_time, span,
+        key_heads, rows, key_time, splits, span,
         *query.stride(), *key.stride(), *value.stride(),
-        splits, scale,
+        scale,
         GROUP=group,
         ROWS=tile,
         HEAD_DIM=head_dim,

@@ -4,8 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.rectified.configurations import choose
+from kernels.tiles import program_of, rows_of
 
 
 @triton.jit
@@ -22,7 +22,7 @@ def rectified_scores_kernel(
     lowest, highest: [batch, key_heads, blocks, HEAD_DIM], of the same strides; score: [batch, lists, blocks] float32,
     contiguous. One program owns BLOCKS blocks of one list, which has MEMBERS query heads: all of a group, or one.
     """
-    tile, row = tl.program_id(0), tl.program_id(1)
+    tile, row = program_of(tl.cdiv(blocks, BLOCKS))
     batch, place = tl.cast(row // lists, tl.int64), tl.cast(row % lists, tl.int64)
     members, dims = tl.arange(0, MEMBER_ROWS), tl.arange(0, HEAD_DIM)
     query_pointer += batch * query_batch_stride + place * MEMBERS * query_head_stride
@@ -42,7 +42,7 @@ def rectified_scores_kernel(
 
 
 def launch_scores(query, lowest, highest, scale, shared):
-    """Launch over (tiles of blocks, batch · lists). Returns float32 [batch, lists, blocks]."""
+    """Launch over batch · lists · tiles of blocks. Returns float32 [batch, lists, blocks]."""
     batch, heads, _, head_dim = query.shape
     key_heads, blocks = lowest.shape[1:3]
     configuration, _ = choose("scores", query.dtype, head_dim)
@@ -53,7 +53,7 @@ def launch_scores(query, lowest, highest, scale, shared):
     if lowest.stride() != highest.stride():
         lowest, highest = lowest.contiguous(), highest.contiguous()
     members = heads // lists
-    rectified_scores_kernel[(triton.cdiv(blocks, configuration.keys), batch * lists)](
+    rectified_scores_kernel[(batch * lists * triton.cdiv(blocks, configuration.keys),)](
         query, lowest, highest, score,
         lists, lists // key_heads, blocks,
         query.stride(0), query.stride(1), query.stride(3), *lowest.stride(),

@@ -38,10 +38,10 @@ __all__ = [
 MATRIX_KERNELS = tuple(f"gated_{name}_kernel" for name in ("states", "outputs", "gradients", "gradients_vector"))
 
 
-def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
+def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """Launch every kernel, with a gate a head and a gate a key dimension: what tracing and inspection look at."""
-    query = torch.zeros(1, 2, 128, head_dim, dtype=dtype, device=device)
-    state = torch.zeros(1, 2, head_dim, head_dim, device=device)
+    query = torch.zeros(batch, 2, 128, head_dim, dtype=dtype, device=device)
+    state = torch.zeros(batch, 2, head_dim, head_dim, device=device)
     for shape in (query.shape[:3], query.shape):
         log_gate = torch.zeros(shape, dtype=torch.float32, device=device)
         tensors = query, query, query, log_gate, state

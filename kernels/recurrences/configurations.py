@@ -6,7 +6,6 @@ import triton.language as tl
 
 from kernels import runtime
 
-LOG2_E = tl.constexpr(1.4426950408889634)  # exp(x) = exp2(x · LOG2_E): the hardware has exp2
 # exp2 of this is 0 in float32 already. A gate of -inf is raised to it: -inf - -inf between two tokens would be nan.
 STRONGEST = tl.constexpr(-160.0)
 HEAD_DIMS = (32, 64, 128)

@@ -7,8 +7,8 @@ G is the running sum of log gates from the chunk's first token on, base 2. Betwe
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
-from kernels.recurrences.configurations import LOG2_E, STRONGEST
+from kernels.recurrences.configurations import STRONGEST
+from kernels.tiles import LOG2_E, rows_of
 
 
 @triton.jit
@@ -30,7 +30,7 @@ def fading(
         places = rows_of(gate_pointer, first, rows, time_stride, dims, dim_stride)
         gate = tl.load(places, mask=there[:, None], other=0.0).to(tl.float32) * LOG2_E
     else:
-        places = gate_pointer + tl.cast(first, tl.int64) * time_stride + rows * time_stride
+        places = gate_pointer + (tl.cast(first, tl.int64) + rows) * time_stride
         gate = tl.load(places, mask=there, other=0.0).to(tl.float32) * LOG2_E
     gate = tl.where(gate < STRONGEST, STRONGEST, gate)
     total = tl.cumsum(gate, 0)

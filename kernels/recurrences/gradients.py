@@ -13,9 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.recurrences.configurations import choose
 from kernels.recurrences.fading import between, fading, halves
+from kernels.tiles import head_of, program_of, rows_of
 
 
 @triton.jit
@@ -95,16 +95,15 @@ def gated_gradients_kernel(
     grad_query, grad_key: [batch, heads, time, KEY_DIM]; grad_gate: [batch, heads, time]; contiguous, written in full.
     One program owns one chunk of one head, since a gate sums over all key dimensions.
     """
-    chunk, row = tl.program_id(0), tl.program_id(1)
-    batch, head = tl.cast(row // heads, tl.int64), tl.cast(row % heads, tl.int64)
+    chunk, row = program_of(chunks)
     first, rows = chunk * CHUNK, tl.arange(0, CHUNK)
     there = first + rows < time
     line = tl.cast(row, tl.int64)
-    query_pointer += batch * query_batch_stride + head * query_head_stride
-    key_pointer += batch * key_batch_stride + head * key_head_stride
-    value_pointer += batch * value_batch_stride + head * value_head_stride
-    gate_pointer += batch * gate_batch_stride + head * gate_head_stride
-    grad_output_pointer += batch * grad_batch_stride + head * grad_head_stride
+    query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
+    key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
+    gate_pointer = head_of(gate_pointer, row, heads, gate_batch_stride, gate_head_stride)
+    grad_output_pointer = head_of(grad_output_pointer, row, heads, grad_batch_stride, grad_head_stride)
     before_pointer += (line * chunks + chunk) * KEY_DIM * VALUE_DIM
     after_pointer += (line * chunks + chunk) * KEY_DIM * VALUE_DIM
 
@@ -167,17 +166,17 @@ def gated_gradients_vector_kernel(
     chunk and a tile of key dimensions of one head.
     """
     key_tiles: tl.constexpr = KEY_DIM // BLOCK_KEY
-    chunk, row = tl.program_id(0) // key_tiles, tl.program_id(1)
-    batch, head = tl.cast(row // heads, tl.int64), tl.cast(row % heads, tl.int64)
+    tile, row = program_of(chunks * key_tiles)
+    chunk = tile // key_tiles
     first, rows = chunk * CHUNK, tl.arange(0, CHUNK)
     there = first + rows < time
     line = tl.cast(row, tl.int64)
-    dims = tl.program_id(0) % key_tiles * BLOCK_KEY + tl.arange(0, BLOCK_KEY)
-    query_pointer += batch * query_batch_stride + head * query_head_stride
-    key_pointer += batch * key_batch_stride + head * key_head_stride
-    value_pointer += batch * value_batch_stride + head * value_head_stride
-    gate_pointer += batch * gate_batch_stride + head * gate_head_stride
-    grad_output_pointer += batch * grad_batch_stride + head * grad_head_stride
+    dims = tile % key_tiles * BLOCK_KEY + tl.arange(0, BLOCK_KEY)
+    query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
+    key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
+    gate_pointer = head_of(gate_pointer, row, heads, gate_batch_stride, gate_head_stride)
+    grad_output_pointer = head_of(grad_output_pointer, row, heads, grad_batch_stride, grad_head_stride)
     before_pointer += (line * chunks + chunk) * KEY_DIM * VALUE_DIM
     after_pointer += (line * chunks + chunk) * KEY_DIM * VALUE_DIM
 
@@ -238,9 +237,9 @@ def launch_gradients(query, key, value, log_gate, grad_output, before, after, *,
         torch.empty(each.shape, dtype=each.dtype, device=each.device) for each in (query, key, log_gate)
     )
     kernel = gated_gradients_vector_kernel if vector else gated_gradients_kernel
-    grid = (chunks * (key_dim // configuration.block_key if vector else 1), batch * heads)
-    if 0 not in grid:
-        kernel[grid](
+    programs = batch * heads * chunks * (key_dim // configuration.block_key if vector else 1)
+    if programs:
+        kernel[(programs,)](
             query, key, value, log_gate, grad_output, before, after, grad_query, grad_key, grad_gate,
             heads, time, chunks,
             *query.stride(), *key.stride(), *value.stride(), *log_gate.stride(), *grad_output.stride(),

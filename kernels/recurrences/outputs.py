@@ -4,9 +4,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.recurrences.configurations import choose
 from kernels.recurrences.fading import between, fading, halves
+from kernels.tiles import head_of, program_of, rows_of
 
 
 @triton.jit
@@ -52,15 +52,15 @@ def gated_outputs_kernel(
     dimensions of one head.
     """
     value_tiles: tl.constexpr = VALUE_DIM // BLOCK_VALUE
-    chunk, row = tl.program_id(0) // value_tiles, tl.program_id(1)
-    batch, head = tl.cast(row // heads, tl.int64), tl.cast(row % heads, tl.int64)
+    tile, row = program_of(chunks * value_tiles)
+    chunk = tile // value_tiles
     first, rows = chunk * CHUNK, tl.arange(0, CHUNK)
     there = first + rows < time
-    value_dims = tl.program_id(0) % value_tiles * BLOCK_VALUE + tl.arange(0, BLOCK_VALUE)
-    query_pointer += batch * query_batch_stride + head * query_head_stride
-    key_pointer += batch * key_batch_stride + head * key_head_stride
-    value_pointer += batch * value_batch_stride + head * value_head_stride
-    gate_pointer += batch * gate_batch_stride + head * gate_head_stride
+    value_dims = tile % value_tiles * BLOCK_VALUE + tl.arange(0, BLOCK_VALUE)
+    query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
+    key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
+    gate_pointer = head_of(gate_pointer, row, heads, gate_batch_stride, gate_head_stride)
     states_pointer += (tl.cast(row, tl.int64) * chunks + chunk) * KEY_DIM * VALUE_DIM
 
     if not VECTOR:  # one gate a head: fading needs no key dimension, and comes once, after the products
@@ -105,9 +105,9 @@ def launch_outputs(query, key, value, log_gate, states, *, scale, state_scale, r
     chunk, configuration = choose("outputs", query.dtype, key_dim, value_dim, vector)
     chunks = triton.cdiv(time, chunk)
     output = torch.empty(value.shape, dtype=value.dtype, device=value.device)
-    grid = (chunks * (value_dim // configuration.block_value), batch * heads)
-    if 0 not in grid:
-        gated_outputs_kernel[grid](
+    programs = batch * heads * chunks * (value_dim // configuration.block_value)
+    if programs:
+        gated_outputs_kernel[(programs,)](
             query, key, value, log_gate, states, output,
             heads, time, chunks,
             *query.stride(), *key.stride(), *value.stride(), *log_gate.stride(), *(() if vector else (0,)),

@@ -4,9 +4,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.recurrences.configurations import choose
 from kernels.recurrences.fading import fading
+from kernels.tiles import head_of, program_of, rows_of
 
 
 @triton.jit
@@ -31,14 +31,13 @@ def gated_states_kernel(
     dimensions of one head and walks all its chunks: no two programs share a sum.
     """
     value_tiles: tl.constexpr = VALUE_DIM // BLOCK_VALUE
-    tile, row = tl.program_id(0), tl.program_id(1)
-    batch, head = tl.cast(row // heads, tl.int64), tl.cast(row % heads, tl.int64)
+    tile, row = program_of(KEY_DIM // BLOCK_KEY * value_tiles)
     rows = tl.arange(0, CHUNK)
     dims = tile // value_tiles * BLOCK_KEY + tl.arange(0, BLOCK_KEY)
     value_dims = tile % value_tiles * BLOCK_VALUE + tl.arange(0, BLOCK_VALUE)
-    key_pointer += batch * key_batch_stride + head * key_head_stride
-    value_pointer += batch * value_batch_stride + head * value_head_stride
-    gate_pointer += batch * gate_batch_stride + head * gate_head_stride
+    key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
+    gate_pointer = head_of(gate_pointer, row, heads, gate_batch_stride, gate_head_stride)
 
     line = tl.cast(row, tl.int64) * KEY_DIM * VALUE_DIM
     places = dims[:, None] * VALUE_DIM + value_dims[None, :]
@@ -74,7 +73,7 @@ def launch_states(key, value, log_gate, initial, *, scale=1.0, reverse=False):
     final = torch.empty_like(initial)
     tiles = key_dim // configuration.block_key * (value_dim // configuration.block_value)
     if batch * heads:
-        gated_states_kernel[(tiles, batch * heads)](
+        gated_states_kernel[(batch * heads * tiles,)](
             key, value, log_gate, initial, states, final,
             heads, time, chunks,
             *key.stride(), *value.stride(), *log_gate.stride(), *(() if vector else (0,)),

@@ -32,10 +32,10 @@ MATRIX_KERNELS = tuple(f"retention_{name}_kernel" for name in (
     "states", "outputs", "grad_states", "grad_value", "grad_query_key"))  # fmt: skip
 
 
-def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
+def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """Call every launcher once, on aligned tensors: what tracing and inspection look at."""
-    query = torch.zeros(1, 4, 256, head_dim, dtype=dtype, device=device)
-    state = torch.zeros(1, 4, head_dim, head_dim, device=device)
+    query = torch.zeros(batch, 4, 256, head_dim, dtype=dtype, device=device)
+    state = torch.zeros(batch, 4, head_dim, head_dim, device=device)
     decay, scale = torch.full((4,), 0.97, device=device), head_dim**-0.5
     chunk = chunk_for(dtype, head_dim, head_dim)
     states, final = launch_states(query, query, decay.log2(), state, chunk)

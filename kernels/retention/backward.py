@@ -13,10 +13,9 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.retention.configurations import choose
 from kernels.retention.outputs import fading
-from kernels.retention.states import head_of, tile_of
+from kernels.tiles import head_of, program_of, rows_of, tile_of
 
 
 @triton.jit
@@ -35,9 +34,10 @@ def retention_grad_value_kernel(
     grad_value: [batch, heads, time, VALUE_DIM], contiguous, written in full. One program owns BLOCK_VALUE columns of
     one chunk of one head, and walks the columns of query and key.
     """
-    chunk = tl.program_id(0) // (VALUE_DIM // BLOCK_VALUE)
-    first_value = tl.program_id(0) % (VALUE_DIM // BLOCK_VALUE) * BLOCK_VALUE
-    row, first = tl.program_id(1), chunk * CHUNK
+    value_tiles: tl.constexpr = VALUE_DIM // BLOCK_VALUE
+    tile, row = program_of(chunks * value_tiles)
+    chunk, first_value = tile // value_tiles, tile % value_tiles * BLOCK_VALUE
+    first = chunk * CHUNK
     places, values = tl.arange(0, CHUNK), first_value + tl.arange(0, BLOCK_VALUE)
     length = tl.minimum(CHUNK, time - first)
     there = (places < length)[:, None]
@@ -54,7 +54,7 @@ def retention_grad_value_kernel(
         key_rows = rows_of(key_pointer, first, places, key_time_stride, keys, key_dim_stride)
         query = tl.load(query_rows, mask=there, other=0.0)
         key = tl.load(key_rows, mask=there, other=0.0)
-        number = row * chunks + chunk
+        number = tl.cast(row, tl.int64) * chunks + chunk
         grad_state = tl.load(
             tile_of(grad_states_pointer, number, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE)
         )
@@ -89,9 +89,10 @@ def retention_grad_query_key_kernel(
     Both [batch, heads, time, KEY_DIM], contiguous, written in full. One program owns BLOCK_KEY columns of one chunk of
     one head, and walks the columns of the value.
     """
-    chunk = tl.program_id(0) // (KEY_DIM // BLOCK_KEY)
-    first_key = tl.program_id(0) % (KEY_DIM // BLOCK_KEY) * BLOCK_KEY
-    row, first = tl.program_id(1), chunk * CHUNK
+    key_tiles: tl.constexpr = KEY_DIM // BLOCK_KEY
+    tile, row = program_of(chunks * key_tiles)
+    chunk, first_key = tile // key_tiles, tile % key_tiles * BLOCK_KEY
+    first = chunk * CHUNK
     places, keys = tl.arange(0, CHUNK), first_key + tl.arange(0, BLOCK_KEY)
     length = tl.minimum(CHUNK, time - first)
     there = (places < length)[:, None]
@@ -109,7 +110,7 @@ def retention_grad_query_key_kernel(
         grad_rows = rows_of(grad_output_pointer, first, places, grad_time_stride, values, grad_dim_stride)
         value = tl.load(value_rows, mask=there, other=0.0)
         grad_output = tl.load(grad_rows, mask=there, other=0.0)
-        number = row * chunks + chunk
+        number = tl.cast(row, tl.int64) * chunks + chunk
         state = tl.load(
             tile_of(states_pointer, number, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE)
         ).to(value.dtype)
@@ -137,7 +138,7 @@ def retention_grad_query_key_kernel(
 
 
 def launch_gradients(grad_output, query, key, value, log2_decay, states, grad_states, scale, chunk):
-    """Launch both kernels over (chunks · tiles, batch · heads). Returns (grad_query, grad_key, grad_value)."""
+    """Launch both kernels over batch · heads · chunks · tiles. Returns (grad_query, grad_key, grad_value)."""
     batch, heads, time, key_dim = query.shape
     value_dim, chunks = value.shape[3], states.shape[2]
     grad_query, grad_key, grad_value = (
@@ -145,7 +146,7 @@ def launch_gradients(grad_output, query, key, value, log2_decay, states, grad_st
     )
     sizes = dict(KEY_DIM=key_dim, VALUE_DIM=value_dim, CHUNK=chunk)
     constants = choose("grad_value", query.dtype, key_dim, value_dim)
-    retention_grad_value_kernel[(chunks * (value_dim // constants["BLOCK_VALUE"]), batch * heads)](
+    retention_grad_value_kernel[(batch * heads * chunks * (value_dim // constants["BLOCK_VALUE"]),)](
         query, key, grad_output, log2_decay, grad_states, grad_value,
         heads, time, chunks,
         *query.stride(), *key.stride(), *grad_output.stride(),
@@ -154,7 +155,7 @@ def launch_gradients(grad_output, query, key, value, log2_decay, states, grad_st
         **constants,
     )  # fmt: skip
     constants = choose("grad_query_key", query.dtype, key_dim, value_dim)
-    retention_grad_query_key_kernel[(chunks * (key_dim // constants["BLOCK_KEY"]), batch * heads)](
+    retention_grad_query_key_kernel[(batch * heads * chunks * (key_dim // constants["BLOCK_KEY"]),)](
         query, key, value, grad_output, log2_decay, states, grad_states, grad_query, grad_key,
         heads, time, chunks,
         *query.stride(), *key.stride(), *value.stride(), *grad_output.stride(),

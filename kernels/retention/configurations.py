@@ -27,6 +27,7 @@ CHUNK = {(2, 64): 128, (2, 128): 64, (4, 128): 32}
 TABLE = {
     ("states", 2, 128): Configuration(64, 64, 4, 3),
     ("states", 4, 128): Configuration(32, 32, 4, 2),
+    ("states", 4, 128, 90): Configuration(32, 32, 4, 3),  # with two stages the compiler spills for occupancy
     ("outputs", 2, 64): Configuration(64, 64, 8, 1),
     ("outputs", 2, 128): Configuration(64, 64, 4, 1),
     ("outputs", 2, 128, 90): Configuration(128, 64, 4, 1),

@@ -4,9 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.retention.configurations import choose
-from kernels.retention.states import head_of, tile_of
+from kernels.tiles import head_of, program_of, rows_of, tile_of
 
 
 @triton.jit
@@ -34,9 +33,10 @@ def retention_outputs_kernel(
     S is the state before the chunk. output: [batch, heads, time, VALUE_DIM], contiguous, written in full. One program
     owns BLOCK_VALUE columns of the outputs of one chunk of one head, and walks the columns of query and key.
     """
-    chunk = tl.program_id(0) // (VALUE_DIM // BLOCK_VALUE)
-    first_value = tl.program_id(0) % (VALUE_DIM // BLOCK_VALUE) * BLOCK_VALUE
-    row, first = tl.program_id(1), chunk * CHUNK
+    value_tiles: tl.constexpr = VALUE_DIM // BLOCK_VALUE
+    tile, row = program_of(chunks * value_tiles)
+    chunk, first_value = tile // value_tiles, tile % value_tiles * BLOCK_VALUE
+    first = chunk * CHUNK
     places, values = tl.arange(0, CHUNK), first_value + tl.arange(0, BLOCK_VALUE)
     length = tl.minimum(CHUNK, time - first)
     there = (places < length)[:, None]
@@ -52,7 +52,7 @@ def retention_outputs_kernel(
         key_rows = rows_of(key_pointer, first, places, key_time_stride, keys, key_dim_stride)
         query = tl.load(query_rows, mask=there, other=0.0)
         key = tl.load(key_rows, mask=there, other=0.0)
-        number = row * chunks + chunk
+        number = tl.cast(row, tl.int64) * chunks + chunk
         state = tl.load(
             tile_of(states_pointer, number, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE)
         )
@@ -70,12 +70,12 @@ def retention_outputs_kernel(
 
 
 def launch_outputs(query, key, value, log2_decay, states, scale, chunk):
-    """Launch over (chunks · tiles of the value, batch · heads). Returns [batch, heads, time, value_dim]."""
+    """Launch over batch · heads · chunks · tiles of the value. Returns [batch, heads, time, value_dim]."""
     batch, heads, time, key_dim = query.shape
     value_dim, chunks = value.shape[3], states.shape[2]
     output = torch.empty(batch, heads, time, value_dim, dtype=query.dtype, device=query.device)
     constants = choose("outputs", query.dtype, key_dim, value_dim)
-    retention_outputs_kernel[(chunks * (value_dim // constants["BLOCK_VALUE"]), batch * heads)](
+    retention_outputs_kernel[(batch * heads * chunks * (value_dim // constants["BLOCK_VALUE"]),)](
         query, key, value, log2_decay, states, output,
         heads, time, chunks,
         *query.stride(), *key.stride(), *value.stride(),

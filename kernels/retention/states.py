@@ -4,22 +4,8 @@ import torch
 import triton
 import triton.language as tl
 
-from kernels.attention.forward import rows_of
 from kernels.retention.configurations import choose
-
-
-@triton.jit
-def head_of(pointer, row, heads, batch_stride, head_stride):
-    """Where one head of one batch item begins; row counts batch · heads."""
-    return pointer + tl.cast(row // heads, tl.int64) * batch_stride + tl.cast(row % heads, tl.int64) * head_stride
-
-
-@triton.jit
-def tile_of(pointer, number, first_key, first_value, KEY_DIM: tl.constexpr, VALUE_DIM: tl.constexpr,
-            BLOCK_KEY: tl.constexpr, BLOCK_VALUE: tl.constexpr):  # fmt: skip
-    """Pointers to a tile of the state with this number: states are [.., KEY_DIM, VALUE_DIM], contiguous."""
-    keys, values = first_key + tl.arange(0, BLOCK_KEY), first_value + tl.arange(0, BLOCK_VALUE)
-    return pointer + tl.cast(number, tl.int64) * KEY_DIM * VALUE_DIM + keys[:, None] * VALUE_DIM + values[None, :]
+from kernels.tiles import head_of, program_of, rows_of, tile_of
 
 
 @triton.jit
@@ -36,20 +22,20 @@ def retention_states_kernel(
     states: [batch, heads, chunks, KEY_DIM, VALUE_DIM] float32, the state before each chunk; final: the state after the
     last token. One program owns a tile of the state of one head and walks its chunks in order.
     """
-    row = tl.program_id(1)
-    first_key = tl.program_id(0) // (VALUE_DIM // BLOCK_VALUE) * BLOCK_KEY
-    first_value = tl.program_id(0) % (VALUE_DIM // BLOCK_VALUE) * BLOCK_VALUE
-    places = tl.arange(0, CHUNK)
+    value_tiles: tl.constexpr = VALUE_DIM // BLOCK_VALUE
+    tile, row = program_of(KEY_DIM // BLOCK_KEY * value_tiles)
+    first_key, first_value = tile // value_tiles * BLOCK_KEY, tile % value_tiles * BLOCK_VALUE
+    places, line = tl.arange(0, CHUNK), tl.cast(row, tl.int64) * chunks
     keys, values = first_key + tl.arange(0, BLOCK_KEY), first_value + tl.arange(0, BLOCK_VALUE)
     log2_decay = tl.load(log2_decay_pointer + row % heads)
     key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
     value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
     state = tl.load(tile_of(initial_pointer, row, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE))
     for chunk in range(0, chunks):
-        tile = tile_of(
-            states_pointer, row * chunks + chunk, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE
+        before = tile_of(
+            states_pointer, line + chunk, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE
         )
-        tl.store(tile, state)
+        tl.store(before, state)
         length = tl.minimum(CHUNK, time - chunk * CHUNK)  # the last chunk may be ragged: it fades by fewer steps
         there = places < length
         key_rows = rows_of(key_pointer, chunk * CHUNK, places, key_time_stride, keys, key_dim_stride)
@@ -78,10 +64,10 @@ def retention_grad_states_kernel(
     grad_states: [batch, heads, chunks, KEY_DIM, VALUE_DIM] float32, the gradient of the state *after* each chunk;
     grad_initial: that of the state before the first. One program owns a tile of one head and walks its chunks back.
     """
-    row = tl.program_id(1)
-    first_key = tl.program_id(0) // (VALUE_DIM // BLOCK_VALUE) * BLOCK_KEY
-    first_value = tl.program_id(0) % (VALUE_DIM // BLOCK_VALUE) * BLOCK_VALUE
-    places = tl.arange(0, CHUNK)
+    value_tiles: tl.constexpr = VALUE_DIM // BLOCK_VALUE
+    tile, row = program_of(KEY_DIM // BLOCK_KEY * value_tiles)
+    first_key, first_value = tile // value_tiles * BLOCK_KEY, tile % value_tiles * BLOCK_VALUE
+    places, line = tl.arange(0, CHUNK), tl.cast(row, tl.int64) * chunks
     keys, values = first_key + tl.arange(0, BLOCK_KEY), first_value + tl.arange(0, BLOCK_VALUE)
     log2_decay = tl.load(log2_decay_pointer + row % heads)
     query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
@@ -92,11 +78,10 @@ def retention_grad_states_kernel(
     )
     for back in range(0, chunks):
         chunk = chunks - 1 - back
-        tile = tile_of(
-            grad_states_pointer, row * chunks + chunk, first_key, first_value,
-            KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE,
-        )  # fmt: skip
-        tl.store(tile, grad_state)
+        after = tile_of(
+            grad_states_pointer, line + chunk, first_key, first_value, KEY_DIM, VALUE_DIM, BLOCK_KEY, BLOCK_VALUE
+        )
+        tl.store(after, grad_state)
         length = tl.minimum(CHUNK, time - chunk * CHUNK)
         there = (places < length)[:, None]
         query_rows = rows_of(query_pointer, chunk * CHUNK, places, query_time_stride, keys, query_dim_stride)
@@ -113,7 +98,7 @@ def retention_grad_states_kernel(
 
 
 def launch_states(key, value, log2_decay, initial, chunk):
-    """Launch over (tiles of the state, batch · heads). Returns (states before each chunk, final state), float32.
+    """Launch over batch · heads · tiles of the state. Returns (states before each chunk, final state), float32.
 
     key: [batch, heads, time, key_dim], value; log2_decay: [heads] float32; initial: contiguous float32.
     """
@@ -123,7 +108,7 @@ def launch_states(key, value, log2_decay, initial, chunk):
     final = torch.empty(initial.shape, dtype=torch.float32, device=key.device)
     constants = choose("states", key.dtype, key_dim, value_dim)
     tiles = key_dim // constants["BLOCK_KEY"] * (value_dim // constants["BLOCK_VALUE"])
-    retention_states_kernel[(tiles, batch * heads)](
+    retention_states_kernel[(batch * heads * tiles,)](
         key, value, log2_decay, initial, states, final,
         heads, time, chunks,
         *key.stride(), *value.stride(),
@@ -136,14 +121,14 @@ def launch_states(key, value, log2_decay, initial, chunk):
 
 
 def launch_grad_states(query, grad_output, log2_decay, grad_final, scale, chunk):
-    """Launch over (tiles of the state, batch · heads). Returns (gradients of the states after each chunk, initial)."""
+    """Launch over batch · heads · tiles of the state. Returns (gradients of the states after each chunk, initial)."""
     batch, heads, time, key_dim = query.shape
     value_dim, chunks = grad_output.shape[3], triton.cdiv(time, chunk)
     grad_states = torch.empty(batch, heads, chunks, key_dim, value_dim, dtype=torch.float32, device=query.device)
     grad_initial = torch.empty(grad_final.shape, dtype=torch.float32, device=query.device)
     constants = choose("states", query.dtype, key_dim, value_dim)
     tiles = key_dim // constants["BLOCK_KEY"] * (value_dim // constants["BLOCK_VALUE"])
-    retention_grad_states_kernel[(tiles, batch * heads)](
+    retention_grad_states_kernel[(batch * heads * tiles,)](
         query, grad_output, log2_decay, grad_final, grad_states, grad_initial,
         heads, time, chunks,
         *query.stride(), *grad_output.stride(),

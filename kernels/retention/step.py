@@ -5,7 +5,7 @@ import triton
 import triton.language as tl
 
 from kernels.retention.configurations import choose
-from kernels.retention.states import head_of, tile_of
+from kernels.tiles import head_of, program_of, tile_of
 
 
 @triton.jit
@@ -25,13 +25,15 @@ def retention_step_kernel(
     state of one head: each is read once and written once. decay: [decays] float32, one for each head, or for each
     batch and head where a gate sets it. Nothing is a matrix product, so PRECISION plays no part.
     """
-    first_value, row = tl.program_id(0) * BLOCK_VALUE, tl.program_id(1)
-    keys, values = tl.arange(0, KEY_DIM), first_value + tl.arange(0, BLOCK_VALUE)
-    query = tl.load(head_of(query_pointer, row, heads, query_batch_stride, query_head_stride) + keys * query_dim_stride)
-    key = tl.load(head_of(key_pointer, row, heads, key_batch_stride, key_head_stride) + keys * key_dim_stride)
-    value = tl.load(
-        head_of(value_pointer, row, heads, value_batch_stride, value_head_stride) + values * value_dim_stride
-    )
+    tile, row = program_of(VALUE_DIM // BLOCK_VALUE)
+    first_value = tile * BLOCK_VALUE
+    keys, values = tl.cast(tl.arange(0, KEY_DIM), tl.int64), tl.cast(first_value + tl.arange(0, BLOCK_VALUE), tl.int64)
+    query_pointer = head_of(query_pointer, row, heads, query_batch_stride, query_head_stride)
+    key_pointer = head_of(key_pointer, row, heads, key_batch_stride, key_head_stride)
+    value_pointer = head_of(value_pointer, row, heads, value_batch_stride, value_head_stride)
+    query = tl.load(query_pointer + keys * query_dim_stride)
+    key = tl.load(key_pointer + keys * key_dim_stride)
+    value = tl.load(value_pointer + values * value_dim_stride)
     decay = tl.load(decay_pointer + row % decays)
     state = tl.load(tile_of(state_pointer, row, 0, first_value, KEY_DIM, VALUE_DIM, KEY_DIM, BLOCK_VALUE))
     after = decay * state + key.to(tl.float32)[:, None] * value.to(tl.float32)[None, :]
@@ -42,7 +44,7 @@ def retention_step_kernel(
 
 
 def launch_step(query, key, value, decay, state, scale):
-    """Launch over (tiles of the value, batch · heads). query: [batch, heads, 1, key_dim]; returns (output, state).
+    """Launch over batch · heads · tiles of the value. query: [batch, heads, 1, key_dim]; returns (output, state).
 
     decay: [heads], or [batch, heads] where each sequence has its own.
     """
@@ -52,7 +54,7 @@ def launch_step(query, key, value, decay, state, scale):
     after = torch.empty(state.shape, dtype=torch.float32, device=query.device)
     constants = choose("step", query.dtype, key_dim, value_dim)
     strides = [each.stride(axis) for each in (query, key, value) for axis in (0, 1, 3)]
-    retention_step_kernel[(value_dim // constants["BLOCK_VALUE"], batch * heads)](
+    retention_step_kernel[(batch * heads * (value_dim // constants["BLOCK_VALUE"]),)](
         query, key, value, decay.contiguous(), state, output, after,
         heads, decay.numel(),
         *strides,

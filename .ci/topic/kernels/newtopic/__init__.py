@@ -10,7 +10,7 @@ from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence
 MATRIX_KERNELS = ()  # TO WRITE: the names of the kernels that must multiply on the matrix units
 
 
-def example_launches(dtype=torch.float32, head_dim=64, device="cpu"):
+def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """TO WRITE: each kernel once, as it is launched, for `kernels.inspect`: it must compile without a spill."""
     raise NotImplementedError("TO WRITE: the launches that kernels.inspect compiles.")
 
