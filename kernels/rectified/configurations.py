@@ -27,6 +27,7 @@ TABLE = {
     ("decode", 2, 128): Configuration(16, 64, 4, 2),
     ("decode", 4, 64): Configuration(16, 64, 4, 2),
     ("decode", 4, 128): Configuration(16, 32, 4, 2),
+    ("rectify", 2, 32): Configuration(128, 32, 8, 2),  # 64 keys spill on sm_80
     ("rectify", 2, 64): Configuration(128, 64, 8, 2),
     ("rectify", 2, 128): Configuration(128, 32, 8, 2),
     ("rectify", 4, 64): Configuration(32, 32, 8, 1),
