@@ -39,7 +39,7 @@ def _tiles(kernel, head_dim, element):
     """The kernel's entry of the table of configurations; imported here, since the shares need no triton."""
     from kernels.rectified.configurations import choose
 
-    return choose(kernel, torch.float32 if element == 4 else torch.bfloat16, head_dim)[0]
+    return choose(kernel, torch.float32 if element == 4 else torch.float16, head_dim)[0]
 
 
 def step_traffic(batch, group, key_heads, time, head_dim, count, *, block_size, splits, element=4):

@@ -227,6 +227,8 @@ def test_a_step_moves_what_the_formula_says_and_the_leading_part_is_exact(time, 
     assert traced == (formula.loaded, formula.stored) and reading.flops == formula.flops
     pass_ = costs_rectified.rectify_traffic(2, group, 2, time, 32, period, splits=2)
     assert (rectifying.loaded_bytes, rectifying.stored_bytes) == (pass_.loaded, pass_.stored)
+    half = costs_rectified.step_traffic(2, group, 2, time, 32, count, block_size=block_size, splits=splits, element=2)
+    assert half.loaded < formula.loaded  # the bytes of half precision are known where kernels are interpreted, too
 
 
 def test_costs_follow_from_their_formulas():
