@@ -25,7 +25,7 @@ book: $(VENV)/.installed-book  ## install, build the pages, print the address to
 	@$(BIN)/python book/_ext/built.py $(PAGES)
 
 test: $(VENV)/.installed-test lint  ## install, and prove all that CI proves
-	@$(BIN)/python tests/support/skips.py
+	@PYTHONPATH=tests $(BIN)/python tests/support/skips.py
 	EFFATTN_STATIC=1 OMP_WAIT_POLICY=PASSIVE $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 lab: $(VENV)/.installed-lab  ## JupyterLab on the chapters
