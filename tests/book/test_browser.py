@@ -59,6 +59,7 @@ def test_a_page_is_whole_quiet_and_accessible_in_both_themes_and_on_a_phone(visi
     assert_whole(page, "light")
     page.evaluate(FORGET)
     page.emulate_media(color_scheme="dark")
+    page.wait_for_function("document.documentElement.dataset.theme == 'dark'", timeout=15000)
     page.wait_for_function(DRAWN, timeout=15000)
     assert_whole(page, "dark")
     page.evaluate(FORGET)
