@@ -155,7 +155,7 @@ def test_new_rooms_keep_the_house_s_rules_and_say_what_is_left_to_write(copy):
         ("model", "2-retention", {}, "effattn_core/model.py is there already"),
         ("Focus", "4-sparse", {}, "TOPIC must be a name in small letters, such as focus; it is 'Focus'"),
         ("focus", "sparse", {}, "PART must be a folder of the book, such as 4-sparse; it is 'sparse'"),
-        ("focus", "5-latents", {}, 'the book has no part 5-latents, only 0-primer, .*: name its CAPTION="…"'),
+        ("focus", "5-latents", {}, 'the book has no part 5-latents, only 0-before, .*: name its CAPTION="…"'),
         ("focus", "4-sparse", {"with": "shell"}, "WITH may hold kernel, run, bench; it holds shell"),
     ],
 )
