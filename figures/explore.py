@@ -86,18 +86,21 @@ def is_live():
     return True
 
 
-def explore(build, *, name, caption, alt, default=None, play=None, words=None, budget=FIGURE_BUDGET, **params):
+def explore(
+    build, *, name, caption, alt, default=None, play=None, words=None, labels=None, budget=FIGURE_BUDGET, **params
+):
     """A figure with a control for each of `params`; `build(**values)` returns the plotly figure of one state.
 
     name: the figure's anchor on its page, and its name in the URL: lower case, digits, hyphens.
     caption: what to notice; alt: what is shown, a string or a function of the parameters; both are sentences.
     default: values to start from (else the first of each); play: the parameter that a Play button walks.
     words: for a parameter, a function from value to the words beside its control.
+    labels: for a parameter, what its control is called (else its own name, with spaces).
     budget: most bytes of HTML.   params: numbers give a slider, [False, True] a switch, anything else a choice.
     Raises ValueError, in a sentence, for parameters that do not fit `build`, or a grid over its budget.
     """
     _check_texts(name, caption, alt)
-    controls = _controls(name, params, default or {}, words or {})
+    controls = _controls(name, params, default or {}, words or {}, labels or {})
     _check_play(name, play, controls)
     _check_signature(name, build, controls)
     count = math.prod(len(control.values) for control in controls)
@@ -146,9 +149,9 @@ def _check_texts(name, caption, alt):
         raise ValueError(f"{name} needs an alt text that says what is shown; it is empty.")
 
 
-def _controls(name, params, default, words):
-    """A Control for each parameter; ValueError for an empty list, or a default or words that belong to none."""
-    for what, given in (("default", default), ("words", words)):
+def _controls(name, params, default, words, labels):
+    """A Control for each parameter; ValueError for an empty list, or a default, words or a label that belong to none."""
+    for what, given in (("default", default), ("words", words), ("labels", labels)):
         for key in given:
             if key not in params:
                 raise ValueError(f"{name} has no parameter {key!r} for {what}; it has {', '.join(params) or 'none'}.")
@@ -166,7 +169,7 @@ def _controls(name, params, default, words):
             raise ValueError(f"{name}: {key} cannot start at {default[key]!r}; its values are {', '.join(texts)}.")
         start = values.index(default[key]) if key in default else 0
         spoken = [str(words[key](value)) for value in values] if key in words else texts
-        controls.append(page.Control(key, values, spoken, start))
+        controls.append(page.Control(key, values, spoken, start, labels.get(key) or key.replace("_", " ")))
     return controls
 
 

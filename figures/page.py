@@ -8,12 +8,13 @@ from figures import codec, theme
 
 @dataclass
 class Control:
-    """One parameter of an explorable: its values in order, each with its words, and which one it starts from."""
+    """One parameter of an explorable: its values in order, each with its words; where it starts; what it is called."""
 
     name: str
     values: list
     words: list
     start: int
+    label: str
     kind: str = field(init=False)
 
     def __post_init__(self):
@@ -23,10 +24,6 @@ class Control:
             self.kind = "range"
         else:
             self.kind = "choice"
-
-    @property
-    def label(self):
-        return self.name.replace("_", " ")
 
     def describe(self):
         """What the page's script needs to know; `values` are as the URL writes them."""

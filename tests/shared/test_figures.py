@@ -78,6 +78,7 @@ BAD = [
     (dict(step=[1, 2], default=dict(step=3)), "step cannot start at 3; its values are 1, 2"),
     (dict(step=[1, 2], default=dict(size=3)), "no parameter 'size' for default; it has step"),
     (dict(step=[1], words=dict(size=str)), "no parameter 'size' for words"),
+    (dict(step=[1], labels=dict(size="bytes")), "no parameter 'size' for labels"),
     (dict(step=[]), "step needs at least one value; its list is empty"),
     (dict(step=3), "step must be a list or range of values; it is 3"),
     (dict(step=[1, 1]), "step has a value twice"),
@@ -109,6 +110,15 @@ def test_data_cannot_end_the_script_and_alt_is_escaped():
     html = explore.explore(lambda step: bars(step, text), step=[1, 2], name="demo", caption="a < b", alt=text).html
     assert html.count("</script>") == 1 and "&lt;/script&gt;&lt;b&gt;1 &amp; 2" in html and "a &lt; b" in html
     assert data_of(html)["base"]["data"][0]["name"] == text
+
+
+def test_a_control_is_called_by_its_label_while_addresses_keep_the_parameter_s_name():
+    made = explore.explore(
+        bars, step=range(3), kind=["a", "b"], labels=dict(step="steps <walked>"), play="step", **EXPLORE
+    )
+    assert [control.label for control in made.controls] == ["steps <walked>", "kind"]
+    assert "steps &lt;walked&gt;</label>" in made.html and "Play steps &lt;walked&gt;" in made.html
+    assert 'data-parameter="step"' in made.html
 
 
 def test_a_page_is_weighed_and_two_figures_of_one_name_are_refused(tmp_path):
