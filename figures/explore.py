@@ -150,7 +150,7 @@ def _check_texts(name, caption, alt):
 
 
 def _controls(name, params, default, words, labels):
-    """A Control for each parameter; ValueError for an empty list, or a default, words or a label that belong to none."""
+    """A Control for each parameter; ValueError for an empty list, or a text or default of no parameter."""
     for what, given in (("default", default), ("words", words), ("labels", labels)):
         for key in given:
             if key not in params:
