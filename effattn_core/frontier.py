@@ -1,4 +1,4 @@
-"""Quality against bytes: every way of reading a long cache on one figure, at equal bytes a decoded token.
+"""Quality against bytes: every way of reading a long cache on one figure, at equal bytes per decoded token.
 
 Ways live with their topic: each `<topic>/frontier.py` has a list WAYS, and is found by its name.
 """
@@ -18,7 +18,7 @@ class Way:
 
     dial: from 0, as little as the way can read, to 1, everything: the bytes must not fall as it rises, and at 1 the
     result must be dense attention. shape: (batch, key_heads, capacity, head_dim). extra: what the way reads beside its
-    steps, as a share of the cache a token; period: tokens between rectifications, which `extra` then pays for.
+    steps, as a share of the cache per token; period: tokens between rectifications, which `extra` then pays for.
     """
 
     name: str

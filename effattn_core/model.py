@@ -351,7 +351,7 @@ def generate(model, prompt, count, *, use_cache=True, temperature=0.0, generator
 
 
 def sample(logits, temperature=0.0, generator=None):
-    """A token a text from logits [batch, vocabulary]: int64 [batch, 1]; temperature 0 takes the likeliest."""
+    """One token per text from logits [batch, vocabulary]: int64 [batch, 1]; temperature 0 takes the likeliest."""
     if temperature > 0:
         return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)
     return logits.float().argmax(-1, keepdim=True)

@@ -128,7 +128,7 @@ def page_weight(notebook_path):
         text = "".join(output.get("data", {}).get("text/html", []))
         for name in re.findall(r'<figure class="explorable" id="([^"]+)"', text):
             if name in sizes:
-                raise ValueError(f"{notebook_path} has two figures named {name}; a name is an anchor, one a page.")
+                raise ValueError(f"{notebook_path} has two figures named {name}; a name must be unique on its page.")
             sizes[name] = len(text.encode())
     total = sum(sizes.values())
     if total > PAGE_BUDGET:

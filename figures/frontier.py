@@ -1,6 +1,6 @@
 """One figure for every way of reading a long cache: quality against bytes, from the rows of any topic.
 
-A row has what "frontier", name, tokens, share (bytes a token over those of dense decoding), kl (nats to dense) and
+A row has what "frontier", name, tokens, share (bytes per token over those of dense decoding), kl (nats to dense) and
 budget, as `book/measurements/rectified/bench.py` writes it; rows of other measurements may simply be added.
 """
 
@@ -22,7 +22,7 @@ def points(rows, tokens):
 
 
 def frontier(rows, tokens):
-    """What does a byte buy? KL to dense over the share of bytes read, a line a way; lower left is better."""
+    """What does a byte buy? KL to dense over the share of bytes read, one line per method; lower left is better."""
     import plotly.graph_objects as go
 
     groups, traces = points(rows, tokens), []
@@ -39,7 +39,7 @@ def frontier(rows, tokens):
     return theme.figure(
         *traces, height=400, showlegend=True,
         xaxis=dict(type="log", tickvals=ticks, ticktext=[f"{tick:.0%}" for tick in ticks],
-                   title=dict(text="bytes a token, over those of dense decoding")),
+                   title=dict(text="bytes per token, over those of dense decoding")),
         yaxis=dict(type="log", title=dict(text="KL to dense, nats"), exponentformat="none", dtick=1),
     )  # fmt: skip
 
@@ -55,7 +55,7 @@ def frontier_says(rows, tokens):
 
 
 def at_budget(rows, budget):
-    """A table's rows: KL to dense of every way at one budget, a column a length."""
+    """A table's rows: KL to dense of every way at one budget, one column per length."""
     lengths = sorted({row["tokens"] for row in rows if row["what"] == "frontier"})
     names = dict.fromkeys(row["name"] for row in rows if row["what"] == "frontier" and "budget" in row)
     found = {(row["name"], row["tokens"]): row for row in rows if row.get("budget") == budget and "kl" in row}

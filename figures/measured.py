@@ -86,7 +86,7 @@ def _smooth(histories):
     return {name: _running_mean(list(losses), window) for name, losses in histories.items()}, window
 
 
-def losses(histories, title="training loss, nats a letter"):
+def losses(histories, title="training loss, nats per letter"):
     """How do the models learn? Training losses by step, each the mean of the last few; one line a name.
 
     histories: a dict from name to the list of losses, as `effattn_core.train.History` holds them.
@@ -108,7 +108,7 @@ def losses(histories, title="training loss, nats a letter"):
     )  # fmt: skip
 
 
-def losses_says(histories, title="training loss, nats a letter"):
+def losses_says(histories, title="training loss, nats per letter"):
     """`losses` in a sentence: the smoothed loss of each model at its end."""
     smooth, window = _smooth(histories)
     ends = "; ".join(f"{name} {each[-1]:.2f} after {len(each):,} steps" for name, each in smooth.items())

@@ -1,6 +1,6 @@
 """The child process of `kernels.inspect`: compiles the launches of a topic, without a GPU and without running them.
 
-`python -m kernels.compile TOPIC EXAMPLES ARCHITECTURE dtype:head_dim …` prints a line of JSON for each case: the
+`python -m kernels.compile TOPIC EXAMPLES ARCHITECTURE dtype:head_dim …` prints one line of JSON per case: the
 reports of its kernels, in order. All cases share one start of Python and one compiler.
 """
 
@@ -122,7 +122,7 @@ def report(name, part, kernel, constants, moved, architecture):
 
 
 def main(topic, examples, architecture, *cases):
-    """Print the reports of each case, "dtype:head_dim", a line each."""
+    """Print the reports of each case, "dtype:head_dim", one line per case."""
     architecture, launches = int(architecture), Launches()
     driver.set_active(target(architecture))
     jit.JITFunction.run = lambda function, *args, **kwargs: launches.run(function, *args, **kwargs)

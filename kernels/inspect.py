@@ -48,7 +48,7 @@ class Report:
 
     warp_group: those of the matrix instructions that a group of four warps issues together; part: the word that
     `example_launches` yielded before the launch; tensor_bytes: bytes of the tensors handed to all its launches in this
-    part, each tensor once a launch: the least that they move where each is read or written whole.
+    part, each tensor once per launch: the least that they move where each is read or written whole.
     """
 
     kernel: str

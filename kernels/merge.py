@@ -38,7 +38,7 @@ def splits_for(key_time, programs, block_key, multiprocessors):
 
 
 def launch_merge(part_output, part_sum, output, log_sum_exp):
-    """Merge the Parts of all splits into output and log_sum_exp, whose leading axes they share: a program a row.
+    """Merge the Parts of all splits into output and log_sum_exp, whose leading axes they share: one program per row.
 
     part_output: [..., splits, value_dim], part_sum: [..., splits], float32, contiguous.
     """

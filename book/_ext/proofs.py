@@ -71,7 +71,7 @@ def matrix():
 
 
 def table():
-    """The matrix as reStructuredText for the reference page: a kernel a row, a kind of proof a column."""
+    """The matrix as reStructuredText for the reference page: one row per kernel, one column per kind of proof."""
     rows = matrix()
     lines = [".. list-table:: Every kernel and its proofs", "   :header-rows: 1", ""]
     for cells in [["kernel", *COLUMNS.values()], *(_row(name, kinds) for name, kinds in rows.items())]:
