@@ -1,15 +1,33 @@
-"""Exercises that grade themselves: `grade(name, function)` calls a reader's function on cases it has not seen.
+"""Exercises that grade themselves: `grade(name, answer)` holds a reader's answer against cases it has not seen.
 
-A failure says what differs and the likely cause. Cases live with their topic: `<topic>/checks.py` registers them.
+An answer is a function (levels "code" and "kernel"), or a number or tuple of numbers (level "pencil"). A failure says
+what differs and the likely cause. Cases live with their topic: `<topic>/checks.py` registers them with `exercise`.
 """
 
 import importlib
 import importlib.util
+import math
+import numbers
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from effattn_core import topic_modules, topics
 
+LEVELS = ("predict", "pencil", "code", "kernel", "open")  # in the order in which a chapter asks them
+NUMBERS, FUNCTIONS = (
+    ("predict", "pencil"),
+    ("code", "kernel"),
+)  # which kind of answer a level takes; "open" takes either
 EXERCISES = {}
+
+
+@dataclass(frozen=True)
+class Exercise:
+    """A registered exercise. check(answer): None, or a sentence that names the likely mistake."""
+
+    name: str
+    level: str
+    check: Callable
 
 
 @dataclass(frozen=True)
@@ -24,22 +42,32 @@ class Verdict:
         return f"{self.name}: passed" if self.passed else f"{self.name}: not yet. {self.reason}"
 
 
-def exercise(name):
-    """Register a check: it takes the reader's function and returns None, or a sentence on what is wrong."""
+def exercise(name, *, level):
+    """Register a check: it takes the reader's answer and returns None, or a sentence that names the likely mistake.
+
+    name: "topic.exercise". level: one of LEVELS. The check of a "code" or "kernel" exercise gets a function, that of a
+    "pencil" or "predict" exercise a number or a tuple of numbers, that of an "open" one either.
+    Raises ValueError for another level, and for a name that another module has registered.
+    """
+    if level not in LEVELS:
+        raise ValueError(f"exercise {name!r} has level {level!r}; a level is one of {', '.join(LEVELS)}.")
 
     def register(check):
-        if name in EXERCISES and EXERCISES[name].__module__ != check.__module__:
-            raise ValueError(f"exercise {name!r} stands twice: in {EXERCISES[name].__module__} and {check.__module__}.")
-        EXERCISES[name] = check
+        if name in EXERCISES and EXERCISES[name].check.__module__ != check.__module__:
+            there = EXERCISES[name].check.__module__
+            raise ValueError(f"exercise {name!r} stands twice: in {there} and {check.__module__}.")
+        EXERCISES[name] = Exercise(name, level, check)
         return check
 
     return register
 
 
-def grade(name, function):
-    """Call `function` on the hidden cases of exercise `name` ("topic.exercise"), print the verdict, return it.
+def grade(name, answer):
+    """Hold `answer` against the hidden cases of exercise `name` ("topic.exercise"), print the verdict, return it.
 
-    Whatever the function raises becomes a sentence. Raises ValueError for a name that is no exercise.
+    answer: a function, a number or a tuple of numbers, as the exercise's level says; `...` for one not written yet.
+    An answer of the wrong kind, and whatever a function raises, becomes a sentence. Raises ValueError for a name that
+    is no exercise.
     """
     topic = name.partition(".")[0]
     if topic in topics() and importlib.util.find_spec(f"effattn_core.{topic}.checks"):
@@ -47,12 +75,60 @@ def grade(name, function):
     if name not in EXERCISES:
         topic_modules("checks")
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(sorted(EXERCISES))}.")
-    try:
-        reason = EXERCISES[name](function)
-    except NotImplementedError:
-        reason = "It is not written yet."
-    except Exception as error:
-        reason = f"It raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}."
+    reason = _wrong_kind(EXERCISES[name].level, answer)
+    if reason is None:
+        try:
+            reason = EXERCISES[name].check(tuple(answer) if isinstance(answer, list) else answer)
+        except NotImplementedError:
+            reason = "It is not written yet."
+        except Exception as error:
+            reason = f"It raised {type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}."
     verdict = Verdict(name, reason is None, reason or "")
     print(verdict)
     return verdict
+
+
+def compare_number(answer, wanted, mistakes=(), within=0.01):
+    """Check a pencil answer: None if it is right, else a sentence.
+
+    answer: the reader's. wanted: the right number. mistakes: (number, sentence) of each known way to go wrong: its
+    sentence is given for that number. within: the relative error allowed, so that rounding is no mistake.
+    """
+    if not _is_number(answer):
+        return f"One number is asked; you gave {answer!r}."
+    if _near(answer, wanted, within):
+        return None
+    for number, sentence in mistakes:
+        if _near(answer, number, within):
+            return sentence
+    if answer == 0 or wanted == 0 or (answer < 0) != (wanted < 0):
+        return f"{answer:g} is not it."
+    ratio = answer / wanted
+    return f"{answer:g} is too {'large' if abs(ratio) > 1 else 'small'}, by a factor of {max(ratio, 1 / ratio):.3g}."
+
+
+def _near(answer, wanted, within):
+    return math.isclose(answer, wanted, rel_tol=within, abs_tol=0 if wanted else within)
+
+
+def _is_number(answer):
+    return isinstance(answer, numbers.Real) and not isinstance(answer, bool) and math.isfinite(answer)
+
+
+def _wrong_kind(level, answer):
+    """A sentence if `answer` is not of the kind that `level` takes, else None."""
+    if answer is ... or answer is None:
+        return "It is not written yet."
+    if level in FUNCTIONS and not callable(answer):
+        return f"This exercise takes the function itself, not {_described(answer)}: grade(name, function)."
+    if level in NUMBERS:
+        parts = answer if isinstance(answer, (tuple, list)) else (answer,)
+        if not parts or not all(map(_is_number, parts)):
+            return f"This exercise takes a number, or a tuple of numbers, not {_described(answer)}."
+    return None
+
+
+def _described(answer):
+    if callable(answer):
+        return "a function"
+    return f"{answer!r}" if isinstance(answer, (int, float, str)) else f"a {type(answer).__name__}"

@@ -16,7 +16,7 @@ def _parts(cut, size):
     return [oracle(query, key[:, :, span], value[:, :, span], causal=False, scale=1.0) for span in spans]
 
 
-@exercise("attention.merge_two")
+@exercise("attention.merge_two", level="code")
 def merge_two(function):
     for cut, size in ((1, 2), (5, 9), (3, 17)):
         left, right, whole = _parts(cut, size)
@@ -43,7 +43,7 @@ def merge_two(function):
     return None
 
 
-@exercise("attention.window_mask")
+@exercise("attention.window_mask", level="code")
 def window_mask(function):
     for time, window, sinks in ((6, 3, 0), (7, 2, 1), (9, 4, 2), (5, 9, 3)):
         seen = torch.as_tensor(function(time, window, sinks))
@@ -62,7 +62,7 @@ def window_mask(function):
     return None
 
 
-@exercise("attention.cache_bytes")
+@exercise("attention.cache_bytes", level="code")
 def cache_bytes(function):
     for sizes in ((32, 8, 128, 131072, 2), (3, 2, 32, 100, 4), (1, 1, 64, 7, 1)):
         layers, heads, head_dim, context, _ = sizes

@@ -13,7 +13,7 @@ def _random(*shape, seed=0):
     return torch.randn(*shape, dtype=torch.float64, generator=torch.Generator().manual_seed(seed))
 
 
-@exercise("channels.mask")
+@exercise("channels.mask", level="code")
 def mask(function):
     for layers, heads, head_dim, pruned, align in ((2, 3, 8, 0.5, 1), (3, 4, 32, 0.7, 8), (2, 2, 16, 0.3, 4)):
         importance = _random(layers, heads, head_dim, seed=head_dim).abs() * torch.arange(1.0, heads + 1)[:, None]
@@ -44,7 +44,7 @@ def _attend(hidden, query, key, value, output, head_dim):
     return mixed.transpose(1, 2).flatten(2) @ output.mT
 
 
-@exercise("channels.permute")
+@exercise("channels.permute", level="code")
 def permute(function):
     for key_heads, group, order in ((2, 1, [1, 0]), (3, 2, [2, 0, 1]), (4, 3, [3, 1, 0, 2])):
         head_dim, width = 4, 10
@@ -70,7 +70,7 @@ def permute(function):
     return None
 
 
-@exercise("channels.empty")
+@exercise("channels.empty", level="code")
 def empty(function):
     for whole, far in (([4.0] * 132, 8192), ([1.0, 2.0, 0.5], 10), ([0.0], 3)):
         logits = torch.tensor(whole, dtype=torch.float64)
@@ -91,7 +91,7 @@ def empty(function):
     return None
 
 
-@exercise("channels.bytes")
+@exercise("channels.bytes", level="code")
 def bytes_read(function):
     for seed, heads, head_dim in ((0, 8, 128), (1, 4, 64), (2, 6, 32)):
         quarters = torch.randint(0, 5, (heads,), generator=torch.Generator().manual_seed(seed))

@@ -9,7 +9,7 @@ from effattn_core.indexing import oracle, scores_oracle
 from effattn_core.indexing.model import distillation
 
 
-@exercise("indexing.scores")
+@exercise("indexing.scores", level="code")
 def scores(function):
     generator = torch.Generator().manual_seed(0)
     for heads, index_dim, time, key_time in ((4, 16, 3, 9), (1, 8, 5, 5), (6, 32, 1, 70)):
@@ -35,7 +35,7 @@ def scores(function):
     return None
 
 
-@exercise("indexing.teacher")
+@exercise("indexing.teacher", level="code")
 def teacher(function):
     generator = torch.Generator().manual_seed(1)
     for layers, keys in ((3, 7), (1, 4), (6, 50)):
@@ -58,7 +58,7 @@ def teacher(function):
     return None
 
 
-@exercise("indexing.gather")
+@exercise("indexing.gather", level="code")
 def gather(function):
     generator = torch.Generator().manual_seed(2)
     for layers, heads, time, count, padding in ((3, 4, 20, 6, 0), (2, 1, 9, 9, 0), (4, 2, 30, 5, 3)):

@@ -23,7 +23,7 @@ def _compare(got, wanted, case, hint):
     return None
 
 
-@exercise("primer.scale_add")
+@exercise("primer.scale_add", level="kernel")
 def scale_add(function):
     for size in (64, 1, 100, 1000):
         left, right = _random(size), _random(size + 1)[1:]
@@ -34,7 +34,7 @@ def scale_add(function):
     return None
 
 
-@exercise("primer.row_softmax")
+@exercise("primer.row_softmax", level="kernel")
 def row_softmax(function):
     for rows, columns in ((4, 16), (3, 17), (1, 1), (5, 100)):
         scores = _random(rows, columns)
@@ -46,7 +46,7 @@ def row_softmax(function):
     return _compare(function(large), large.softmax(-1), "scores near 1000", "subtract the row's maximum first.")
 
 
-@exercise("primer.blocked_matmul")
+@exercise("primer.blocked_matmul", level="kernel")
 def blocked_matmul(function):
     for rows, inner, columns in ((32, 32, 32), (33, 65, 17), (16, 100, 48)):
         left, right = _random(rows, inner), _random(inner, columns)

@@ -14,7 +14,7 @@ def _keys(time, seed=0, heads=2, head_dim=6):
     return torch.randn(1, heads, time, head_dim, dtype=torch.float64, generator=generator)
 
 
-@exercise("rectified.bounds")
+@exercise("rectified.bounds", level="code")
 def bounds(function):
     for time, size in ((8, 4), (10, 4), (3, 8), (6, 1)):
         key = _keys(time) - 2  # below zero, so that padding by zero shows
@@ -41,7 +41,7 @@ def bounds(function):
     return None
 
 
-@exercise("rectified.rewound")
+@exercise("rectified.rewound", level="code")
 def rewound(function):
     """The reader mends what is known of the blocks after the newest keys were overwritten."""
     for time, count, size in ((12, 4, 4), (13, 5, 4), (9, 9, 4), (16, 1, 8)):
@@ -83,7 +83,7 @@ def _fastest(budget, sizes, actives, periods):
     return inside, share
 
 
-@exercise("rectified.budget")
+@exercise("rectified.budget", level="code")
 def budget(function):
     """The reader spends a budget of bytes: the most blocks read, then the most frequent rectification."""
     grids = ((16, 32, 64), (0.05, 0.1, 0.2, 0.4), (8, 16, 32, 64))
@@ -108,7 +108,7 @@ def budget(function):
     return None
 
 
-@exercise("rectified.pooling")
+@exercise("rectified.pooling", level="code")
 def pooling(function):
     """The reader builds two query heads of one group that cancel when they are pooled."""
     query, key = (torch.as_tensor(each).double() for each in function())

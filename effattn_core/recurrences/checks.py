@@ -19,7 +19,7 @@ def _case(time, heads=2, key_dim=4, value_dim=3):
     return (query, unit_keys(key), value), beta, state
 
 
-@exercise("recurrences.delta_step")
+@exercise("recurrences.delta_step", level="code")
 def delta_step(function):
     for time in (1, 2, 7):
         (query, key, value), beta, state = _case(time)
@@ -53,7 +53,7 @@ def delta_step(function):
 RULES_ASKED = ("gated", "delta", "gated_delta")
 
 
-@exercise("recurrences.read_after")
+@exercise("recurrences.read_after", level="code")
 def read_after(function):
     key = torch.tensor([[0.6, 0.8], [0.6, 0.8]], dtype=torch.float64)[None, None]
     for old, new, keep, beta in ((1.0, 4.0, 1.0, 1.0), (2.0, -1.0, 0.5, 1.0), (3.0, 5.0, 0.9, 0.25)):
@@ -81,7 +81,7 @@ def read_after(function):
     return None
 
 
-@exercise("recurrences.fading")
+@exercise("recurrences.fading", level="code")
 def fading(function):
     for time, strength in ((1, 0.1), (5, 0.1), (64, 0.5), (200, 20.0)):
         generator = torch.Generator().manual_seed(time)

@@ -17,7 +17,7 @@ def _case(time, heads=2, key_dim=4, value_dim=3):
     return tensors, torch.tensor([0.5, 0.9], dtype=torch.float64)[:heads], state
 
 
-@exercise("retention.step")
+@exercise("retention.step", level="code")
 def step(function):
     for time in (1, 2, 7):
         (query, key, value), decay, state = _case(time)
@@ -46,7 +46,7 @@ def step(function):
     return None
 
 
-@exercise("retention.chunk")
+@exercise("retention.chunk", level="code")
 def chunk(function):
     for time, size in ((8, 4), (12, 4), (12, 3)):
         (query, key, value), decay, _ = _case(time)
@@ -70,7 +70,7 @@ def chunk(function):
     return None
 
 
-@exercise("retention.decays")
+@exercise("retention.decays", level="code")
 def decays(function):
     for half_lives in ([1.0, 2.0], [22.0, 100.0, 2839.0], [0.5]):
         got = torch.as_tensor(function(half_lives), dtype=torch.float64)

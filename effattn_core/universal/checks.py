@@ -5,7 +5,7 @@ import torch
 from effattn_core.exercises import exercise
 
 
-@exercise("universal.budget")
+@exercise("universal.budget", level="code")
 def budget(function):
     for room, cache, state, layers, wanted in (
         (1000, 400, 50, 2, 6), (1099, 400, 50, 2, 6), (1100, 400, 50, 2, 7), (500, 400, 50, 2, 1), (499, 400, 50, 2, 0),
@@ -48,7 +48,7 @@ def _in_loops(blocks, hidden, states, loops):
     return hidden, kept
 
 
-@exercise("universal.loops")
+@exercise("universal.loops", level="code")
 def loops(function):
     generator = torch.Generator().manual_seed(0)
     for count, layers in ((3, 2), (2, 1), (4, 3), (1, 2)):
@@ -82,7 +82,7 @@ def loops(function):
     return None
 
 
-@exercise("universal.once")
+@exercise("universal.once", level="code")
 def once(function):
     for count in (1, 2, 4):
         calls = []

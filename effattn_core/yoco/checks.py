@@ -20,7 +20,7 @@ class _Watched:
         return self.model.answer(hidden, states)
 
 
-@exercise("yoco.prefill")
+@exercise("yoco.prefill", level="code")
 def prefill(function):
     for size, time in (("small-yoco", 40), ("small-yoco-gated", 7), ("small-yoco", 1)):
         torch.manual_seed(time)
@@ -43,7 +43,7 @@ def prefill(function):
     return None
 
 
-@exercise("yoco.cache")
+@exercise("yoco.cache", level="code")
 def cache(function):
     for name in ("3B", "65B"):
         model = costs_yoco.SIZES[name]
@@ -64,7 +64,7 @@ def cache(function):
     return None
 
 
-@exercise("yoco.ranks")
+@exercise("yoco.ranks", level="code")
 def ranks(function):
     generator = torch.Generator().manual_seed(0)
     for count in (1, 2, 4):

@@ -3,7 +3,7 @@
 from effattn_core.exercises import exercise
 
 
-@exercise("newtopic.first")
+@exercise("newtopic.first", level="code")
 def first(function):
     """TO WRITE: call `function` on shapes that the reader has not seen; a sentence names the likely mistake."""
     return "TO WRITE: the hidden cases of newtopic.first."
