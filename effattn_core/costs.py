@@ -142,6 +142,19 @@ def head_bytes(model, dtype="bfloat16"):
     return int(model.vocabulary * model.width * element_bytes(dtype))
 
 
+def weight_bytes(model, dtype="bfloat16"):
+    """Bytes of all weights, embedding and head too."""
+    return int(model.parameters * element_bytes(dtype))
+
+
+def score_bytes(model, context, dtype="bfloat16"):
+    """Bytes of the scores that attention stores if it writes them all before its softmax: heads · context², one layer.
+
+    The pairs that the mask hides are written too, as a matrix product writes them; the next layer reuses the room.
+    """
+    return int(model.heads * context**2 * element_bytes(dtype))
+
+
 def optimizer_bytes(model):
     """Bytes of AdamW's two float32 moments, kept for every weight while training."""
     return 2 * 4 * model.parameters

@@ -1,12 +1,219 @@
-"""The bill that every chapter works on: six lines of what one long conversation costs, before and after."""
+"""The bill that every chapter works on: what one long conversation costs, what a chapter moved, what is left.
+
+Bars are linear, and every page and every slider state has the same scale, so that a bar twice as long is twice as much.
+What does not fit on it runs to the edge, with an arrow and how many widths it would take.
+"""
 
 import math
 
+from effattn_core import bill as source
 from effattn_core import costs
 from figures import theme
 
-ROW, AXIS, HEAD = 46, 44, 34  # pixels: of a line, of a panel's axis, of the legend
-# What a bar is measured on, by unit: its first and last value, and the ticks. Bytes and FLOP are logarithmic.
+# Pixels: of a line with its name and note, of the second row of a note, of a panel's axis, of the legend on a phone.
+ROW, MORE, AXIS, KEY, BAR = 62, 15, 50, 52, 20
+GIB, CARD = 2.0**30, costs.HARDWARE["H100 SXM"]
+# What the bars of a panel are measured on: (the lines, unit, end of the axis, ticks, title). Scores are so much larger
+# than everything kept that they have a scale of their own.
+PANELS = (
+    (("prefill",), "FLOP", 8e15, [0, 2e15, 4e15, 6e15, 8e15], "operations"),
+    (("scores",), "B", 1200 * GIB, [0, 256 * GIB, 512 * GIB, 768 * GIB, 1024 * GIB], "bytes of one layer's scores"),
+    (("weights", "cache", "decode", "head", "optimizer"), "B", 80 * GIB, [0, 20 * GIB, 40 * GIB, 60 * GIB, 80 * GIB],
+     "bytes; dotted: the 80 GB of one H100"),
+)  # fmt: skip
+# The colour of the part that the text causes, and a paler one of the part that weights cause.
+LOWERED, LEFT = (theme.BLUE, "rgba(0,114,178,0.4)"), ("#8C8C8C", "rgba(140,140,140,0.4)")
+
+
+def after(topic, context=source.CONTEXT):
+    """The bill of a topic's design, hollow what it was before that chapter; blue what is lowered so far, grey the rest.
+
+    A grey line names the chapter that lowers it. Raises ValueError for a topic without a stage of the bill.
+    """
+    now, before = source.lines(topic, context), source.lines(source.stage(topic).on, context)
+    notes = {key: _note(topic, key, line, context) for key, line in now.items()}
+    return _draw(now, before, source.start(context), notes)
+
+
+def after_says(topic, context=source.CONTEXT):
+    """`after` in sentences: the lines, what moved, and what was paid for it."""
+    now, before = source.lines(topic, context), source.lines(source.stage(topic).on, context)
+    found = source.stage(topic)
+    return f"At {theme.tokens(context)} tokens, {found.design}: {_says(now, before)} Paid for it: {found.cost}"
+
+
+def after_caption(topic, context=source.CONTEXT):
+    """A caption for `after`: the design, what the chapter moved, from what to what, and what it cost."""
+    moves = [f"{new.name.lower()} {old.amount()} → {new.amount()}" for old, new in source.moved(topic, context)]
+    found = source.stage(topic)
+    on = source.stage(found.on).design if found.on else "a key head per query head, scores stored"
+    return (
+        f"The bill at {theme.tokens(context)} tokens of {found.design}; hollow, where it differs, of {on}. "
+        f"*Moved:* {'; '.join(moves) or 'no line'}. *Paid for it:* {found.cost}"
+    )
+
+
+def _note(topic, key, line, context):
+    """Under a bar, in two rows where there are two parts: the parts; which chapters lowered the line, or will."""
+    lowered, other = source.lowered_by(topic, key, context), source.lowered_elsewhere(topic, key, context)
+    if lowered:
+        by = "lowered by " + ", ".join(each.method for each in lowered)
+    elif other is None:
+        by = "lowered by no chapter of this edition"
+    elif other.place > source.stage(topic).place:
+        by = f"{other.method} will lower it"
+    else:
+        by = f"{other.method} lowers it, in another model"
+    return _joined(line, by)
+
+
+def _joined(line, text):
+    return "<br>".join(filter(None, (line.split, text)))
+
+
+def _says(now, before):
+    parts = (
+        f"{new.name} {new.amount()}"
+        + ("" if new.amount() == before[key].amount() else f" (was {before[key].amount()})")
+        for key, new in now.items()
+    )
+    return "; ".join(parts) + "."
+
+
+def _draw(now, before, first, notes):
+    """One panel per scale. now, before, first: lines by key; a part is blue where it is smaller than in `first`."""
+    traces, annotations, settings, shapes = _legend(), [], {}, []
+    heights = [AXIS + sum(_height(now[key]) for key in keys) for keys, *_ in PANELS]
+    height = sum(heights) + KEY
+    top = height - KEY
+    for number, ((keys, unit, end, ticks, title), pixels) in enumerate(zip(PANELS, heights, strict=True), 1):
+        axis, y = "" if number == 1 else str(number), pixels - AXIS  # y: in pixels from the panel's foot
+        for key in keys:
+            y -= _height(now[key])
+            place = axis, y + _height(now[key]) - 32  # the middle of the bar
+            traces += _bars(now[key], before[key], first[key], end, *place)
+            annotations += _texts(now[key], before[key], notes[key], end, *place)
+            if key in ("weights", "cache"):
+                shapes.append(_card(*place))
+        text = costs.format_flops if unit == "FLOP" else costs.format_bytes
+        settings[f"xaxis{axis}"] = dict(
+            anchor=f"y{axis}", range=[0, end], tickvals=ticks, ticktext=["0", *map(text, ticks[1:])],
+            title=dict(text=title, standoff=2, font=dict(size=theme.SMALL)),
+        )  # fmt: skip
+        domain = [(top - pixels + AXIS) / height, top / height]
+        settings[f"yaxis{axis}"] = dict(
+            anchor=f"x{axis}", domain=domain, range=[0, pixels - AXIS], showticklabels=False, showgrid=False
+        )
+        top -= pixels
+    narrow = {f"annotations.{i}.font.size": theme.SMALL for i in range(len(annotations))}
+    narrow |= {"margin.l": 12, "margin.r": 14}
+    return theme.figure(
+        *traces, height=height, annotations=annotations, shapes=shapes, barmode="overlay", showlegend=True,
+        margin=dict(l=18, r=22, t=0, b=0), legend=dict(y=1, yanchor="top", x=0, itemclick=False, itemdoubleclick=False),
+        meta=dict(narrow=narrow), **settings,
+    )  # fmt: skip
+
+
+def _height(line):
+    return ROW + MORE if line.split else ROW
+
+
+def _card(axis, y):
+    """The memory of one card, as a tick through a bar of what is kept."""
+    place = dict(x0=CARD.memory, x1=CARD.memory, y0=y - BAR / 2 - 3, y1=y + BAR / 2 + 3)
+    return dict(type="line", xref=f"x{axis}", yref=f"y{axis}", line=dict(color=theme.INK, width=2, dash="dot"), **place)
+
+
+HOLLOW = dict(color="rgba(0,0,0,0)", line=dict(color=theme.INK, width=1.5))
+
+
+def _legend():
+    """What the looks mean: traces without a bar."""
+    import plotly.graph_objects as go
+
+    looks = {
+        "lowered so far": dict(color=LOWERED[0]),
+        "not lowered": dict(color=LEFT[0]),
+        "paler: weights": dict(color=LEFT[1]),
+        "hollow: before": HOLLOW,
+    }
+    return [
+        go.Bar(x=[None], y=[0], orientation="h", name=name, marker=marker, hoverinfo="skip", showlegend=True)
+        for name, marker in looks.items()
+    ]
+
+
+def _bars(now, before, first, end, axis, y):
+    """The weights' part, then the text's, both cut at the axis' end; over them, hollow, what was paid before."""
+    import plotly.graph_objects as go
+
+    place = dict(orientation="h", y=[y], width=BAR, xaxis=f"x{axis}", yaxis=f"y{axis}", showlegend=False)
+    told = f"<b>{now.name}: {now.amount()}</b><br>{_wrapped(now.explanation)}<extra></extra>"
+    bars, base = [], 0
+    for value, was, pale in ((now.weights, first.weights, 1), (now.text, first.text, 0)):
+        color = (LOWERED if value < was else LEFT)[pale]
+        length = min(value, end - base)
+        bars.append(go.Bar(x=[length], base=[base], marker=dict(color=color), hovertemplate=told, **place))
+        base += length
+    was = min(before.value, end) if before.amount() != now.amount() else None
+    return [*bars, go.Bar(x=[was], marker=HOLLOW, hoverinfo="skip", **place)]
+
+
+def _texts(now, before, note, end, axis, y):
+    """Over a bar its name and value, and what it was; under it the note; at its end an arrow if it runs on."""
+    value = f"<b>{now.amount()}</b>" + ("" if now.amount() == before.amount() else f", was {before.amount()}")
+    texts = [
+        _text(now.name, "left", axis, y + BAR / 2 + 1, "bottom"),
+        _text(value, "right", axis, y + BAR / 2 + 1, "bottom"),
+    ]
+    if now.value > end:
+        note = "<br>".join(filter(None, (f"runs on to {theme.significant(now.value / end, 2)} × this width", note)))
+        arrow = dict(text="▶", x=1, xref=f"x{axis} domain", xanchor="left", y=y, yref=f"y{axis}", yanchor="middle")
+        texts.append(dict(showarrow=False, font=dict(size=theme.NORMAL, color=theme.INK), **arrow))
+    small = dict(size=theme.SMALL, color=theme.QUIET)
+    return [*texts, _text(note, "left", axis, y - BAR / 2 - 1, "top") | dict(font=small)]
+
+
+def _text(text, side, axis, y, anchor):
+    return theme.heading(text, axis, side, 0) | dict(y=y, yanchor=anchor, yshift=0)
+
+
+def _wrapped(text, width=48):
+    lines = [""]
+    for word in text.split():
+        if len(lines[-1]) + len(word) > width:
+            lines.append("")
+        lines[-1] = f"{lines[-1]} {word}".strip()
+    return "<br>".join(lines)
+
+
+CONTEXTS = [1 << power for power in range(12, 21)]
+HEADS = [32, 8, 1]
+DTYPES = ["bfloat16", "float8", "int4"]
+LABELS = dict(context="context", key_value_heads="key heads", dtype="number format of the cache")
+
+
+def heads_words(count):
+    """A number of key heads for Llama 3 8B's 32 query heads, and the name of that arrangement."""
+    kind = {32: "MHA, one per query head", 8: "GQA, one for four", 1: "MQA, one for all"}
+    return f"{count} ({kind[count]})" if count in kind else str(count)
+
+
+def conversation(context=source.CONTEXT, key_value_heads=32, dtype="bfloat16"):
+    """The bill of one conversation of `context` tokens; hollow: the one that the book starts from."""
+    now, first = source.start(context, key_value_heads=key_value_heads, dtype=dtype), source.start()
+    notes = {key: _joined(line, "") for key, line in now.items()}
+    return _draw(now, first, first, notes)
+
+
+def conversation_says(context=source.CONTEXT, key_value_heads=32, dtype="bfloat16"):
+    """`conversation` in a sentence."""
+    now = source.start(context, key_value_heads=key_value_heads, dtype=dtype)
+    return f"At {theme.tokens(context)} tokens, {heads_words(key_value_heads)}, {dtype}: " + _says(now, source.start())
+
+
+# The old bill, until every chapter ends with `after`.
+_ROW, _AXIS, _HEAD = 46, 44, 34
 SCALES = {
     "FLOP": (1e12, 1e19, [10.0**power for power in range(12, 20, 2)]),
     "B": (2.0**22, 2.0**41, [2.0**power for power in (24, 30, 34, 40)]),
@@ -28,17 +235,17 @@ def build(lines, baseline=None):
             f"it has {', '.join(line.key for line in before)}."
         )
     units = list(dict.fromkeys(line.unit for line in lines))
-    heights = [ROW * sum(line.unit == unit for line in lines) + AXIS for unit in units]
-    height = sum(heights) + HEAD
-    traces, annotations, settings, top = [], [], {}, height - HEAD
+    heights = [_ROW * sum(line.unit == unit for line in lines) + _AXIS for unit in units]
+    height = sum(heights) + _HEAD
+    traces, annotations, settings, top = [], [], {}, height - _HEAD
     for number, (unit, pixels) in enumerate(zip(units, heights, strict=True), 1):
         pairs = [(new, old) for new, old in zip(lines, before, strict=True) if new.unit == unit]
         axis = "" if number == 1 else str(number)
-        traces += _bars(pairs, axis, baseline is not None, first=number == 1)
+        traces += _old_bars(pairs, axis, baseline is not None, first=number == 1)
         for row, (new, old) in enumerate(reversed(pairs)):
             annotations.append(theme.heading(new.name, axis, "left", row))
             annotations.append(theme.heading(_amount(new, old), axis, "right", row))
-        domain = [(top - pixels + AXIS) / height, top / height]
+        domain = [(top - pixels + _AXIS) / height, top / height]
         settings[f"xaxis{axis}"] = dict(
             anchor=f"y{axis}", **_scale(unit, [line.value for pair in pairs for line in pair])
         )
@@ -61,7 +268,7 @@ def _amount(new, old):
     return f"<b>{new.text}</b>" if new.text == old.text else f"<b>{new.text}</b>, was {old.text}"
 
 
-def _bars(pairs, axis, compared, first):
+def _old_bars(pairs, axis, compared, first):
     """Solid bars of what is paid now; over them, hatched and hollow, what was paid before where that differs."""
     import plotly.graph_objects as go
 
@@ -102,15 +309,6 @@ def _scale(unit, values):
     return dict(type="log", range=[math.log10(low), math.log10(high)], **axis)
 
 
-def _wrapped(text, width=48):
-    lines = [""]
-    for word in text.split():
-        if len(lines[-1]) + len(word) > width:
-            lines.append("")
-        lines[-1] = f"{lines[-1]} {word}".strip()
-    return "<br>".join(lines)
-
-
 def says(lines, baseline=None):
     """The bill in a sentence, for those who do not see it."""
     before = lines if baseline is None else baseline
@@ -119,28 +317,3 @@ def says(lines, baseline=None):
         for new, old in zip(lines, before, strict=True)
     )
     return "; ".join(parts) + "."
-
-
-CONTEXTS = [1 << power for power in range(12, 21)]
-HEADS = [32, 8, 1]
-DTYPES = ["bfloat16", "float8", "int4"]
-
-
-def heads_words(count):
-    """A number of key heads in Llama 3 8B's 32 query heads, and the name of that arrangement."""
-    kind = {32: "MHA, one a query head", 8: "GQA, one for four", 1: "MQA, one for all"}
-    return f"{count} ({kind[count]})" if count in kind else str(count)
-
-
-def conversation(context=131072, key_value_heads=8, dtype="bfloat16"):
-    """The bill of one conversation of `context` tokens with Llama 3 8B: hatched, at 128K with 8 heads in bfloat16."""
-    return build(_conversation(context, key_value_heads, dtype), costs.bill())
-
-
-def conversation_says(context=131072, key_value_heads=8, dtype="bfloat16"):
-    """`conversation` in a sentence."""
-    return f"At {theme.tokens(context)} tokens: " + says(_conversation(context, key_value_heads, dtype), costs.bill())
-
-
-def _conversation(context, key_value_heads, dtype):
-    return costs.bill(costs.LLAMA_8B, context, dtype=dtype, key_value_heads=key_value_heads)

@@ -1,6 +1,7 @@
 """What pruned key channels save: bytes kept, bytes read, the traffic of the kernels, and the bill of a model."""
 
 from effattn_core import costs
+from effattn_core.bill import Stage, changed
 
 # Counted in the masks that were released with LeanK for Llama 3.1 8B: share of key channels kept, heads without any of
 # 32 layers × 8; by quarters of the rotary pairs, fastest first, the share kept; heads by their count. Then sinks,
@@ -71,3 +72,27 @@ def bill(model=costs.LLAMA_8B, context=131072, *, kept=RELEASED_KEPT, empty=RELE
         "decode": (weights + after, "all weights, and the cache with its keys thinned, once a token"),
     }
     return costs.changed(costs.bill(model, context, **changes), changed)
+
+
+def _changes(lines, context):
+    """Key channels pruned as in the masks released for Llama 3.1 8B."""
+    whole = dense_tokens(context)
+    cache = lines["cache"].text
+    kept = int(cache / context * (whole + (context - whole) * relative_bytes(RELEASED_KEPT, RELEASED_EMPTY)))
+    return {
+        "cache": changed(lines["cache"], text=kept,
+                              explanation="values of heads that keep a channel, three of ten key channels"),
+        "decode": changed(lines["decode"], text=kept,
+                               explanation="all weights but the embedding, and the cache with its keys thinned"),
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    topic="channels",
+    place=(4, 3),
+    method="LeanK",
+    design="grouped heads with thinned keys",
+    on="attention",
+    changes=_changes,
+    cost="A mask has to be trained once per model, and what a dropped channel knew of a key is lost for every text.",
+)

@@ -4,6 +4,7 @@ import dataclasses
 import math
 
 from effattn_core import costs
+from effattn_core.bill import MODEL, Stage, changed
 from effattn_core.yoco import costs as yoco
 
 TOP_K, INDEX_DIM, INDEX_HEADS = 2048, 128, 64  # top_k as published of CLSA; the others are DSA's
@@ -94,3 +95,28 @@ def bill(model=costs.LLAMA_8B, context=131072, *, top_k=TOP_K, **changes):
                    "all weights, the index keys once, and the chosen rows in each layer that reads"),
     }  # fmt: skip
     return costs.changed(lines, changed)
+
+
+def _changes(lines, context):
+    """The gated YOCO with one index: its upper half reads TOP_K rows per layer, and the index keys once."""
+    model = MODEL
+    readers = model.layers - model.layers // 2
+    sizes = (context, readers, model.key_value_heads, model.head_dim)
+    saved = step(*sizes, top_k=None).total - step(*sizes).total
+    return {
+        "cache": changed(lines["cache"], text=lines["cache"].text + index_bytes(context),
+                              explanation="one cache for all layers, small states, and one index key per token"),
+        "decode": changed(lines["decode"], text=lines["decode"].text - saved, parts=("weights", "index and rows"),
+                               explanation="all weights, the index keys once, the chosen rows once per layer"),
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    topic="indexing",
+    place=(4, 2),
+    method="CLSA",
+    design="a gated YOCO with one index",
+    on="yoco",
+    changes=_changes,
+    cost="The cache grows by an index key per token, the index has to be trained, and it still scores every token.",
+)

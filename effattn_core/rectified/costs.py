@@ -6,6 +6,7 @@ import math
 import torch
 
 from effattn_core import costs
+from effattn_core.bill import Stage, changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,6 +84,29 @@ def bill(model=costs.LLAMA_8B, context=131072, *, block_size=BLOCK_SIZE, active=
     changed = {
         "cache": (before["cache"] * (1 + read.descriptors), "keys and values of every token, and two bounds a block"),
         "decode": (before["decode"] - before["cache"] * (1 - read.total),
-                   "all weights, the bounds, the blocks chosen, and a share of the rectification"),
+                   "all weights, all bounds, the chosen blocks, a share of the rectification"),
     }  # fmt: skip
     return costs.changed(lines, changed)
+
+
+def _changes(lines, context):
+    """Every layer decodes by ReSA: what is read per token falls, what is kept grows by the bounds."""
+    read, cache = share(BLOCK_SIZE, ACTIVE, PERIOD), lines["cache"].text
+    return {
+        "cache": changed(lines["cache"], text=cache * (1 + read.descriptors), parts=("", "cache and bounds"),
+                              explanation="keys and values per token, and two bounds per block"),
+        "decode": changed(lines["decode"], text=cache * read.total, parts=("weights", "bounds and blocks"),
+                               explanation="all weights, all bounds, the chosen blocks, a share of the rectification"),
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    topic="rectified",
+    place=(4, 1),
+    method="ReSA",
+    design="grouped heads that decode by blocks",
+    on="attention",
+    changes=_changes,
+    cost="The cache grows by its bounds; between two rectifications a token sees chosen blocks only, and "
+    "may miss what it needed.",
+)

@@ -1,5 +1,6 @@
 """What the recurrence kernels move between memory and chip, and multiply: exact counts, from their tiles."""
 
+from effattn_core.bill import Stage
 from effattn_core.costs import Traffic
 
 
@@ -62,3 +63,15 @@ def gated_traffic(
     if gradients is None:
         return _sum([walk, emit])
     return _sum([walk, walk, emit, _gradients(*sizes, tile=gradients, **shared)])
+
+
+STAGE = Stage(
+    topic="recurrences",
+    place=(2, 2),
+    method="Gates and the delta rule",
+    design="a gate or a delta rule in every layer",
+    on="retention",
+    changes=lambda lines, context: {},
+    cost="Gates add a small matrix or two per layer, and the delta rules a triangular solve per chunk: both less than "
+    "the last digit shown.",
+)

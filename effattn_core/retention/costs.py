@@ -3,6 +3,7 @@
 import dataclasses
 
 from effattn_core import costs
+from effattn_core.bill import MODEL, Stage, changed
 
 
 @dataclasses.dataclass(frozen=True)
@@ -132,3 +133,29 @@ def bill(model=costs.LLAMA_8B, context=131072, **changes):
         "decode": (weights + kept, "all weights and the states, once a token"),
     }  # fmt: skip
     return costs.changed(costs.bill(model, context, **changes), changed)
+
+
+def _changes(lines, context):
+    """Retention in every layer: 16 heads with keys of 256 and values of 512, float32 states, the prompt by chunks."""
+    chunked = chunk_cost(CHUNK, KEY_DIM, VALUE_DIM)
+    kept = state_bytes(MODEL.layers, HEADS, KEY_DIM, VALUE_DIM)
+    prompt = MODEL.layers * HEADS * (chunked.inner + chunked.state) * context
+    return {
+        "prefill": changed(lines["prefill"], text=prompt, parts=("matrices", "retention"),
+                                explanation="every matrix for every token, and chunks with one state between them"),
+        "cache": changed(lines["cache"], text=kept, parts=("", "states"),
+                              explanation="one state per layer and head, however long the text"),
+        "decode": changed(lines["decode"], text=kept, parts=("weights", "states"),
+                               explanation="all weights but the embedding, and the states"),
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    topic="retention",
+    place=(2, 1),
+    method="Retention",
+    design="retention in every layer",
+    on="attention",
+    changes=_changes,
+    cost="The model is trained anew, and the far past fades, at a pace per head that was fixed before training began.",
+)

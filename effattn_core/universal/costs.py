@@ -8,6 +8,7 @@ out, as in `effattn_core.costs`.
 import dataclasses
 
 from effattn_core import costs
+from effattn_core.bill import Stage, changed
 from effattn_core.model import Configuration
 
 CHUNK = 256  # tokens that gated retention reads at once, as YOCO's released code has it
@@ -171,3 +172,37 @@ def bill(loops=4, context=131072, *, mixer="gated", **changes):
         "optimizer": (2 * 4 * parameters(sizes), "AdamW's two float32 moments for every weight, which loops share"),
     }  # fmt: skip
     return costs.changed(costs.bill(LLAMA, context, **changes), changed)
+
+
+LOOPS = 4
+
+
+def _changes(lines, context):
+    """The self-decoder of the gated YOCO, LOOPS times: operations, states and traffic grow, weights do not."""
+    sizes = llama_sized(LOOPS, context)
+    more = LOOPS - 1
+    layers = looped_layers(sizes)
+    mixing = layers * looped_mixing(sizes, context, chunk=CHUNK)
+    matrices = layers * 2 * looped_matrices(sizes) * context
+    states = kept(sizes, context).constant * more // LOOPS
+    prompt, read = lines["prefill"], lines["decode"]
+    return {
+        "prefill": changed(prompt, weights=prompt.weights + more * matrices, text=prompt.text + more * mixing,
+                                explanation=f"half of the layers {LOOPS} times, the other half for one token"),
+        "cache": changed(lines["cache"], text=lines["cache"].text + states,
+                              explanation="one cache for all, and a state per loop and layer below it"),
+        "decode": changed(read, weights=read.weights + more * 2 * layers * looped_matrices(sizes),
+                               text=read.text + states,
+                               explanation="looped weights once per loop, the cache once per layer that reads it"),
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    topic="universal",
+    place=(3, 2),
+    method="Universal YOCO",
+    design=f"a gated YOCO with {LOOPS} loops",
+    on="yoco",
+    changes=_changes,
+    cost="Nothing is saved here: operations and traffic buy depth without more weights.",
+)

@@ -5,6 +5,7 @@ its key-value heads; the two YOCOs keep one grouped cache for all layers, and in
 """
 
 from effattn_core import costs
+from effattn_core.bill import MODEL, Stage, changed
 
 ARCHITECTURES = ("Transformer", "grouped", "YOCO, window", "YOCO, gated")
 WINDOW = 1024  # tokens of the self-decoder's window, as we recall the paper
@@ -115,6 +116,12 @@ def matrix_parameters(model, architecture):
     return first * layer_matrices(model, architecture) + _writer_matrices(model) + cross
 
 
+def parameters(model, architecture):
+    """All weights: matrices, norms (one more before the shared cache), and separate input and output embeddings."""
+    norms = (2 * model.layers + 1 + architecture.startswith("YOCO")) * model.width
+    return matrix_parameters(model, architecture) + norms + 2 * model.vocabulary * model.width
+
+
 def prefill_parts(model, context, architecture, *, window=WINDOW, chunk=256):
     """Operations to read a prompt by part: {"matrices", "mixing", "cross-decoder"} (eq. yoco-prefill).
 
@@ -194,3 +201,39 @@ def bill(model=costs.LLAMA_8B, context=131072, architecture="YOCO, gated", **cha
                    "all weights, and the one cache once for each layer that reads it"),
     }  # fmt: skip
     return costs.changed(costs.bill(model, context, **changes), changed)
+
+
+def _changes(lines, context, architecture="YOCO, gated"):
+    """A YOCO of the same sizes: half of the layers read all tokens, the other half the last one and the one cache."""
+    model = MODEL
+    parts, found = prefill_parts(model, context, architecture), kept(model, context, architecture)
+    weights = matrix_parameters(model, architecture)
+    upper = (model.layers - model.layers // 2) * layer_matrices(model, architecture, cross=True)
+    once = 2 * upper + 2 * model.vocabulary * model.width  # of the last token: the upper half's matrices, and the head
+    matrices = parts["matrices"] + once
+    read = decode_bytes(model, context, architecture)
+    small = 2 * weights + costs.head_bytes(model)
+    return {
+        "prefill": changed(lines["prefill"], weights=matrices,
+                                text=prefill_flops(model, context, architecture) - matrices,
+                                parts=("matrices", "mixing"),
+                                explanation="half of the layers for every token, the other half for the last"),
+        "weights": changed(lines["weights"], weights=2 * parameters(model, architecture)),
+        "cache": changed(lines["cache"], text=found.total,
+                              explanation="one cache for all layers, and small states below it"),
+        "decode": changed(lines["decode"], weights=small, text=read - small,
+                               explanation="all weights, and the one cache once per layer that reads it"),
+        "optimizer": changed(lines["optimizer"], weights=8 * parameters(model, architecture)),
+    }  # fmt: skip
+
+
+STAGE = Stage(
+    topic="yoco",
+    place=(3, 1),
+    method="YOCO",
+    design="a gated YOCO",
+    on="attention",
+    changes=_changes,
+    cost="The model is trained anew; only half of its layers look back over the whole text; and at these sizes it has "
+    "more weights, since gated retention does not group its heads.",
+)

@@ -1,0 +1,25 @@
+"""What the first chapter does to the bill: grouped key heads, and a softmax that stores no scores."""
+
+from effattn_core import costs
+from effattn_core.bill import MODEL, Stage, changed
+
+
+def _changes(lines, context):
+    cache = costs.cache_bytes(MODEL, context)
+    return {
+        "scores": changed(lines["scores"], text=0, explanation="a tile of scores lives on the chip, none is stored"),
+        "cache": changed(lines["cache"], text=cache),
+        "decode": changed(lines["decode"], text=cache),
+    }
+
+
+STAGE = Stage(
+    topic="attention",
+    place=(1, 1),
+    method="Softmax attention",
+    design="grouped heads, scores in tiles",
+    on=None,
+    changes=_changes,
+    cost="Groups have to be trained with, and four query heads share what one key head keeps; the backward pass "
+    "computes again the scores that were not stored.",
+)

@@ -1,0 +1,153 @@
+"""The bill: what one long conversation costs with a model of Llama 3 8B's sizes, and what each chapter makes of it.
+
+A chapter declares a `Stage`, as STAGE in its topic's `costs.py`: the design that it changes, and the lines that differ.
+Stages are found, not listed, and stand in the order of the chapters. All pages take their lines from here, so that one
+design costs the same everywhere.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+from effattn_core import costs, topic_modules
+
+MODEL, CONTEXT = costs.LLAMA_8B, 131072
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line. weights, text: what the model's weights cause of it, and what the text that it reads causes.
+
+    unit: "FLOP" or "B"; parts: the names of the two, one of them empty where the line has only the other.
+    """
+
+    key: str
+    name: str
+    unit: str
+    weights: float
+    text: float
+    parts: tuple[str, str]
+    explanation: str
+
+    @property
+    def value(self):
+        return self.weights + self.text
+
+    def amount(self, value=None):
+        """The line's value in words, or another value in its unit."""
+        value = self.value if value is None else value
+        return costs.format_flops(value) if self.unit == "FLOP" else costs.format_bytes(value)
+
+    @property
+    def split(self):
+        """The two parts in words, for a line that has both; else an empty string."""
+        if not all(self.parts):
+            return ""
+        amounts = self.amount(self.weights), self.amount(self.text)
+        return " + ".join(f"{name} {amount}" for name, amount in zip(self.parts, amounts, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """What one chapter does to the bill.
+
+    place: its part and its number in it, which order the stages. method: as named beside a line. design: the model that
+    it prices. on: the topic whose design it changes, None for the one that the book starts from. changes: from that
+    design's lines (key -> Line) and a context to those that differ (key -> Line). cost: a sentence, what was paid.
+    """
+
+    topic: str
+    place: tuple[int, int]
+    method: str
+    design: str
+    on: str | None
+    changes: Callable
+    cost: str
+
+
+def start(context=CONTEXT, *, key_value_heads=None, dtype="bfloat16"):
+    """The lines (key -> Line) that the book starts from: a key head for each query head, and every score stored.
+
+    key_value_heads, dtype: of the cache. The model has as many weights whatever its key heads: what they take, its
+    feed-forward gives (32 heads: 12,288 wide; 8 heads, as Llama 3 8B has: 14,336).
+    """
+    heads = MODEL.heads if key_value_heads is None else key_value_heads
+    attention = costs.attention_flops(MODEL, context)
+    cache = costs.cache_bytes(MODEL, context, dtype=dtype, key_value_heads=heads)
+    read = costs.decode_bytes(MODEL, 0)
+    rows = [
+        Line("prefill", "Operations to read the prompt", "FLOP", costs.prefill_flops(MODEL, context) - attention,
+             attention, ("matrices", "attention"), "every matrix for every token, and attention over every pair"),
+        Line("scores", "Scores stored meanwhile", "B", 0, costs.score_bytes(MODEL, context), ("", "scores"),
+             "one layer's scores, a number per pair of tokens and head"),
+        Line("weights", "Weights kept", "B", costs.weight_bytes(MODEL), 0, ("weights", ""),
+             "all weights, embedding and head too, in two bytes"),
+        Line("cache", "Cache kept", "B", 0, cache, ("", "cache"), "keys and values per token, layer and key head"),
+        Line("decode", "Read per decoded token", "B", read, cache, ("weights", "cache"),
+             "all weights but the embedding, and the whole cache"),
+        Line("head", "Of which the output head", "B", costs.head_bytes(MODEL), 0, ("head", ""),
+             "one row per word of the vocabulary"),
+        Line("optimizer", "Optimizer state in training", "B", costs.optimizer_bytes(MODEL), 0, ("moments", ""),
+             "AdamW's two float32 moments per weight"),
+    ]  # fmt: skip
+    return {line.key: line for line in rows}
+
+
+def stages():
+    """Every chapter's Stage, in the order of the chapters."""
+    found = [module.STAGE for module in topic_modules("costs") if hasattr(module, "STAGE")]
+    return sorted(found, key=lambda each: each.place)
+
+
+def stage(topic):
+    """The Stage of a topic. Raises ValueError for a topic that declares none."""
+    found = {each.topic: each for each in stages()}
+    if topic not in found:
+        raise ValueError(f"topic must be one with a stage of the bill ({', '.join(found)}); it is {topic!r}.")
+    return found[topic]
+
+
+def path(topic):
+    """The stages that lead from the start to a topic's design, the topic's own last."""
+    found = [stage(topic)]
+    while found[0].on is not None:
+        found.insert(0, stage(found[0].on))
+    return found
+
+
+def lines(topic=None, context=CONTEXT):
+    """The lines (key -> Line) of a topic's design after `context` tokens; None: of the design the book starts from."""
+    if topic is None:
+        return start(context)
+    found = stage(topic)
+    before = lines(found.on, context)
+    return before | found.changes(before, context)
+
+
+def changed(line, *, weights=None, text=None, parts=None, explanation=None):
+    """A line with some of its fields replaced: for a stage's `changes`."""
+    given = dict(weights=weights, text=text, parts=parts, explanation=explanation)
+    return replace(line, **{name: value for name, value in given.items() if value is not None})
+
+
+def lowers(found, key, context=CONTEXT):
+    """Whether a stage makes a line smaller than it is in the design that it changes."""
+    return lines(found.topic, context)[key].value < lines(found.on, context)[key].value
+
+
+def moved(topic, context=CONTEXT):
+    """The lines that a topic's chapter changes, as pairs (before, after): those whose shown values differ."""
+    before, after = lines(stage(topic).on, context), lines(topic, context)
+    return [(before[key], after[key]) for key in after if before[key].amount() != after[key].amount()]
+
+
+def lowered_by(topic, key, context=CONTEXT):
+    """The stages on the way to a topic's design that lowered a line, in order."""
+    return [each for each in path(topic) if lowers(each, key, context)]
+
+
+def lowered_elsewhere(topic, key, context=CONTEXT):
+    """The first stage off the way to a topic's design that lowers a line: a later chapter's, else an earlier one's."""
+    way = [each.topic for each in path(topic)]
+    others = [each for each in stages() if each.topic not in way and lowers(each, key, context)]
+    later = [each for each in others if each.place > stage(topic).place]
+    return next(iter(later or others), None)
