@@ -2,6 +2,7 @@
 
 from figures import theme
 
+MOST_SPREAD = 0.5  # of a median: quartiles further apart say that the machine was busy, and not what a call costs
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 
@@ -14,7 +15,7 @@ def looks(names):
 
 
 def _grouped(rows):
-    """Rows by name, in order of tokens. ValueError if there is none, or one lacks what is drawn."""
+    """Rows by name, in order of tokens. ValueError if there is none, or one lacks what is drawn or spreads too far."""
     rows = list(rows)
     if not rows:
         raise ValueError("growth needs at least one row; it was given none.")
@@ -22,12 +23,29 @@ def _grouped(rows):
         for key in ("name", "tokens", "median", "lower_quartile", "upper_quartile"):
             if key not in row:
                 raise ValueError(f"each row needs {key!r}; one has {', '.join(map(str, row))}.")
+        spread(row)
     names = dict.fromkeys(row["name"] for row in rows)
     return {name: sorted((row for row in rows if row["name"] == name), key=lambda row: row["tokens"]) for name in names}
 
 
+def spread(row, most=MOST_SPREAD):
+    """Upper quartile less the lower, as a share of the median: how far one call was from another.
+
+    row: as `kernels.bench` writes it. Raises ValueError for a spread above `most`: such a median is measured again,
+    and neither drawn nor printed.
+    """
+    wide = (row["upper_quartile"] - row["lower_quartile"]) / row["median"]
+    if wide > most:
+        where = ", ".join(str(row[key]) for key in ("what", "name") if key in row)
+        raise ValueError(
+            f"{where} at {row['tokens']:,} tokens spreads over {wide:.0%} of its median; above {most:.0%} the median "
+            "says little: measure it again on a quiet machine (make bench or make runs)."
+        )
+    return wide
+
+
 def growth(rows, title, scale=1.0, logarithmic=True):
-    """What does it cost as the text grows? Medians over tokens, the quartiles as bars; one line a name.
+    """What does it cost as the text grows? Medians over tokens, the quartiles as bars; one line per name.
 
     rows: dicts with name, tokens, median, lower_quartile, upper_quartile, as `kernels.bench` writes them in seconds.
     title: of the upward axis, with its unit. scale: into that unit, 1e3 for milliseconds.
@@ -39,13 +57,13 @@ def growth(rows, title, scale=1.0, logarithmic=True):
         low, median, high = (
             [scale * row[key] for row in groups[name]] for key in ("lower_quartile", "median", "upper_quartile")
         )
-        spread = dict(
+        bars = dict(
             type="data", symmetric=False, thickness=1.5, width=5, color=theme.INK,
             array=[top - middle for top, middle in zip(high, median, strict=True)],
             arrayminus=[middle - bottom for middle, bottom in zip(median, low, strict=True)],
         )  # fmt: skip
         traces.append(go.Scatter(
-            x=[row["tokens"] for row in groups[name]], y=median, error_y=spread, mode="lines+markers", name=str(name),
+            x=[row["tokens"] for row in groups[name]], y=median, error_y=bars, mode="lines+markers", name=str(name),
             line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=10),
             hovertemplate="%{x:,} tokens: %{y:.3g}<extra>" + str(name) + "</extra>",
         ))  # fmt: skip
@@ -86,18 +104,20 @@ def _smooth(histories):
     return {name: _running_mean(list(losses), window) for name, losses in histories.items()}, window
 
 
-def losses(histories, title="training loss, nats per letter"):
-    """How do the models learn? Training losses by step, each the mean of the last few; one line a name.
+def losses(histories, title="training loss, nats per letter", every=None):
+    """How do the models learn? Training losses by step, each the mean of the last few; one line per name.
 
-    histories: a dict from name to the list of losses, as `effattn_core.train.History` holds them.
+    histories: a dict from name to the list of losses, as `effattn_core.train.History` holds them. every: steps that
+    each of them is the mean of already, as a recorded curve has them: then nothing is averaged again.
     """
     import plotly.graph_objects as go
 
-    smooth, window = _smooth(histories)
+    smooth, window = _smooth(histories) if every is None else (histories, every)
+    step = every or 1
     traces = [
         go.Scatter(
-            x=list(range(1, len(smooth[name]) + 1)), y=smooth[name], mode="lines", name=str(name),
-            line=dict(color=colour, dash=dash, width=3),
+            x=[step * (place + 1) for place in range(len(smooth[name]))], y=list(smooth[name]), mode="lines",
+            name=str(name), line=dict(color=colour, dash=dash, width=3),
             hovertemplate="step %{x}: %{y:.3f}<extra>" + str(name) + "</extra>",
         )
         for name, colour, dash, _ in looks(list(smooth))
@@ -108,8 +128,9 @@ def losses(histories, title="training loss, nats per letter"):
     )  # fmt: skip
 
 
-def losses_says(histories, title="training loss, nats per letter"):
-    """`losses` in a sentence: the smoothed loss of each model at its end."""
-    smooth, window = _smooth(histories)
-    ends = "; ".join(f"{name} {each[-1]:.2f} after {len(each):,} steps" for name, each in smooth.items())
+def losses_says(histories, title="training loss, nats per letter", every=None):
+    """`losses` in a sentence: the mean loss of each model at its end."""
+    smooth, window = _smooth(histories) if every is None else (histories, every)
+    step = every or 1
+    ends = "; ".join(f"{name} {each[-1]:.2f} after {step * len(each):,} steps" for name, each in smooth.items())
     return f"{title[:1].upper()}{title[1:]}, mean of the last {window} steps: {ends}."

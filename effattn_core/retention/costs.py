@@ -20,7 +20,7 @@ class ChunkCost:
 
 
 def chunk_cost(chunk, key_dim=64, value_dim=64, *, element=2, state_element=4):
-    """The forward pass by chunks of `chunk` tokens, a token and head (eq. retention-cost).
+    """The forward pass by chunks of `chunk` tokens, per token and head (eq. retention-cost).
 
     Inside: scores and weighted values, 2 · chunk · (key_dim + value_dim), the upper triangle not skipped. State: one
     write and one read of 2 · key_dim · value_dim each. Moved: keys and values twice (once for the states, once for the

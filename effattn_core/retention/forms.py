@@ -1,8 +1,8 @@
 """Retention: a sum over the past that fades, in three forms that agree: parallel, recurrent, chunkwise.
 
 Tensors are [batch, heads, time, size]; queries and keys have key_dim, values value_dim. Each head has one decay in
-(0, 1], the share of the past that it keeps a step. The state is [batch, heads, key_dim, value_dim], kept in float32 or
-wider: Σ decay^(steps ago) · keyᵀ value over all tokens so far. (Sun et al. 2023, eqs. 5 to 7)
+(0, 1], the share of its state that it keeps per step. The state is [batch, heads, key_dim, value_dim], kept in float32
+or wider: Σ decay^(steps ago) · keyᵀ value over all tokens so far. (Sun et al. 2023, eqs. 5 to 7)
 """
 
 import math
@@ -15,7 +15,7 @@ SEGMENT = 8  # chunks that a CPU takes at once: enough to fill its cores, few en
 
 
 def chunk_for(time):
-    """Tokens of a chunk of the chunkwise form where none is given: what two CPU cores are fastest with.
+    """Tokens per chunk of the chunkwise form where none is given: what two CPU cores are fastest with.
 
     From 512 tokens on 32 and 64 lie within 10 % of each other, and 16 and 128 behind them, for heads of 32 to 128.
     """
@@ -25,8 +25,9 @@ def chunk_for(time):
 def decay_schedule(heads, variant="code"):
     """Decay of each head: float32 [heads]. Raises ValueError for no head or another variant.
 
-    "code": 1 - 2^(-5-h), as the released code has it and the paper's small models. "paper": 1 - 2^-r with r spread
-    evenly between log2 32 and log2 512, as we recall the paper's larger models.
+    "code": 1 - 2^(-5-h) for head h, the default of Sun et al. 2023 (eq. 8) and of the released code. "paper": 1 - 2^-r
+    with r spread evenly from 5 to 9, which the paper writes 1 - exp(linspace(log 1/32, log 1/512)) and uses for all
+    model sizes of its experiments (section 3.1).
     """
     if heads < 1:
         raise ValueError(f"a decay schedule needs at least one head; got {heads}.")

@@ -1,4 +1,4 @@
-"""Retention as a token mixer: rotary positions, a decay per head, a norm per head, and an output gate."""
+"""Retention as a token mixer: rotary positions, one decay per head, one norm per head, and an output gate."""
 
 import torch
 from torch import nn

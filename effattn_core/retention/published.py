@@ -17,7 +17,7 @@ def head_norm(output, epsilon=1e-6):
 
 
 def published_parallel(query, key, value, decay, *, share_mask=True, limit_rows=True):
-    """The masked product with two factors a row.
+    """The masked product with two factors per row.
 
     share_mask: the mask's row over the square root of its sum. limit_rows: the row over the sum of its absolute
     scores, held between 1 and 5e4, and kept out of the gradient.
@@ -45,9 +45,9 @@ def published_recurrent(query, key, value, decay):
 
 
 def published_chunkwise(query, key, value, decay, chunk_size):
-    """By chunks with a factor inside, another for the state, and both drawn to the larger. time: whole chunks.
+    """By chunks, scores and state limited separately: both parts are then divided by the larger of the two factors.
 
-    Raises ValueError for a time that is not a multiple of chunk_size.
+    time: whole chunks. Raises ValueError for a time that is not a multiple of chunk_size.
     """
     if query.shape[2] % chunk_size:
         raise ValueError(f"the released form takes whole chunks; {query.shape[2]} tokens are not {chunk_size} · n.")

@@ -264,12 +264,12 @@ def chunk_diagram(chunk=4, time=16):
     ledger = [
         f"<b>{_chunk_words(chunk, time)}</b>",
         f'<span style="color:{theme.BLUE}">■</span> <b>{inside}</b> pairs inside a chunk',
-        f'<span style="color:{theme.SKY}">■</span> ✕ <b>{wasted}</b> computed, masked away',
+        f'<span style="color:{theme.SKY}">■</span> ✕ <b>{wasted}</b> masked away',
         f'<span style="color:{theme.ORANGE}">■</span> ⁄ <b>{state}</b> through the state',
         f'<span style="color:{theme.GRID}">■</span> the future, never touched',
         f"state handed on <b>{number - 1}</b> times",
     ]
-    note = dict(text="<br>".join(ledger), xref="paper", x=0.64, xanchor="left", yref="paper", y=0.97, yanchor="top",
+    note = dict(text="<br>".join(ledger), xref="paper", x=0.62, xanchor="left", yref="paper", y=0.97, yanchor="top",
                 align="left", showarrow=False, font=dict(size=theme.LARGE))  # fmt: skip
     narrow = {"height": 490, "xaxis.domain": [0, 1], "yaxis.domain": [0, 0.72], "annotations.0.x": 0,
               "annotations.0.y": 1, "annotations.0.font.size": theme.NORMAL}  # fmt: skip
@@ -293,7 +293,7 @@ def chunk_diagram_says(chunk=4, time=16):
 
 
 def _split(chunk, head_dim):
-    """Operations and bytes of a token and head: (what, (part, words), (other part, words), share of the first)."""
+    """Operations and bytes per token and head: (what, (part, words), (other part, words), share of the first)."""
     price = prices.chunk_cost(chunk, head_dim, head_dim)
     states = price.moved - prices.chunk_cost(math.inf, head_dim, head_dim).moved  # an endless chunk stores no state
     flops, size, tokens = costs.format_flops, costs.format_bytes, price.moved - states
@@ -305,7 +305,7 @@ def _split(chunk, head_dim):
 
 
 def chunk_split(chunk=128, head_dim=128, hardware="H100 SXM"):
-    """What does a chunk size cost? Operations and bytes of a token and head, and the time estimated for every size.
+    """What does a chunk size cost? Operations and bytes per token and head, and the time estimated for every size.
 
     chunk: one of `effattn_core.retention.costs.CHUNKS`; head_dim: of keys and of values, in bfloat16.
     """
@@ -356,7 +356,7 @@ def chunk_split(chunk=128, head_dim=128, hardware="H100 SXM"):
         margin=dict(l=16, r=20, t=8, b=8),
         legend=dict(x=0.52, y=0, yanchor="bottom", yref="container", traceorder="normal"),
         xaxis=dict(domain=[0, 0.44], range=[0, 1], tickvals=[0, 0.5, 1], tickformat=".0%", showgrid=False,
-                   title=dict(text="share of a token and head")),
+                   title=dict(text="share, per token and head")),
         yaxis=dict(domain=[0.12, 0.95], range=[-0.3, 1.75], showticklabels=False, showgrid=False),
         xaxis2=dict(domain=[0.56, 1], anchor="y2", type="log", tickvals=sizes, range=[0.82, 3.08],
                     title=dict(text="chunk, tokens")),
@@ -375,6 +375,6 @@ def chunk_split_says(chunk=128, head_dim=128, hardware="H100 SXM"):
     verdict = "the least of all sizes" if best == chunk else f"the least is {least} at {best}"
     return (
         f"With chunks of {chunk} and heads of {head_dim}, {share:.0%} of the operations are inside chunks "
-        f"({inside[1]}; the state takes {state[1]}), and states move {states[1]} a token and head. Estimated from "
-        f"published peaks of an {hardware}: {now} nanoseconds a token and head, {verdict}."
+        f"({inside[1]}; the state takes {state[1]}), and states move {states[1]} per token and head. Estimated from "
+        f"published peaks of an {hardware}: {now} nanoseconds per token and head, {verdict}."
     )

@@ -175,12 +175,24 @@ def test_of_tuned_configurations_the_kindest_is_shown_and_the_others_are_counted
     assert (again["bytes"], outputs["bytes"], again["bytes_of_pass"]) == (30, 10, 40)
 
 
-def test_without_the_peer_the_stored_table_is_left_alone(driver, tmp_path, monkeypatch, capsys):
+def test_without_the_peer_ours_are_compiled_again_and_its_rows_keep_their_date(driver, tmp_path, monkeypatch, capsys):
     compiled = house.driver("retention/bench_compiled")
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    monkeypatch.setattr(inspect, "reports", lambda *settings, **more: [report("states", "forward")])
     compiled.main(folder=tmp_path)
     assert not list(tmp_path.iterdir())
-    assert "left as it is: flash-linear-attention is not installed" in capsys.readouterr().out
+    assert "not written: flash-linear-attention is not installed" in capsys.readouterr().out
+    path = tmp_path / "compiled.json"
+    peers = [dict(library=compiled.PEER, head_dim=head_dim, kernel="theirs") for head_dim in compiled.HEAD_DIMS]
+    old = dict(library=compiled.OURS, head_dim=64, kernel="old")
+    made = dict(date="2026-01-02", commit="abc", peer="flash-linear-attention 0.6.0")
+    path.write_text(json.dumps(dict(provenance=made, rows=[old, *peers])))
+    for _ in range(2):  # the second time too: the date is that of the peer's rows, not of the run before
+        compiled.main(folder=tmp_path)
+        stored = json.loads(path.read_text())
+        assert [row["kernel"] for row in stored["rows"]] == ["states", "theirs", "states", "theirs"]
+        assert stored["provenance"]["peer_rows"] == "compiled on 2026-01-02 at commit abc"
+        assert stored["provenance"]["peer"] == made["peer"]
 
 
 NO_PEER = importlib.util.find_spec("fla") is None

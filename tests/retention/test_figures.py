@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import json
 import math
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from support.legible import check_legible, notes
 
 from effattn_core import costs, data, retention
+from effattn_core.measurements import MEASUREMENTS
 from effattn_core.retention import costs as prices
 from figures import explore, measured
 from figures.retention import forms as draw
@@ -282,6 +284,35 @@ def test_losses_are_running_means_whose_length_is_stated():
     assert "mean of the last 5 steps: Transformer 2.03 after 200 steps; retention 3.50 after 120 steps" in (
         measured.losses_says(HISTORIES)
     )
+
+
+def test_a_recorded_curve_is_drawn_as_it_is_at_the_steps_that_it_averages():
+    figure = measured.losses({"RetNet": [3.0, 2.5, 2.25]}, every=20)
+    check_legible(figure)
+    assert list(figure.data[0].x) == [20, 40, 60] and list(figure.data[0].y) == [3.0, 2.5, 2.25]
+    assert "the mean of 20 steps" in figure.layout.xaxis.title.text
+    assert "mean of the last 20 steps: RetNet 2.25 after 60 steps" in measured.losses_says(
+        {"RetNet": [3, 2.25, 2.25]}, every=20
+    )
+
+
+def test_a_median_that_its_spread_spoils_is_neither_drawn_nor_printed():
+    row = ROWS[0] | dict(what="forward")
+    assert math.isclose(measured.spread(row), 0.3)
+    busy = row | dict(upper_quartile=14 * row["median"])
+    for draw_it in (measured.spread, lambda row: measured.growth([row], "seconds")):
+        with pytest.raises(
+            ValueError, match="forward, carried state at 16,384 tokens spreads over 1310% .* measure it"
+        ):
+            draw_it(busy)
+
+
+def test_no_recording_of_the_book_has_a_median_that_its_spread_spoils():
+    recordings = sorted(MEASUREMENTS.glob("*/*.json"))
+    rows = [row for path in recordings for row in json.loads(path.read_text())["rows"] if "upper_quartile" in row]
+    assert len(rows) > 50
+    for row in rows:
+        measured.spread({"tokens": 0} | row)
 
 
 def test_measurements_that_cannot_be_drawn_are_refused_in_a_sentence():

@@ -21,6 +21,7 @@ those that walk the states read and write one more state a sequence (8D² bytes,
 
 import importlib.metadata
 import importlib.util
+import json
 from pathlib import Path
 
 import peers
@@ -87,25 +88,38 @@ def rows_of(library, head_dim, pairs):
 
 
 def main(head_dims=HEAD_DIMS, folder=Path(__file__).parent):
-    """Compile both and write the rows; without the peer, leave what is stored alone and say why."""
+    """Compile both and write the rows. Without the peer its stored rows stand, with their date; with none, say why."""
+    path, source = Path(folder) / "compiled.json", bench.provenance("make bench")
+    kept = None
     if importlib.util.find_spec("fla") is None:
-        print(f"compiled.json is left as it is: {PEER} is not installed, and ours alone is no comparison")
-        return
+        if not path.exists():
+            print(f"compiled.json is not written: {PEER} is not installed, and ours alone is no comparison")
+            return
+        kept = json.loads(path.read_text(encoding="utf-8"))
+        made = kept["provenance"]
+        when = made.get("peer_rows", f"compiled on {made['date']} at commit {made['commit']}")
+        source |= {"peer": made["peer"], "peer_rows": when}
+        print(f"{PEER} is not installed: its rows, {when}, stand")
+    else:
+        source["peer"] = f"{PEER} {importlib.metadata.version(PEER)}"
     rows = []
     for head_dim in head_dims:
         settings = (SOURCE, ARCHITECTURE, DTYPE, head_dim)
         ours = inspect.reports(*settings, examples="our_launches")
-        theirs = inspect.reports(*settings, packages=peers.PACKAGES)
         rows += rows_of(OURS, head_dim, [(report, [report]) for report in ours])
-        rows += rows_of(PEER, head_dim, chosen(theirs))
-        print(f"head_dim {head_dim}: {len(ours)} kernels of ours, {len(theirs)} configurations of the peer's")
-    source = bench.provenance("make bench") | {
+        if kept:
+            theirs = [row for row in kept["rows"] if row["library"] == PEER and row["head_dim"] == head_dim]
+            rows += theirs
+        else:
+            theirs = inspect.reports(*settings, packages=peers.PACKAGES)
+            rows += rows_of(PEER, head_dim, chosen(theirs))
+        print(f"head_dim {head_dim}: {len(ours)} kernels of ours, {len(theirs)} of the peer's")
+    source |= {
         "compiled": f"for sm_{ARCHITECTURE}, not run",
-        "peer": f"{PEER} {importlib.metadata.version(PEER)}",
         "choice": CHOICE,
         "sizes": f"batch {peers.BATCH}, {peers.HEADS} heads, {peers.TIME} tokens",
     }
-    bench.write_measurement(Path(folder) / "compiled.json", source, rows)
+    bench.write_measurement(path, source, rows)
 
 
 if __name__ == "__main__":
