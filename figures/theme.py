@@ -23,6 +23,8 @@ MAGNITUDE = "Cividis"  # one hue's worth of order, from dark to light, for anyon
 INK, QUIET, GRID, PAPER = "#777777", "#797979", "#80808040", "#80808001"
 ROLES = {INK: "ink", QUIET: "quiet", GRID: "grid", PAPER: "paper"}
 
+SENTENCE = 100  # characters of a table's cell that a phone cannot show in a column
+
 SMALL, NORMAL, LARGE = 12, 13, 15  # pixels; nothing in a figure is smaller than SMALL
 
 
@@ -111,16 +113,24 @@ class Table:
         return {"text/html": self.to_html(), "text/plain": str(self)}
 
     def to_html(self):
-        """The table in a region that scrolls sideways on a phone, so that the page does not."""
+        """The table in a region that scrolls sideways on a phone, so that the page does not.
+
+        Where a cell holds sentences, a phone shows each row as a card instead: cells then carry their column's name.
+        """
+        sentences = any(len(_cell(row.get(key))) > SENTENCE for row in self.rows for key in self.columns)
+        kind = "explorable-table sentences" if sentences else "explorable-table"
+        name = {key: f' data-column="{html.escape(title)}"' if sentences else "" for key, title in self.columns.items()}
         numeric = {key for key in self.columns if all(_is_number(row.get(key)) for row in self.rows)}
         side = {key: ' class="number"' if key in numeric else "" for key in self.columns}
         head = "".join(f'<th scope="col"{side[key]}>{inline(title)}</th>' for key, title in self.columns.items())
         body = "\n".join(
-            "<tr>" + "".join(f"<td{side[key]}>{inline(_cell(row.get(key)))}</td>" for key in self.columns) + "</tr>"
+            "<tr>"
+            + "".join(f"<td{side[key]}{name[key]}>{inline(_cell(row.get(key)))}</td>" for key in self.columns)
+            + "</tr>"
             for row in self.rows
         )
         return (
-            f'<div class="explorable-table" role="region" tabindex="0" aria-label="{html.escape(self.caption)}">\n'
+            f'<div class="{kind}" role="region" tabindex="0" aria-label="{html.escape(self.caption)}">\n'
             f'<table class="table">\n<caption>{inline(self.caption)}</caption>\n'
             f"<thead><tr>{head}</tr></thead>\n<tbody>\n{body}\n</tbody>\n</table>\n</div>"
         )

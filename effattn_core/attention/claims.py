@@ -3,7 +3,7 @@
 import torch
 
 from effattn_core import attention, costs
-from effattn_core.ledger import Claim
+from effattn_core.ledger import Claim, Figure, at_least, exact
 
 
 def _online_softmax_error():
@@ -32,51 +32,58 @@ def _traffic_ratio():
     return (naive.loaded + naive.stored) / (flash.loaded + flash.stored)
 
 
+def _cached(heads):
+    """Bytes of one cached token of Llama 3 8B with this many key-value heads."""
+    return costs.cache_bytes(costs.LLAMA_8B, 1, key_value_heads=heads)
+
+
+def _cached_with_all_heads():
+    return _cached(costs.LLAMA_8B.heads) / _cached(costs.LLAMA_8B.key_value_heads)
+
+
+SOFTMAX = "Milakov and Gimelshein 2018"
+
 CLAIMS = [
     Claim(
         topic="attention",
-        paper="Milakov and Gimelshein 2018",
-        where="as we recall the paper",
-        statement="The softmax's normalizer can be computed in one pass over the row, exactly.",
-        published=None,
-        unit="largest error",
-        measure=_online_softmax_error,
-        agrees=lambda ours: ours < 1e-12,
+        paper=SOFTMAX,
+        where="algorithm 3",
+        read=False,
+        statement="The maximum and the normaliser of a softmax come from one pass over the row.",
+        measured=Figure(_online_softmax_error, "largest error"),
+        rule=exact(),
         conditions="257 keys, scores of standard deviation 30, float64",
     ),
     Claim(
         topic="attention",
         paper="Dao et al. 2022",
-        where="as we recall the abstract",
-        statement="Exact attention by tiles makes fewer reads and writes of GPU memory than standard attention.",
-        published=None,
-        unit="times fewer bytes",
-        measure=_traffic_ratio,
-        agrees=lambda ours: ours > 1,
-        conditions=(
-            "bytes by formula, one causal head of 4,096 tokens, head_dim 64, blocks of 128 × 64, 2 bytes an element"
-        ),
+        where="abstract",
+        statement="Exact attention by tiles needs fewer accesses to a GPU's memory than standard attention.",
+        unit="fewer accesses",
+        formula=Figure(_traffic_ratio, "times fewer bytes"),
+        rule=at_least(1.0),
+        conditions="one causal head of 4,096 tokens, head_dim 64, blocks of 128 × 64, 2 bytes per element",
     ),
     Claim(
         topic="attention",
-        paper="Milakov and Gimelshein 2018",
-        where="as we recall the paper",
+        paper=SOFTMAX,
+        where="section 3.1",
+        read=False,
         statement="The operation that joins two partial softmaxes is associative.",
-        published=None,
-        unit="largest difference",
-        measure=_merge_error,
-        agrees=lambda ours: ours < 1e-12,
+        measured=Figure(_merge_error, "largest difference"),
+        rule=exact(),
         conditions="three parts of 4, 15 and 11 keys, both groupings, float64",
     ),
     Claim(
         topic="attention",
         paper="Grattafiori et al. 2024",
-        where="table 3, the sizes of Llama 3 8B",
-        statement="With 8 key-value heads of 128 and 32 layers, a cached token takes 128 KiB in 16 bits.",
-        published=128.0,
-        unit="KiB a token",
-        measure=lambda: costs.cache_bytes(costs.LLAMA_8B, 1) / 1024,
-        agrees=lambda ours: ours == 128,
-        conditions="formula from the published sizes; the figure of 128 is derived from them, not printed in the paper",
+        where="section 3.2",
+        statement="Eight key-value heads reduce the size of the key-value cache during decoding.",
+        unit="a smaller cache",
+        formula=Figure(_cached_with_all_heads, "times smaller than with 32 heads"),
+        rule=at_least(1.0),
+        conditions=lambda: (
+            f"Llama 3 8B, 16 bits: {_cached(8) // 1024} KiB per token instead of {_cached(32) // 1024} KiB"
+        ),
     ),
 ]

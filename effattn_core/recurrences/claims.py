@@ -2,7 +2,7 @@
 
 import torch
 
-from effattn_core.ledger import Claim
+from effattn_core.ledger import Claim, Figure, at_least, exact
 from effattn_core.recurrences import recurrence, unit_keys
 from effattn_core.recurrences.recall import memory_recall, read, written
 
@@ -49,62 +49,52 @@ def _gain(once):
     return delta - plain
 
 
+DELTA, RECALL = "Yang et al. 2024 (DeltaNet)", "abstract: more effective at associative recall"
+
 CLAIMS = [
     Claim(
         topic="recurrences",
         paper="Schlag et al. 2021",
-        where="as we recall the paper",
+        where="abstract: correct the current mapping from keys to values",
         statement="A delta rule lets a fast weight memory replace the value that a key held.",
-        published=None,
-        unit="largest error",
-        measure=_overwritten,
-        agrees=lambda ours: ours < 1e-12,
+        measured=Figure(_overwritten, "largest error"),
+        rule=exact(),
         conditions="8 orthonormal keys, each written twice, beta 1, float64",
     ),
     Claim(
         topic="recurrences",
-        paper="Yang et al. 2024 (DeltaNet)",
-        where="as we recall the abstract",
-        statement=(
-            "The delta rule can be computed by chunks in parallel, through products of Householder-like matrices."
-        ),
-        published=None,
-        unit="largest error",
-        measure=_delta_by_chunks,
-        agrees=lambda ours: ours < 1e-12,
+        paper=DELTA,
+        where="abstract: products of Householder matrices",
+        statement="The delta rule can be computed in parallel over the text.",
+        measured=Figure(_delta_by_chunks, "largest error"),
+        rule=exact(),
         conditions="delta and gated delta, 130 tokens in chunks of 32 against the loop, float64",
     ),
     Claim(
         topic="recurrences",
         paper="Dao and Gu 2024",
-        where="as we recall the paper",
+        where="as the abstract of Hu et al. 2025 (arXiv 2510.04944) restates it",
         statement="A state-space model with a scalar gate equals attention with a mask of products of gates.",
-        published=None,
-        unit="largest error",
-        measure=_duality,
-        agrees=lambda ours: ours < 1e-12,
+        measured=Figure(_duality, "largest error"),
+        rule=exact(),
         conditions="130 tokens, two heads of 16, float64",
     ),
     Claim(
         topic="recurrences",
-        paper="Yang et al. 2024 (DeltaNet)",
-        where="as we recall the paper",
+        paper=DELTA,
+        where=RECALL,
         statement="The delta rule recalls better than additive updates: here, when every key was rewritten.",
-        published=None,
-        unit="more right answers, as a share",
-        measure=lambda: _gain(once=False),
-        agrees=lambda ours: ours > 0,
+        measured=Figure(lambda: 100 * _gain(once=False), "% more right answers"),
+        rule=at_least(0.0),
         conditions="untrained: 8 random keys of 16, each first written with an old value",
     ),
     Claim(
         topic="recurrences",
-        paper="Yang et al. 2024 (DeltaNet)",
-        where="as we recall the paper",
+        paper=DELTA,
+        where=RECALL,
         statement="The delta rule recalls better than additive updates: here, when every key was written once.",
-        published=None,
-        unit="more right answers, as a share",
-        measure=lambda: _gain(once=True),
-        agrees=lambda ours: ours > 0,
+        measured=Figure(lambda: 100 * _gain(once=True), "% more right answers"),
+        rule=at_least(0.0),
         conditions="untrained: 8 random keys of 16, each written once; the nearest value counts",
     ),
 ]

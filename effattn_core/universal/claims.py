@@ -1,8 +1,8 @@
 """What the abstract on Universal YOCO says, and how this library measures it. No table of the paper was found."""
 
-from statistics import fmean
+from statistics import fmean, variance
 
-from effattn_core.ledger import Claim
+from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond
 from effattn_core.measurements import measured
 from effattn_core.universal import costs as costs_universal
 
@@ -27,13 +27,24 @@ def _prefill_of_twice_the_text():
     return costs_universal.prefill_flops(sizes, 2 * 131072) / costs_universal.prefill_flops(sizes, 131072)
 
 
-def held_out(name, loops):
-    """Mean held-out loss over seeds, asked with the loops that the model was trained with."""
-    return fmean(
+def _losses(name, loops):
+    """Held-out losses, a seed each, asked with the loops that the model was trained with."""
+    return [
         row["loss"]
         for row in measured("universal/training-cpu")
         if row["what"] == "held out" and (row["name"], row["loops"], row["asked"]) == (name, loops, loops)
-    )
+    ]
+
+
+def held_out(name, loops):
+    """Mean held-out loss over seeds, asked with the loops that the model was trained with."""
+    return fmean(_losses(name, loops))
+
+
+def _noise():
+    """Two standard errors of the ratio of four loops' mean loss to one loop's, from the spread of the seeds."""
+    runs = [_losses("YOCO-U", loops) for loops in (4, 1)]
+    return 2 * sum(variance(each) / len(each) for each in runs) ** 0.5 / fmean(runs[1])
 
 
 def _against_one_loop():
@@ -50,58 +61,51 @@ CLAIMS = [
     Claim(
         topic="universal",
         paper=PAPER,
-        where="abstract: the global cache stays constant",
+        where="abstract: a constant global cache",
         statement="Loops in the self-decoder leave what is kept for the text as large as it was.",
-        published=None,
-        unit="× the bytes of one loop, with four",
-        measure=_growth_of_the_cache,
-        agrees=lambda ours: ours < 1.05,
+        unit="constant",
+        measured=Figure(_growth_of_the_cache, "times the bytes of one loop, with four"),
+        rule=at_most(1.05),
         conditions="tensors of real states summed after 4,096 letters; what is over 1 are each loop's windows",
     ),
     Claim(
         topic="universal",
         paper=PAPER,
-        where="abstract: with conventional loops the cache grows with depth",
+        where="abstract: conventional looping inflates the cache with depth",
         statement="Loops over all layers of a Transformer multiply what it keeps.",
-        published=None,
-        unit="× the bytes of one loop, with four",
-        measure=_growth_without_sharing,
-        agrees=lambda ours: ours > 3.9,
-        conditions=(
-            "as above, of the looped Transformer; the factor of four is ours to measure, the abstract names none"
-        ),
+        measured=Figure(_growth_without_sharing, "times the bytes of one loop, with four"),
+        rule=at_least(3.9),
+        conditions="as above, of the looped Transformer; the abstract names no factor",
     ),
     Claim(
         topic="universal",
         paper=PAPER,
-        where="abstract: prefill stays linear",
+        where="abstract: linear pre-filling",
         statement="Reading twice the text takes twice the operations, whatever the loops.",
-        published=None,
-        unit="× the operations, 256K against 128K tokens",
-        measure=_prefill_of_twice_the_text,
-        agrees=lambda ours: ours < 2.01,
-        conditions="by formula, four loops, sizes of Llama 3 8B, gated retention below, which is our choice",
+        unit="linear",
+        formula=Figure(_prefill_of_twice_the_text, "times the operations, 256K against 128K tokens"),
+        rule=at_most(2.01),
+        conditions="four loops, sizes of Llama 3 8B, gated retention below, which is our choice",
     ),
     Claim(
         topic="universal",
         paper=PAPER,
-        where="abstract: depth by recursion",
+        where="abstract: recursion enhances representational depth",
         statement="More loops of the same weights model language better.",
-        published=None,
-        unit="× the held-out loss of one loop, with four",
-        measure=_against_one_loop,
-        agrees=lambda ours: ours < 1,
-        conditions=f"{SIZE}, two seeds",
+        measured=Figure(_against_one_loop, "times the held-out loss of one loop, with four"),
+        rule=beyond(_noise, at_most(1.0), neutral=1.0),
+        conditions=lambda: f"{SIZE}, two seeds, two standard errors {_noise():.2f}",
     ),
     Claim(
         topic="universal",
         paper=PAPER,
         where="abstract: the combination beats either alone",
         statement="YOCO with loops is better than YOCO alone and than a looped Transformer.",
-        published=None,
-        unit="× the held-out loss of the better of the two",
-        measure=_against_either_alone,
-        agrees=lambda ours: ours < 1,
-        conditions=f"{SIZE}, as many parameters, four loops of each, of the latter one seed; it spends more operations",
+        measured=Figure(_against_either_alone, "times the held-out loss of the better of the two"),
+        rule=beyond(_noise, at_most(1.0), neutral=1.0),
+        conditions=lambda: (
+            f"{SIZE}, as many parameters, four loops of each, two seeds, of the looped Transformer one; two standard "
+            f"errors {_noise():.2f}; the loops spend more operations"
+        ),
     ),
 ]
