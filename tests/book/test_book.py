@@ -106,8 +106,8 @@ def test_figures_keep_to_the_budget_of_a_page():
 @pytest.mark.parametrize("chapter", [each for each in chapters() if re.match("[1-7]-", each)])
 def test_a_chapter_has_the_parts_of_its_contract(chapter):
     text = (ROOT / "book" / f"{chapter}.md").read_text()
-    parts = ["bill", "literalinclude", "explore(", "train(", "ledger(", "grade(", "could lie to", "Where to read on"]
-    for part in parts:
+    assert "{literalinclude}" in text or "{excerpt}" in text
+    for part in ["bill", "explore(", "train(", "ledger(", "grade(", "could lie to", "Where to read on"]:
         assert part in text, part
     prose = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
     assert 1500 <= len(prose.split()) <= 3500, len(prose.split())
