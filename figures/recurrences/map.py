@@ -86,43 +86,47 @@ def chosen(family="all", until=2025):
     return [entry for entry in ENTRIES if family in ("all", KINDS[entry.kind]) and entry.year <= until]
 
 
-def _place(entry):
-    """Where an entry stands: its year, with the month's share of it, and its row; within it, each at its own height."""
-    row = list(KINDS).index(entry.kind)
-    beside = sorted((other for other in ENTRIES if other.kind == entry.kind), key=lambda other: other.arxiv)
-    lift = 0.76 * (beside.index(entry) / (len(beside) - 1) - 0.5)
-    return entry.year + (int(entry.arxiv[2:4]) - 0.5) / 12, row + lift
+LINE, AXIS = 17, 60  # pixels: of a paper, and of what stands over and under them
+
+
+def _rows(family):
+    """The papers of a family from the top down, all years: by kind, then by date; each has a row of its own."""
+    order = list(KINDS)
+    return sorted(chosen(family, YEARS[-1]), key=lambda entry: (order.index(entry.kind), entry.arxiv))
 
 
 def field_map(family="all", until=2025):
-    """Who remembers how? Papers by year and kind; hover for the arXiv number, or choose a family to read the names."""
+    """Who remembers how? Papers by year and kind, each with its name; hover for the arXiv number."""
     import plotly.graph_objects as go
 
+    rows = _rows(family)
     traces = []
     for name, (colour, symbol) in LOOKS.items():
-        entries = [entry for entry in chosen(family, until) if KINDS[entry.kind] == name]
-        points = [_place(entry) for entry in entries]
+        mine = [(at, each) for at, each in enumerate(rows) if KINDS[each.kind] == name and each.year <= until]
+        when = [each.year + (int(each.arxiv[2:4]) - 0.5) / 12 for _, each in mine]
         traces.append(go.Scatter(
-            x=[x for x, _ in points], y=[y for _, y in points], name=name, cliponaxis=False,
-            mode="markers" if family == "all" else "markers+text", visible=family in ("all", name),
-            text=[entry.name for entry in entries], textposition=["middle left" if x > 2023 else "middle right"
-                                                                  for x, _ in points],
+            x=when, y=[at for at, _ in mine], name=name, cliponaxis=False, mode="markers+text",
+            visible=family in ("all", name), text=[each.name for _, each in mine],
+            textposition=["middle left" if x > 2023 else "middle right" for x in when],
             textfont=dict(size=theme.SMALL, color=theme.INK),
-            marker=dict(color=colour, symbol=symbol, size=11, line=dict(width=1, color=theme.INK)),
-            customdata=[f"arXiv {entry.arxiv}" for entry in entries],
+            marker=dict(color=colour, symbol=symbol, size=10, line=dict(width=1, color=theme.INK)),
+            customdata=[f"arXiv {each.arxiv}" for _, each in mine],
             hovertemplate="%{text}, %{customdata}<extra></extra>",
         ))  # fmt: skip
-    rows = [row for row, kind in enumerate(KINDS) if family in ("all", KINDS[kind])]
+    kinds = list(dict.fromkeys(each.kind for each in rows))
+    places = {kind: [at for at, each in enumerate(rows) if each.kind == kind] for kind in kinds}
     lines = [
-        dict(type="line", xref="paper", x0=0, x1=1, y0=row + 0.5, y1=row + 0.5, line=dict(color=theme.GRID, width=1))
-        for row in rows[:-1]
-    ]
+        dict(type="line", xref="paper", x0=0, x1=1, y0=places[kind][-1] + 0.5, y1=places[kind][-1] + 0.5,
+             line=dict(color=theme.GRID, width=1))
+        for kind in kinds[:-1]
+    ]  # fmt: skip
     return theme.figure(
-        *traces, height=474, showlegend=True, shapes=lines,
+        *traces, height=LINE * len(rows) + AXIS + 40, showlegend=True, shapes=lines,
         xaxis=dict(range=[2018.9, 2026.1], dtick=1, tick0=2019, tickformat="d", title=dict(text="first version")),
-        yaxis=dict(tickvals=rows, ticktext=[list(KINDS)[row].replace(" as ", "<br>as ").replace(" at ", "<br>at ")
-                                            for row in rows],
-                   range=[rows[-1] + 0.55, rows[0] - 0.55], showgrid=False),
+        yaxis=dict(tickvals=[sum(places[kind]) / len(places[kind]) for kind in kinds],
+                   ticktext=[kind.replace(" as ", "<br>as ").replace(" at ", "<br>at ").replace(" in ", "<br>in ")
+                             for kind in kinds],
+                   range=[len(rows) - 0.4, -0.6], showgrid=False),
         meta=dict(narrow={"yaxis.tickangle": 0, "xaxis.dtick": 2}),
     )  # fmt: skip
 

@@ -90,33 +90,64 @@ def _error(held, wanted):
     return sum(off) / len(off) if off else 0.0
 
 
-def memory(rule="delta", step=5, keep=0.5, beta=1.0, keys=KEYS[0]):
+# The panels of `memory`: (name, rule, the share that it keeps where the slider does not say). A sum is a RetNet that
+# never fades.
+PANELS = (
+    ("sum", "retention", 1.0),
+    ("linear attention, φ", "linear", None),
+    ("RetNet", "retention", None),
+    ("gate per head", "gated", None),
+    ("gate per dimension", "gla", None),
+    ("delta rule", "delta", None),
+)
+
+
+def _panels(step, keep, beta, keys):
+    """(name, what the keys read, what they should) of each of PANELS."""
+    return [(name, *remembered(rule, step, keep if own is None else own, beta, keys)) for name, rule, own in PANELS]
+
+
+def memory(step=5, keep=0.5, beta=1.0, keys=KEYS[0]):
     """What does a key read back? Four keys, five writes, A written twice; bars are read, diamonds were last written."""
     import plotly.graph_objects as go
 
-    held, wanted = remembered(rule, step, keep, beta, keys)
+    panels = _panels(step, keep, beta, keys)
     now = PROGRAM[step - 1][0] if step else None
     shape = ["/" if name == now else "" for name in NAMES]
-    traces = [
-        go.Bar(x=list(NAMES), y=held, name="read now", width=0.55, hovertemplate="%{x} reads %{y:.3g}<extra></extra>",
-               marker=dict(color=theme.BLUE, pattern=dict(shape=shape, solidity=0.4))),
-        go.Scatter(x=list(NAMES), y=wanted, name="last written", mode="markers", hovertemplate="%{x} was last given "
-                   "%{y:g}<extra></extra>", marker=dict(symbol="diamond-open", size=17, color=theme.VERMILLION,
-                                                        line=dict(width=3))),
-    ]  # fmt: skip
+    traces, notes, settings, narrow = [], [], {}, {"height": 560}
+    for number, (name, held, wanted) in enumerate(panels):
+        axis, shown = str(number + 1) if number else "", number == 0
+        place = dict(xaxis=f"x{axis}", yaxis=f"y{axis}", showlegend=shown)
+        traces += [
+            go.Bar(x=list(NAMES), y=held, name="read now", width=0.55, **place,
+                   hovertemplate="%{x} reads %{y:.3g}<extra></extra>",
+                   marker=dict(color=theme.BLUE, pattern=dict(shape=shape, solidity=0.4))),
+            go.Scatter(x=list(NAMES), y=wanted, name="last written", mode="markers", **place,
+                       hovertemplate="%{x} was last given %{y:g}<extra></extra>",
+                       marker=dict(symbol="diamond-open", size=13, color=theme.VERMILLION, line=dict(width=2.5))),
+        ]  # fmt: skip
+        off = f"off by {_number(_error(held, wanted))} in the mean"
+        notes += [theme.heading(f"<b>{name}</b>", axis), theme.heading(off, axis, row=5.1)]
+        notes[-1] |= dict(font=dict(size=theme.SMALL))
+        left, top = [0, 0.36, 0.72][number % 3], 1 - number // 3 * 0.55
+        settings[f"xaxis{axis}"] = dict(domain=[left, left + 0.28], anchor=f"y{axis}", showgrid=False)
+        settings[f"yaxis{axis}"] = dict(
+            domain=[top - 0.4, top - 0.06], anchor=f"x{axis}", range=[-1.2, 6.4], tickvals=[0, 2, 4],
+            zeroline=True, zerolinecolor=theme.QUIET,
+        )  # fmt: skip
+        left, top = [0, 0.54][number % 2], 1 - number // 2 * 0.36
+        narrow |= {f"xaxis{axis}.domain": [left, left + 0.46], f"yaxis{axis}.domain": [top - 0.26, top - 0.05]}
     done = [
         f"<b>{name} = {value:g}</b>" if at == step - 1 else f"{name} = {value:g}" if at < step else "·"
         for at, (name, value) in enumerate(PROGRAM)
     ]
-    notes = [
-        theme.heading(f"Written: {', '.join(done)}"),
-        theme.heading(f"mean error {_number(_error(held, wanted))}", side="right", row=5.1),
-    ]
+    notes.append(
+        dict(text=f"Written: {', '.join(done)}", x=0, y=1, xref="paper", yref="paper", xanchor="left", yanchor="bottom",
+             showarrow=False, font=dict(size=theme.NORMAL))
+    )  # fmt: skip
     return theme.figure(
-        *traces, height=360, annotations=notes, showlegend=True, margin=dict(t=34),
-        legend=dict(x=0, y=-0.12, yanchor="top"),
-        xaxis=dict(showgrid=False, tickfont=dict(size=theme.LARGE)),
-        yaxis=dict(range=[-1.2, 6.1], zeroline=True, zerolinecolor=theme.QUIET, title=dict(text="value")),
+        *traces, height=430, annotations=notes, showlegend=True, margin=dict(t=24, l=8, r=8, b=40),
+        legend=dict(x=0, y=0, yref="container", yanchor="bottom"), meta=dict(narrow=narrow), **settings,
     )  # fmt: skip
 
 
@@ -129,23 +160,23 @@ def _share(value):
     return "less than 0.001" if value < 1e-3 else _number(value)
 
 
-def memory_says(rule="delta", step=5, keep=0.5, beta=1.0, keys=KEYS[0]):
-    """`memory` in a sentence: what each key reads, and the mean error."""
-    held, wanted = remembered(rule, step, keep, beta, keys)
+def memory_says(step=5, keep=0.5, beta=1.0, keys=KEYS[0]):
+    """`memory` in sentences: what each key reads by each rule, and the mean error."""
     if step == 0:
-        return f"{RULES[rule].title}: nothing is written yet, and every key reads 0."
-    parts = [
-        f"{name} reads {_number(got)}" + ("" if abs(got - want) < 1e-9 else f" and should read {want:g}")
-        for name, got, want in zip(NAMES, held, wanted, strict=True)
-        if want is not None
-    ]
-    return (
-        f"{RULES[rule].title}, keys {keys}, after {step} write{'s' * (step > 1)}: {'; '.join(parts)}; "
-        f"mean error {_number(_error(held, wanted))}."
-    )
+        return "Nothing is written yet, and every key reads 0."
+    parts = []
+    for name, held, wanted in _panels(step, keep, beta, keys):
+        reads = ", ".join(
+            f"{key} {_number(got)}" for key, got, want in zip(NAMES, held, wanted, strict=True) if want is not None
+        )
+        parts.append(f"{name}: {reads}; mean error {_number(_error(held, wanted))}")
+    wanted = dict(PROGRAM[:step])
+    last = ", ".join(f"{name} {value:g}" for name, value in sorted(wanted.items()))
+    told = f"Keys {keys}, after {step} write{'s' * (step > 1)} the last values are {last}. "
+    return f"{told}Read back by {'. By '.join(parts)}."
 
 
-# (label, rule, share kept a token): what is drawn for the capacity, an additive state without φ being a gate of 1.
+# (label, rule, share kept per token): what is drawn for the capacity, an additive state without φ being a gate of 1.
 STORES = (
     ("sum", "gated", 1.0),
     ("linear attention, φ", "linear", 1.0),
@@ -168,7 +199,7 @@ def loaded(label, key_dim, rewritten, passes):
 
 
 def capacity(key_dim=16, rewritten=False, passes=1, measure="right"):
-    """How many pairs does a state hold? Random keys, read back after all were written; one line a rule."""
+    """How many pairs does a state hold? Random keys, read back after all were written; one line per rule."""
     import plotly.graph_objects as go
 
     traces = []
@@ -217,7 +248,7 @@ TEMPERATURE = 16
 
 @functools.cache
 def left(at_separators, elsewhere):
-    """What is left of each token of SENTENCE at the last: by `recurrence` with keys 1 and a value of its own each."""
+    """What is left of each token of SENTENCE at the last: by `recurrence` with keys 1 each with its own value."""
     logit = torch.tensor(
         [at_separators if token in SEPARATORS else elsewhere for token in SENTENCE], dtype=torch.float64
     )
@@ -261,3 +292,43 @@ def gates_says(at_separators=-64, elsewhere=2):
         f"“{SENTENCE[-1]}”, {_share(weights[0])} is left of “{SENTENCE[0]}” and {_share(weights[colon + 1])} of "
         f"“{SENTENCE[colon + 1]}”; with a word's gate everywhere, {_share(even[0])} of “{SENTENCE[0]}”."
     )
+
+
+CHUNKS = (4, 8, 16)
+
+
+def _level(late, early, size):
+    """At which halving of a chunk of `size` tokens two tokens part: 1 at the first, 0 for a token with itself."""
+    return 0 if late == early else size.bit_length() - (late ^ early).bit_length()
+
+
+def levels(size=8):
+    """Through which middle is each pair of tokens measured? The halving of a chunk at which the two part."""
+    import plotly.graph_objects as go
+
+    cells = [
+        [_level(row, column, size) if column <= row else None for column in range(size)] for row in range(size)
+    ]  # fmt: skip
+    heat = go.Heatmap(
+        z=cells, zmin=0, zmax=4, colorscale=theme.MAGNITUDE, showscale=False, xgap=2, ygap=2,
+        text=[["" if cell is None else str(cell or "·") for cell in row] for row in cells], texttemplate="%{text}",
+        hovertemplate="row %{y} reads token %{x}: halving %{z}<extra></extra>",
+    )  # fmt: skip
+    ends = dict(tickvals=[0, size - 1], ticktext=["first", "last"], showgrid=False, ticks="")
+    return theme.figure(
+        heat, height=340, margin=dict(l=8, r=8, t=8, b=8),
+        xaxis=dict(title=dict(text="token that is read, m"), constrain="domain", **ends),
+        yaxis=dict(title=dict(text="token that reads, n"), autorange="reversed", scaleanchor="x",
+                   constrain="domain", **ends),
+    )  # fmt: skip
+
+
+def levels_says(size=8):
+    """`levels` in a sentence."""
+    counts = {}
+    for row in range(size):
+        for column in range(row):
+            level = _level(row, column, size)
+            counts[level] = counts.get(level, 0) + 1
+    told = ", ".join(f"{count} at halving {level}" for level, count in sorted(counts.items()))
+    return f"A chunk of {size} tokens: of its pairs {told}; each pair parts at exactly one halving."

@@ -292,3 +292,21 @@ def test_texts_packed_by_gates_that_clear_the_state_are_each_alone(rule):
                         torch.autograd.grad(exact, [wide_[name] for name in names]), strict=True)  # fmt: skip
             for ours, truth_ in pairs:
                 assert (ours - truth_).abs().max() < steepest * truth_.abs().max()
+
+
+@pytest.mark.parametrize("rule", ["gated", "gla"])
+def test_a_gate_s_gradient_needs_the_state_that_is_handed_on(rule):
+    """Eq. gated-backward, with a loss on the last state too: without ⟨S, dS⟩ it is wrong by far."""
+    generator = torch.Generator().manual_seed(0)
+    query, key, value = torch.randn(3, 1, 2, 40, 8, dtype=torch.float64, generator=generator).requires_grad_()
+    shape = (1, 2, 40) if rule == "gated" else (1, 2, 40, 8)
+    log_gate = (-torch.rand(shape, dtype=torch.float64, generator=generator)).requires_grad_()
+    output, state = recurrence(query, key, value, rule=rule, log_gate=log_gate)
+    loss = output.square().sum() + state.square().sum()
+    d_query, d_key, d_gate, d_state = torch.autograd.grad(loss, (query, key, log_gate, state))
+    each, passing = query * d_query - key * d_key, (state * d_state).sum(-1)[:, :, None]
+    if rule == "gated":
+        each, passing = each.sum(-1), passing.sum(-1)
+    later = each.flip(2).cumsum(2).flip(2)
+    assert (later + passing - d_gate).abs().max() < 1e-12 * d_gate.abs().max()
+    assert (later - d_gate).abs().max() > 0.1 * d_gate.abs().max()
