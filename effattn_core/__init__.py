@@ -9,6 +9,7 @@ from pathlib import Path
 import kernels
 
 __all__ = ["__version__", "reproducible", "topic_modules", "topics"]
+SHARED = {"pretrained"}  # a folder that topics share, like the files
 try:
     __version__ = importlib.metadata.version("effattn")
 except importlib.metadata.PackageNotFoundError:  # imported from a checkout that is not installed
@@ -28,8 +29,8 @@ _require_our_kernels(kernels.__file__, __file__)
 
 
 def topics():
-    """The names of the topics, in their order: every folder of this package is one."""
-    return sorted(each.name for each in pkgutil.iter_modules(__path__) if each.ispkg)
+    """The names of the topics, in their order: every folder of this package is one, but those of SHARED."""
+    return sorted(each.name for each in pkgutil.iter_modules(__path__) if each.ispkg and each.name not in SHARED)
 
 
 def topic_modules(room):

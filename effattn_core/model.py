@@ -24,6 +24,10 @@ class Configuration:
     loops: how often the layers that have a mixer are gone through, with one set of weights; reinject: whether each loop
     after the first gets the embedding again; loop_embedding: whether it learns a vector of its own. See
     `effattn_core.universal`.
+    tied: whether the head is the embedding's matrix. epsilon: of the RMS norms; None for PyTorch's, by dtype.
+    biases: of the projections to queries, keys and values. head_norms: an RMS norm of each head's query and key before
+    they turn (Qwen3). rotary_speeds: radians per token of each pair, where they are not powers of `rotary_base`. These
+    five are what trained checkpoints need, see `effattn_core.pretrained`; only plain attention models have them.
 
     Raises ValueError for a size that is no whole number of at least 1, and for a setting that the mixer would ignore.
     """
@@ -46,6 +50,11 @@ class Configuration:
     loops: int = 1
     reinject: bool = False
     loop_embedding: bool = False
+    tied: bool = False
+    epsilon: float | None = None
+    biases: bool = False
+    head_norms: bool = False
+    rotary_speeds: tuple[float, ...] | None = None
 
     def __post_init__(self):
         sizes = "vocabulary width layers heads key_value_heads head_dim feed_forward context loops".split()
@@ -75,6 +84,14 @@ class Configuration:
             if unheard and getattr(self, name) not in (None, 0):
                 without = "without a window" if name == "sinks" else f"of the mixer {self.mixer!r}"
                 raise ValueError(f"{name} is no setting {without}; it is {getattr(self, name)!r}.")
+        plain = self.mixer == "attention" and not self.cross_layers and self.loops == 1
+        for name in ("tied", "epsilon", "biases", "head_norms", "rotary_speeds"):
+            if getattr(self, name) and not plain:
+                raise ValueError(f"{name} is a setting of plain attention models; it is {getattr(self, name)!r}.")
+        if self.rotary_speeds is not None and len(self.rotary_speeds) != self.head_dim // 2:
+            raise ValueError(
+                f"rotary_speeds must be {self.head_dim // 2} numbers, one per pair; it has {len(self.rotary_speeds)}."
+            )
 
 
 # Where the class of each token mixer lives. Topics import this file; it imports a topic by name, when a model asks.
@@ -136,9 +153,13 @@ def rotate(tensor, first, base):
 
     tensor: [batch, heads, time, head_dim]; first: position of its first token. (Su et al. 2021, eq. 34)
     """
-    head_dim, wide = tensor.shape[-1], torch.promote_types(tensor.dtype, torch.float32)
-    speed = base ** (-torch.arange(0, head_dim, 2, device=tensor.device, dtype=wide) / head_dim)
-    return turn(tensor, first, speed)
+    return turn(tensor, first, speeds(tensor.shape[-1], base, tensor))
+
+
+def speeds(head_dim, base, like):
+    """base^(-2i / head_dim), radians per token of pair i, in float32 or wider on the device of `like`."""
+    wide = torch.promote_types(like.dtype, torch.float32)
+    return base ** (-torch.arange(0, head_dim, 2, device=like.device, dtype=wide) / head_dim)
 
 
 def even_speeds(head_dim, base, like):
@@ -165,9 +186,11 @@ class AttentionMixer(nn.Module):
     def __init__(self, sizes):
         super().__init__()
         self.sizes = sizes
-        self.query = nn.Linear(sizes.width, sizes.heads * sizes.head_dim, bias=False)
-        self.key = nn.Linear(sizes.width, sizes.key_value_heads * sizes.head_dim, bias=False)
-        self.value = nn.Linear(sizes.width, sizes.key_value_heads * sizes.head_dim, bias=False)
+        self.query = nn.Linear(sizes.width, sizes.heads * sizes.head_dim, bias=sizes.biases)
+        self.key = nn.Linear(sizes.width, sizes.key_value_heads * sizes.head_dim, bias=sizes.biases)
+        self.value = nn.Linear(sizes.width, sizes.key_value_heads * sizes.head_dim, bias=sizes.biases)
+        if sizes.head_norms:
+            self.query_norm, self.key_norm = (nn.RMSNorm(sizes.head_dim, sizes.epsilon) for _ in range(2))
         self.output = nn.Linear(sizes.heads * sizes.head_dim, sizes.width, bias=False)
 
     def new_state(self, batch, like):
@@ -192,7 +215,7 @@ class AttentionMixer(nn.Module):
             projection(hidden).unflatten(-1, (-1, sizes.head_dim)).transpose(1, 2)
             for projection in (self.query, self.key, self.value)
         )
-        query, key = rotate(query, first, sizes.rotary_base), rotate(key, first, sizes.rotary_base)
+        query, key = self.turned(query, key, first)
         if state is None:
             mixed = attention(query, key, value, **self.mask)
         elif state.mask != self.mask:
@@ -200,6 +223,17 @@ class AttentionMixer(nn.Module):
         else:
             mixed = state.attend(query, key, value)
         return self.output(mixed.transpose(1, 2).flatten(2)), state
+
+    def turned(self, query, key, first):
+        """Queries and keys, normed where the model does that, turned to the positions from `first` on."""
+        sizes = self.sizes
+        if sizes.head_norms:
+            query, key = self.query_norm(query), self.key_norm(key)
+        speed = speeds(sizes.head_dim, sizes.rotary_base, query)
+        if sizes.rotary_speeds is not None:
+            speed = speed.new_tensor(sizes.rotary_speeds)
+        # One call for both: the angles are computed once.
+        return turn(torch.cat((query, key), 1), first, speed).split((sizes.heads, sizes.key_value_heads), 1)
 
 
 class Constants(nn.Module):
@@ -242,7 +276,7 @@ class Block(nn.Module):
 
     def __init__(self, sizes, mixer):
         super().__init__()
-        self.before_mixer, self.before_feed_forward = nn.RMSNorm(sizes.width), nn.RMSNorm(sizes.width)
+        self.before_mixer, self.before_feed_forward = (nn.RMSNorm(sizes.width, sizes.epsilon) for _ in range(2))
         self.mixer, self.feed_forward = mixer(sizes), SwiGLU(sizes.width, sizes.feed_forward)
 
     def forward(self, hidden, state=None):
@@ -262,8 +296,10 @@ class LanguageModel(nn.Module):
         self.sizes = sizes
         self.embedding = nn.Embedding(sizes.vocabulary, sizes.width)
         self.make_layers(mixer or mixer_class(sizes.mixer))
-        self.norm = nn.RMSNorm(sizes.width)
+        self.norm = nn.RMSNorm(sizes.width, sizes.epsilon)
         self.head = nn.Linear(sizes.width, sizes.vocabulary, bias=False)
+        if sizes.tied:
+            self.head.weight = self.embedding.weight
         for name, weight in self.named_parameters():
             if weight.ndim == 2:
                 # What adds to the residual stream starts smaller, so that depth does not grow it (GPT-2).

