@@ -45,7 +45,14 @@ def of_kind(package, kind):
     names = [name for name in modules() if name.partition(".")[0] == package]
     if not kind:
         return names
-    shared = [name for name in names if name == package or not hasattr(importlib.import_module(top(name)), "__path__")]
+    known = getattr(importlib.import_module(package), "SHARED", ())  # folders that topics share
+    shared = [
+        name
+        for name in names
+        if name == package
+        or top(name).rpartition(".")[2] in known
+        or not hasattr(importlib.import_module(top(name)), "__path__")
+    ]
     return shared if kind == "shared" else [name for name in names if name not in shared]
 
 

@@ -9,7 +9,7 @@ from torch.nn import functional
 
 from effattn_core.channels import build_mask, masked
 from effattn_core.channels.training import PENALTY, by_frequency, descend
-from effattn_core.model import rotate
+from effattn_core.positions import rotate
 
 HEADS, HEAD_DIM, TOKENS, NOISE, BASE = 2, 64, 384, 0.3, 10000.0
 STRENGTH = 1.36  # of the query over other keys: dense attention then finds the needle in some texts and not in others

@@ -11,7 +11,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from effattn_core.channels import build_mask, masked
-from effattn_core.model import rotate
+from effattn_core.positions import rotate
 from effattn_core.states import State
 
 PENALTY = 0.06  # of the mean importance in stage 1, the published value; stage 2 has none

