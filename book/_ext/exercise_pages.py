@@ -95,7 +95,7 @@ def mark(node):
         title += nodes.raw("", f' <span class="exercise-level">{level}</span>', format="html")
     if not isinstance(node, prediction):
         label, said = html.escape(node["label"]), html.escape(node.get("said", ""))
-        box = f'<input type="checkbox" data-done="{label}"> done<span class="visually-hidden">: {said}</span>'
+        box = f'<input type="checkbox" data-done="{label}" aria-label="done: {said}"> done'
         title += nodes.raw("", f'<label class="exercise-done" hidden>{box}</label>', format="html")
 
 

@@ -223,12 +223,12 @@ def fill_arguments(text, width):
 
 
 def _is_one_argument(line):
-    """Whether the line's brackets and strings are closed in it and it holds no comment."""
+    """Whether the line is one whole argument. What stands in groups already stays so."""
     try:
-        ast.parse(f"f({line.strip()})")
+        call = ast.parse(f"f({line.strip()})").body[0].value
     except SyntaxError:
         return False
-    return "#" not in line
+    return len(call.args) + len(call.keywords) == 1 and "#" not in line
 
 
 def break_strings(text, width):
