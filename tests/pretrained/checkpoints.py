@@ -1,5 +1,6 @@
 """Small checkpoints to read, and to damage: a folder in Hugging Face's layout, a GGUF file."""
 
+import dataclasses
 import json
 
 import torch
@@ -19,10 +20,10 @@ CONFIG = dict(
 WORDS = dict(version="1.0", model=dict(type="WordLevel", vocab={"a": 0, "b": 1}, unk_token="a"))
 
 
-def model(seed=0):
-    """A LanguageModel of SIZES with weights large enough that each matters."""
+def model(seed=0, sizes=SIZES):
+    """A LanguageModel with weights large enough that each matters."""
     torch.manual_seed(seed)
-    made = LanguageModel(SIZES).eval()
+    made = LanguageModel(sizes).eval()
     for weight in made.parameters():
         torch.nn.init.normal_(weight, std=0.3)
     return made
@@ -81,4 +82,18 @@ def write_gguf(path, made=None, *, architecture="llama", kind="F32", factors=Non
     writer.write_kv_data_to_file()
     writer.write_tensors_to_file()
     writer.close()
+    return path
+
+
+def write_reader(path, context=4096):
+    """A folder whose model reads any text, one token per byte: what a recorded run is tried on."""
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    made = model(sizes=dataclasses.replace(SIZES, vocabulary=256, context=context))
+    write_folder(path, made, vocab_size=256, max_position_embeddings=context)
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE({letter: number for number, letter in enumerate(letters)}, []))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.save(str(path / "tokenizer.json"))
     return path
