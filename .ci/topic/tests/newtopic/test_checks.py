@@ -8,12 +8,18 @@ def first():
     raise AssertionError("TO WRITE: the solution of newtopic.first.")
 
 
+def launch():
+    raise AssertionError("TO WRITE: the solution of newtopic.launch.")
+
+
+SOLVED = {"newtopic.count": 0, "newtopic.first": first, "newtopic.launch": launch}
 # TO WRITE: (exercise, a known mistake, words of the sentence that names it).
 MISTAKES = [("newtopic.first", lambda: 0, "TO WRITE: the sentence of this mistake")]
 
 
-def test_the_stub_fails_and_the_solution_passes():
-    assert_solved("newtopic.first", first)
+@pytest.mark.parametrize("name", SOLVED)
+def test_the_stub_fails_and_the_solution_passes(name):
+    assert_solved(name, SOLVED[name])
 
 
 @pytest.mark.parametrize(("name", "mistake", "sentence"), MISTAKES)
