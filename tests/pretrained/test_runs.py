@@ -14,20 +14,20 @@ def record(tmp_path, monkeypatch):
     """A function: the rows that a topic's driver writes for one short passage."""
     source = checkpoints.write_reader(tmp_path / "reader")
 
-    def run(topic, length):
+    def run(topic, **sizes):
         path = ROOT / "book" / "measurements" / topic / "run_smollm2.py"
         spec = importlib.util.spec_from_file_location(f"{topic}_smollm2", path)
         driver = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(driver)
         target = tmp_path / f"{topic}.json"
-        driver.main(source, passages=1, length=length, folder=tmp_path / topic, target=target)
+        driver.main(source, passages=1, **sizes, folder=tmp_path / topic, target=target)
         return json.loads(target.read_text())["rows"]
 
     return run
 
 
 def test_windows_read_alike_until_they_lose_a_key(record):
-    rows = record("attention", 2048)
+    rows = record("attention", length=2048)
     losses = {row["name"]: row["losses"] for row in rows if row["what"] == "window"}
     assert len(losses) == 4 and all(len(each) == 16 for each in losses.values())
     assert len({tuple(each[:2]) for each in losses.values()}) == 1  # 256 tokens fit every window
@@ -38,7 +38,7 @@ def test_windows_read_alike_until_they_lose_a_key(record):
 
 
 def test_attention_within_a_distance_grows_to_all_of_it(record):
-    rows = record("retention", 2048)
+    rows = record("retention", length=2048)
     assert [row["layer"] for row in rows] == [0, 1]
     for row in rows:
         for shares in row["shares"]:
@@ -46,9 +46,22 @@ def test_attention_within_a_distance_grows_to_all_of_it(record):
 
 
 def test_a_layer_is_like_itself_and_lending_changes_what_is_read(record):
-    rows = record("yoco", 96)
+    rows = record("yoco", length=96)
     for row in rows[:2]:
         assert row["keys"][row["layer"]] == row["values"][row["layer"]] == 1 and 0 <= min(row["keys"]) < 1
     losses = {row["layer"]: row["loss"] for row in rows[2:]}
     assert losses.keys() == {None, 1, "every second"}
     assert losses[1] == losses["every second"] != losses[None]  # of two layers, one lends
+
+
+def test_sparse_ways_differ_from_dense_and_a_text_shorter_than_the_period_is_never_rectified(record):
+    rows = record("rectified", lengths=(256,), steps=8, drift=(128, 40), needles=(200,), numbers=1)
+    frontier = [row for row in rows if row["what"] == "frontier"]
+    assert frontier[0] == {**frontier[0], "name": "dense", "share": 1.0, "kl": 0.0}
+    assert {row["name"] for row in frontier} == {"dense", "ReSA", "Quest", "mean keys", "StreamingLLM"}
+    assert all(0 < row["share"] < 1 and row["kl"] > 0 for row in frontier[1:])
+    drift = {row["period"]: row["kl"] for row in rows if row["what"] == "drift"}
+    assert drift.keys() == {8, 32, 128, 0} and all(len(each) == 2 for each in drift.values())
+    assert drift[128] == drift[0] != drift[8]  # forty tokens are never rectified by either
+    needles = [row for row in rows if row["what"] == "needle"]
+    assert len(needles) == 13 and all(row["found"] <= row["asked"] == 4 for row in needles)
