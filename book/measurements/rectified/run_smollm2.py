@@ -1,4 +1,4 @@
-"""Ways of reading a cache, judged by SmolLM2: a text's next tokens, drift over 512 tokens, a number to be found again.
+"""Ways of reading a cache, judged by SmolLM2: next tokens of a text, drift over 512 of them, a number to find again.
 
 python book/measurements/rectified/run_smollm2.py     writes smollm2-cpu.json or smollm2-gpu.json beside this file
 
