@@ -98,8 +98,9 @@ def drift_rows(model, text, passage, length, steps, bucket=32):
     for period in PERIODS:
         logits, read = followed(model, recorded, lambda shape: make(*shape, **settings), torch.stack(written), period)
         apart = kl_divergence(torch.stack(truth), logits)
+        means = [round(part.mean().item(), 5) for part in apart.split(bucket)]
         rows.append({"what": "drift", "passage": passage, "tokens": length, "period": period, "active": ACTIVE,
-                     "bucket": bucket, "kl": [round(part.mean().item(), 5) for part in apart.split(bucket)]})  # fmt: skip
+                     "bucket": bucket, "kl": means})  # fmt: skip
         print(f"passage {passage}, rectified every {period}: KL {apart.mean():.4f}", flush=True)
     return rows
 
