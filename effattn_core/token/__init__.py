@@ -1,0 +1,27 @@
+"""What a Transformer does with a token: pairs written into a matrix, turned pairs, shared heads, and how unsure it is."""
+
+from effattn_core.token.forms import (
+    as_unsure_as,
+    cached_bytes,
+    entropy,
+    key_head_of,
+    letters_after,
+    read,
+    speeds,
+    tempered,
+    turned,
+    write,
+)
+
+__all__ = [
+    "as_unsure_as",
+    "cached_bytes",
+    "entropy",
+    "key_head_of",
+    "letters_after",
+    "read",
+    "speeds",
+    "tempered",
+    "turned",
+    "write",
+]
