@@ -23,7 +23,7 @@ CLEAR = "rgba(0,0,0,0)"
 
 
 def _works(tokens, element):
-    """The kinds of work of a step with `tokens` rows, as the figure names them: of one text, or one row of each text."""
+    """The kinds of work of a step with `tokens` rows, as the figure names them: of one text, or a row per text."""
     whole = machine.decode(costs.LLAMA_8B, CONTEXT, texts=tokens)
     return {
         "linear layer": machine.linear(tokens, element=element),
@@ -71,7 +71,8 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
         dict(x=math.log10(point), y=math.log10(peak), yanchor="bottom", yshift=6, xanchor="center", showarrow=False,
              text=f"<b>ridge: {theme.significant(point)}</b>", font=dict(size=theme.NORMAL)),
         dict(x=math.log10(1.1 * left), y=math.log10(1.6 * bottom), xanchor="left", yanchor="bottom", yshift=34,
-             showarrow=False, text=f"set by memory:<br>{theme.significant(hardware.bandwidth / 1e12)} TB/s", align="left", font=dict(size=theme.SMALL)),
+             showarrow=False, text=f"set by memory:<br>{theme.significant(hardware.bandwidth / 1e12)} TB/s",
+             align="left", font=dict(size=theme.SMALL)),
         dict(x=math.log10(right), y=math.log10(peak), xanchor="right", yanchor="top", yshift=-14, showarrow=False,
              text=f"set by computing:<br>{_rate(peak)}", align="right", font=dict(size=theme.SMALL)),
     ]  # fmt: skip
@@ -79,8 +80,9 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
     powers = [10.0**power for power in range(8, 17) if bottom / 2 <= 10.0**power <= 3 * peak]
     return theme.figure(
         *traces, height=420, shapes=[edge], annotations=notes, showlegend=True, margin=dict(l=8, r=16, t=8, b=8),
-        xaxis=dict(type="log", title=dict(text="operations per byte moved"), range=[math.log10(left), math.log10(right)],
-                   tickvals=[1, 10, 100, 1000], ticktext=["1", "10", "100", "1,000"]),
+        xaxis=dict(type="log", title=dict(text="operations per byte moved"),
+                   range=[math.log10(left), math.log10(right)], tickvals=[1, 10, 100, 1000],
+                   ticktext=["1", "10", "100", "1,000"]),
         yaxis=dict(type="log", title=dict(text="operations per second, at most"), tickvals=powers,
                    ticktext=[_rate(power).replace("FLOP/s", "") for power in powers],
                    range=[math.log10(bottom / 2), math.log10(3 * peak)]),
@@ -95,11 +97,11 @@ def roofline_says(tokens=64, on="H100 SXM, bfloat16"):
     for name, work in _works(tokens, costs.element_bytes(dtype)).items():
         reached = machine.attainable(work.intensity, hardware, dtype)
         limit = "memory" if reached < peak else "computing"
-        parts.append(
-            f"{name}: {theme.significant(work.intensity)} operations per byte, set by {limit}, "
-            f"at most {theme.significant(100 * reached / peak, 2)} % of the peak"
-        )
-    return f"With {tokens:,} token{'s' * (tokens > 1)} per step on {on}: {'; '.join(parts)}."
+        share = theme.significant(100 * reached / peak, 2)
+        parts.append(f"{name} {theme.significant(work.intensity)}, set by {limit}, at most {share} % of the peak")
+    rows = f"{tokens:,} row{'s' * (tokens > 1)} per step on {on}"
+    point = theme.significant(machine.ridge(hardware, dtype))
+    return f"{rows}; the ridge is at {point}. Operations per byte: {'; '.join(parts)}."
 
 
 DATA = {
@@ -134,15 +136,17 @@ def hierarchy(data="one 4096 × 4096 weight", on="H100 SXM"):
         notes.append(theme.heading(f"{mark} <b>{level.name}</b>", "", "left", row))
         notes.append(theme.heading(size_words(level), "", "right", row))
         notes.append(theme.heading(_speed(level), "2", "left", row))
-    line = dict(type="line", x0=size, x1=size, y0=-0.5, y1=len(levels) - 0.35, line=dict(color=theme.VERMILLION, width=3))
+    line = dict(
+        type="line", x0=size, x1=size, y0=-0.5, y1=len(levels) - 0.35, line=dict(color=theme.VERMILLION, width=3)
+    )
     sizes = [1e3, 1e6, 1e9, 1e12]
     rates = [1e11, 1e12, 1e13]
     vertical = dict(range=[len(levels) - 0.4, -0.75], showticklabels=False, showgrid=False)
     height = 90 + 78 * len(levels)
     return theme.figure(
         *traces, height=height, showlegend=False, annotations=notes, shapes=[line],
-        xaxis=dict(type="log", domain=[0, 0.56], range=[3, 12], tickvals=sizes, ticktext=["1 kB", "1 MB", "1 GB", "1 TB"],
-                   title=dict(text="bytes it holds; red: the data")),
+        xaxis=dict(type="log", domain=[0, 0.56], range=[3, 12], tickvals=sizes, title=dict(text="bytes; red: the data"),
+                   ticktext=["1 kB", "1 MB", "1 GB", "1 TB"]),
         yaxis=vertical,
         xaxis2=dict(type="log", domain=[0.62, 1], range=[10.5, 13.8], tickvals=rates, anchor="y2",
                     ticktext=["0.1 TB/s", "1 TB/s", "10 TB/s"], title=dict(text="bytes per second")),
@@ -227,9 +231,14 @@ def resident_says(registers=128, warps=4, shared=32):
     """`resident` in a sentence."""
     share, limit = inspect.occupancy(registers, shared << 10, warps, 90)
     programs = round(share * 64) // warps
+    kernel = f"With {registers} registers per thread and {shared} KiB of shared memory per program,"
+    size = f"of {warps} warp{'s' * (warps > 1)}"
     if not programs:
-        return f"Not even one program of {warps} warps fits: {limit} do not suffice. The launch fails, or registers spill."
+        return (
+            f"{kernel} not even one program {size} fits: {limit} do not suffice. The launch fails, or registers spill."
+        )
+    fit = "1 program" if programs == 1 else f"{programs} programs"
     return (
-        f"{programs} program{'s' * (programs != 1)} of {warps} warps fit: {round(share * 64)} of 64 warps, an occupancy "
+        f"{kernel} {fit} {size} fit{'s' * (programs == 1)}: {round(share * 64)} of 64 warps, an occupancy "
         f"of {share:.0%}. The limit: {limit}."
     )

@@ -24,7 +24,7 @@ def _row(values):
 def outer(pairs=2, query="cat"):
     """How can a matrix remember pairs? kᵀv of the last pair written, the sum S of all, and q S for a word's key.
 
-    pairs: how many of WORDS are written; query: the word whose key asks. Raises ValueError for a word that is not there.
+    pairs: how many of WORDS are written; query: the word whose key asks. Raises ValueError for another word.
     """
     import plotly.graph_objects as go
 
@@ -128,7 +128,8 @@ def rotary(query=7, key=4, pair=1):
         go.Scatter(x=distances, y=[math.cos(START + each * speed) for each in distances], mode="lines", xaxis="x2",
                    yaxis="y2", line=dict(color=theme.INK, width=2), hoverinfo="skip", showlegend=False),
         go.Scatter(x=[query - key], y=[score], mode="markers", xaxis="x2", yaxis="y2", showlegend=False,
-                   marker=dict(color=theme.VERMILLION, size=14), hovertemplate="distance %{x}: %{y:.3f}<extra></extra>"),
+                   marker=dict(color=theme.VERMILLION, size=14),
+                   hovertemplate="distance %{x}: %{y:.3f}<extra></extra>"),
     ]  # fmt: skip
     notes += [
         theme.heading(f"pair {pair}: <b>{theme.significant(speed)}</b> radian per token"),
@@ -168,7 +169,7 @@ BASE_NAMES = {
 
 
 def clocks(base=10_000, head_dim=128):
-    """How many tokens until a pair has turned once? Over the pairs of a head, with 8K and 128K tokens for comparison."""
+    """How many tokens until a pair has turned once? Over the pairs of a head, beside texts of 8K and 128K tokens."""
     import plotly.graph_objects as go
 
     rounds = (2 * math.pi / token.speeds(head_dim, float(base))).tolist()
@@ -198,8 +199,9 @@ def clocks_says(base=10_000, head_dim=128):
     rounds = (2 * math.pi / token.speeds(head_dim, float(base))).tolist()
     slow = sum(each > 8192 for each in rounds)
     return (
-        f"With base {base:,} the {len(rounds)} pairs of a head of {head_dim} turn once in {theme.significant(rounds[0])} "
-        f"tokens (the fastest) to {theme.significant(rounds[-1])} (the slowest); {slow} do not come round in 8K tokens."
+        f"With base {base:,} the {len(rounds)} pairs of a head of {head_dim} turn once in "
+        f"{theme.significant(rounds[0])} tokens (the fastest) to {theme.significant(rounds[-1])} (the slowest); "
+        f"{slow} do not come round in 8K tokens."
     )
 
 
@@ -302,6 +304,7 @@ def unsure_says(letter="t", temperature=1.0):
     before = "a space" if letter == "space" else f"“{letter}”"
     among = theme.significant(token.as_unsure_as(nats))
     return (
-        f"After {before}, at temperature {temperature:g}, {likeliest} has {100 * shares[0].item():.0f} %. The entropy is "
-        f"{theme.significant(nats)} nats: as unsure as among {among} equally likely letter{'s' * (among != '1')}."
+        f"After {before}, at temperature {temperature:g}, {likeliest} has {100 * shares[0].item():.0f} %. "
+        f"The entropy is {theme.significant(nats)} nats: as unsure as among {among} equally likely "
+        f"letter{'s' * (among != '1')}."
     )

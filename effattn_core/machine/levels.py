@@ -1,7 +1,7 @@
-"""The levels of memory of a data-centre GPU and of a laptop: sizes, rates and waits, each with the source it was read in.
+"""The levels of memory of a data-centre GPU and of a laptop: sizes, rates and waits, each with its source.
 
-H100: sizes from NVIDIA; rates and waits of the levels on the chip as measured by gpu-benches on the PCIe card, which has
-114 multiprocessors at 1.755 GHz where the SXM card has 132. What no source gives is None.
+H100: sizes from NVIDIA; rates and waits of the levels on the chip as gpu-benches measured them on the PCIe card, which
+has 114 multiprocessors at 1.755 GHz where the SXM card has 132. What no source gives is None.
 """
 
 from dataclasses import dataclass
@@ -11,8 +11,8 @@ from effattn_core.costs import HARDWARE, Hardware
 MULTIPROCESSORS = 132  # H100 SXM5: NVIDIA Hopper Architecture In-Depth, table 3
 CLOCK = 1.755e9  # cycles a second, of the card that was measured
 
-NVIDIA = "NVIDIA, Hopper Architecture In-Depth, tables 3 and 4"
-BENCHES = "measured on the PCIe card: te42kyfo/gpu-benches at 1c36d50"
+NVIDIA = "NVIDIA Hopper Architecture In-Depth"  # its tables 3 and 4
+BENCHES = "measured on the PCIe card by gpu-benches"  # te42kyfo/gpu-benches at commit 1c36d50
 
 
 @dataclass(frozen=True)
@@ -37,13 +37,13 @@ class Level:
 
 H100 = (
     Level("registers", 256 << 10, MULTIPROCESSORS, None, None, NVIDIA),
-    Level("shared memory", 228 << 10, MULTIPROCESSORS, 25.2e12, 34.1, f"size {NVIDIA}; rate and wait {BENCHES}"),
-    Level("L2 cache", 50_000_000, 1, 6.9e12, 265.5, f"size {NVIDIA}; rate and wait {BENCHES}"),
+    Level("shared memory", 228 << 10, MULTIPROCESSORS, 25.2e12, 34.1, f"{NVIDIA}; rate and wait {BENCHES}"),
+    Level("L2 cache", 50_000_000, 1, 6.9e12, 265.5, f"{NVIDIA}; rate and wait {BENCHES}"),
     Level("HBM", 80_000_000_000, 1, HARDWARE["H100 SXM"].bandwidth, 657.2,
-          f"size and rate {HARDWARE['H100 SXM'].source}; wait {BENCHES}"),
+          f"{HARDWARE['H100 SXM'].source}; wait {BENCHES}"),
 )  # fmt: skip
 
-# Apple's own figures of June 2022, as Phoronix reported them, and the GPU's rate as Hugging Face's hardware page has it.
+# Apple's figures of June 2022, as Phoronix reported them; the GPU's rate as Hugging Face's hardware page has it.
 LAPTOP = Hardware(
     "Laptop (Apple M2)",
     100e9,

@@ -58,7 +58,7 @@ def prefill(model, tokens, *, element=2):
 
 
 def decode(model, context, *, texts=1):
-    """A whole model writes one token for each of `texts` texts, `context` tokens long: weights once, each cache once."""
+    """A whole model writes one token in each of `texts` texts of `context` tokens: weights once, each cache once."""
     return Work(costs.decode_flops(model, context, batch=texts), costs.decode_bytes(model, context, batch=texts))
 
 

@@ -1,4 +1,4 @@
-"""What a Transformer does with a token: pairs written into a matrix, turned pairs, shared heads, and how unsure it is."""
+"""What a Transformer does with a token: pairs in a matrix, turned pairs, shared heads, and how unsure it is."""
 
 from effattn_core.token.forms import (
     as_unsure_as,

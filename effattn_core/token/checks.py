@@ -13,7 +13,9 @@ def _random(*shape):
 
 
 def _same(got, wanted):
-    return isinstance(got, torch.Tensor) and got.shape == wanted.shape and torch.allclose(got.double(), wanted, atol=1e-8)
+    return (
+        isinstance(got, torch.Tensor) and got.shape == wanted.shape and torch.allclose(got.double(), wanted, atol=1e-8)
+    )
 
 
 def _shown(got):
@@ -123,7 +125,9 @@ def loss(function):
         if not isinstance(got, torch.Tensor) or got.ndim:
             return f"Return one number, the mean over tokens; got {_shown(got)}."
         if not got.isfinite():
-            return "The loss is not finite for logits near 1,000: subtract the largest logit first (torch.logsumexp does)."
+            return (
+                "The loss is not finite for logits near 1,000: subtract the largest logit first (torch.logsumexp does)."
+            )
         if torch.isclose(got.double(), wanted, rtol=1e-6):
             continue
         if torch.isclose(got.double(), wanted / math.log(2), rtol=1e-6):

@@ -9,7 +9,7 @@ from effattn_core.data import shakespeare
 
 
 def write(keys, values):
-    """The sum of kᵀv over all pairs, a matrix [key_dim, value_dim]: keys [pairs, key_dim], values [pairs, value_dim]."""
+    """The sum of kᵀv over all pairs, [key_dim, value_dim]: keys [pairs, key_dim], values [pairs, value_dim]."""
     return keys.mT @ values
 
 
