@@ -119,29 +119,30 @@ def hierarchy(data="one 4096 × 4096 weight", on="H100 SXM"):
     import plotly.graph_objects as go
 
     levels, size = machine.HIERARCHIES[on], DATA[data]
-    rows = list(range(len(levels)))
+    rows = list(reversed(range(len(levels))))  # the row of each level: the nearest is on top
     fits = [size <= level.whole for level in levels]
     colours = [theme.BLUE if fit else theme.GRID for fit in fits]
     outline = dict(color=theme.INK, width=1)
-    known = [row for row in rows if levels[row].bandwidth]
+    known = [(row, level, colour) for row, level, colour in zip(rows, levels, colours, strict=True) if level.bandwidth]
     traces = [
         go.Bar(orientation="h", x=[level.whole for level in levels], y=rows, width=0.4, hoverinfo="skip",
                marker=dict(color=colours, line=outline)),
-        go.Bar(orientation="h", x=[levels[row].bandwidth for row in known], y=known, width=0.4, xaxis="x2", yaxis="y2",
-               hoverinfo="skip", marker=dict(color=[colours[row] for row in known], line=outline)),
+        go.Bar(orientation="h", x=[level.bandwidth for _, level, _ in known], y=[row for row, _, _ in known],
+               width=0.4, xaxis="x2", yaxis="y2",
+               hoverinfo="skip", marker=dict(color=[colour for _, _, colour in known], line=outline)),
     ]  # fmt: skip
     notes = []
-    for row, level in enumerate(levels):
-        mark = "✓" if fits[row] else "✕"
+    for row, level, fit in zip(rows, levels, fits, strict=True):
+        mark = "✓" if fit else "✕"
         notes.append(theme.heading(f"{mark} <b>{level.name}</b>", "", "left", row))
         notes.append(theme.heading(size_words(level), "", "right", row))
         notes.append(theme.heading(_speed(level), "2", "left", row))
     line = dict(
-        type="line", x0=size, x1=size, y0=-0.5, y1=len(levels) - 0.35, line=dict(color=theme.VERMILLION, width=3)
+        type="line", x0=size, x1=size, y0=-0.35, y1=len(levels) - 0.3, line=dict(color=theme.VERMILLION, width=3)
     )
     sizes = [1e3, 1e6, 1e9, 1e12]
     rates = [1e11, 1e12, 1e13]
-    vertical = dict(range=[len(levels) - 0.4, -0.75], showticklabels=False, showgrid=False)
+    vertical = dict(range=[-0.5, len(levels) - 0.25], showticklabels=False, showgrid=False, ticks="")
     height = 90 + 78 * len(levels)
     return theme.figure(
         *traces, height=height, showlegend=False, annotations=notes, shapes=[line],
@@ -222,8 +223,8 @@ def resident(registers=128, warps=4, shared=32):
         go.Heatmap(z=[kinds[row * 16 : row * 16 + 16] for row in range(4)], zmin=-0.5, zmax=2.5, colorscale=scale,
                    showscale=False, xgap=3, ygap=3, hoverinfo="skip"),
         height=260, annotations=[theme.heading(key), *notes],
-        xaxis=dict(showticklabels=False, showgrid=False),
-        yaxis=dict(autorange="reversed", showticklabels=False, showgrid=False, domain=[0, 0.88]),
+        xaxis=dict(showticklabels=False, showgrid=False, ticks=""),
+        yaxis=dict(autorange="reversed", showticklabels=False, showgrid=False, ticks="", domain=[0, 0.88]),
     )  # fmt: skip
 
 

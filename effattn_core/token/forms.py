@@ -5,6 +5,7 @@ import math
 
 import torch
 
+from effattn_core import positions
 from effattn_core.data import shakespeare
 
 
@@ -25,7 +26,7 @@ def speeds(head_dim, base=10000.0):
     """
     if head_dim < 2 or head_dim % 2:
         raise ValueError(f"head_dim must be even, for rotary positions turn pairs; it is {head_dim}.")
-    return base ** (-torch.arange(0, head_dim, 2, dtype=torch.float64) / head_dim)
+    return positions.speeds(head_dim, base, torch.zeros((), dtype=torch.float64))
 
 
 def turned(pair, angle):

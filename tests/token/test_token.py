@@ -10,7 +10,7 @@ from support.legible import check_legible, notes
 
 from effattn_core import costs, token
 from effattn_core.attention import attention
-from effattn_core.model import rotate
+from effattn_core.positions import rotate
 from figures import token as draw
 
 
