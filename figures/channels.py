@@ -72,7 +72,7 @@ def layout(importance, pruned=0.5, grouped=False, align=8):
         legend=dict(y=-0.2, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
         xaxis=dict(range=[-head_dim - 0.5, head_dim + 0.5], tickvals=[-each for each in ticks[:0:-1]] + ticks,
                    ticktext=[str(each) for each in ticks[:0:-1] + ticks], showgrid=False,
-                   title=dict(text="numbers a token: ← key channels, values →")),
+                   title=dict(text="numbers per token: ← key channels, values →")),
         yaxis=dict(range=[len(rows) - 0.5, -0.5], tickvals=rows, ticktext=[names[head] for head in order],
                    showgrid=False, title=dict(text="layer.head")),
     )  # fmt: skip
@@ -98,26 +98,26 @@ def _by_part(kept, parts):
 def survivors(importances, task="needle", pruned=0.5, align=8):
     """Which channels survive? Heads over channels from the fastest rotary pair to the slowest, and shares by eighths.
 
-    importances: task -> importances as `frozen` returns them. Beside ours the share of each quarter in the masks
-    released for Llama 3.1 8B, at 69 % pruned.
+    importances: task -> importances, one per seed, each as `frozen` returns it and with a mask of its own. The shares
+    are means over the seeds, with the least and the most. Beside them the share of each quarter in the masks released
+    for Llama 3.1 8B, at 69 % pruned.
     """
     import plotly.graph_objects as go
 
-    importance = importances[task]
-    kept, share, _ = _kept(importance, pruned, align)
-    values = torch.tensor(importance).flatten(0, 1)
-    head_dim, heads = kept.shape[1], len(kept)
-    cells = [[round(number, 2) if there else None for number, there in zip(row, mask, strict=True)]
-             for row, mask in zip(values.tolist(), kept.tolist(), strict=True)]  # fmt: skip
-    parts, quarters = _by_part(kept, 8), costs_channels.RELEASED_QUARTERS
-    wide = head_dim / 8
+    cells, parts, share = _survivors(importances[task], pruned, align)
+    quarters, head_dim, heads = costs_channels.RELEASED_QUARTERS, len(cells[0]), len(cells)
+    wide, own = head_dim / 8, heads // len(importances[task])
+    mean, least, most = ([pick(part) for part in zip(*parts, strict=True)] for pick in (fmean, min, max))
     traces = [
         go.Heatmap(z=cells, zmin=0, zmax=1, colorscale=theme.MAGNITUDE, xgap=1, ygap=1,
                    colorbar=dict(title=dict(text="importance", side="right"), len=0.55, y=1, yanchor="top",
                                  thickness=12, tickvals=[0, 0.5, 1]),
-                   hovertemplate="head %{y}, channel %{x}: importance %{z}<extra></extra>"),
-        go.Bar(x=[wide * (part + 0.5) - 0.5 for part in range(8)], y=parts, width=0.9 * wide, name="kept here",
+                   hovertemplate="channel %{x}: importance %{z}<extra></extra>"),
+        go.Bar(x=[wide * (part + 0.5) - 0.5 for part in range(8)], y=mean, width=0.9 * wide, name="kept here",
                marker=dict(color=theme.BLUE), xaxis="x2", yaxis="y2",
+               error_y=dict(type="data", symmetric=False, color=theme.INK, thickness=1.5, width=4,
+                            array=[top - middle for top, middle in zip(most, mean, strict=True)],
+                            arrayminus=[middle - low for middle, low in zip(mean, least, strict=True)]),
                hovertemplate="%{y:.0%} kept<extra></extra>"),
         go.Scatter(x=[head_dim * part / 4 - 0.5 for part in range(5)], y=[*quarters, quarters[-1]], mode="lines",
                    line=dict(color=theme.VERMILLION, width=3, dash="dot", shape="hv"), xaxis="x2", yaxis="y2",
@@ -125,26 +125,48 @@ def survivors(importances, task="needle", pruned=0.5, align=8):
     ]  # fmt: skip
     title = f"<b>{share:.0%} kept</b>, {pruned:.0%} asked to go"
     across = dict(range=[-0.5, head_dim - 0.5], showgrid=False)
+    edges = [dict(type="line", x0=-0.5, x1=head_dim - 0.5, y0=edge - 0.5, y1=edge - 0.5,
+                  line=dict(color=theme.INK, width=2)) for edge in range(own, heads, own)]  # fmt: skip
     return theme.figure(
-        *traces, height=470, showlegend=True, legend=dict(y=-0.16, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
-        annotations=[theme.heading(title)],
+        *traces, height=500, showlegend=True, legend=dict(y=-0.16, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
+        annotations=[theme.heading(title)], shapes=edges,
         xaxis=dict(showticklabels=False, ticks="", **across),
-        yaxis=dict(domain=[0.42, 1], tickvals=list(range(heads)), ticktext=_names(importance), showgrid=False,
-                   range=[heads - 0.5, -0.5], title=dict(text="seed.head" if task == "needle" else "layer.head")),
+        yaxis=dict(domain=[0.42, 1], tickvals=[own * (seed + 0.5) - 0.5 for seed in range(heads // own)],
+                   ticktext=[f"seed {seed}" for seed in range(heads // own)], showgrid=False,
+                   range=[heads - 0.5, -0.5], title=dict(text="key heads")),
         xaxis2=dict(anchor="y2", title=dict(text="key channel: fast pairs left, slow pairs right"), **across),
         yaxis2=dict(anchor="x2", domain=[0, 0.34], range=[0, 1.02], tickformat=".0%", tickvals=[0, 0.5, 1],
                     title=dict(text="share kept")),
     )  # fmt: skip
 
 
+@functools.lru_cache(maxsize=4096)
+def _survivors(seeds, pruned, align):
+    """(importance of each channel kept, else None, one row per head; share kept by eighths, per seed; the mean)."""
+    cells, parts, shares = [], [], []
+    for importance in seeds:
+        kept, share, _ = _kept(importance, pruned, align)
+        values = torch.tensor(importance).flatten(0, 1).tolist()
+        cells += [[round(number, 1) if there else None for number, there in zip(row, mask, strict=True)]
+                  for row, mask in zip(values, kept.tolist(), strict=True)]  # fmt: skip
+        parts.append(_by_part(kept, 8))
+        shares.append(share)
+    return cells, parts, fmean(shares)
+
+
+def leading_eighths(seeds, pruned, align=8):
+    """Of each seed's mask, the eighth of the rotary pairs of which most is kept: 1, the fastest, to 8."""
+    return [1 + part.index(max(part)) for part in _survivors(seeds, pruned, align)[1]]
+
+
 def survivors_says(importances, task="needle", pruned=0.5, align=8):
     """`survivors` in a sentence."""
-    kept, share, _ = _kept(importances[task], pruned, align)
-    fast, slow = _by_part(kept, 4)[0], _by_part(kept, 2)[1]
+    _, parts, share = _survivors(importances[task], pruned, align)
+    eighths = [fmean(part) for part in zip(*parts, strict=True)]
     return (
         f"The masks of the task “{task}”, with {share_words(pruned)} and counts in multiples of {align}, keep "
-        f"{share:.1%} of the channels: {fast:.1%} in the fastest quarter of the rotary pairs, {slow:.1%} in the slower "
-        "half."
+        f"{share:.1%} of the channels, mean over {len(parts)} seeds: {fmean(eighths[:2]):.1%} in the fastest quarter "
+        f"of the rotary pairs, {fmean(eighths[4:]):.1%} in the slower half."
     )
 
 

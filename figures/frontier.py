@@ -7,8 +7,6 @@ budget, as `book/measurements/rectified/bench.py` writes it; rows of other measu
 from figures import theme
 from figures.measured import looks
 
-LEAST = 1e-3  # nats: less is drawn here, since the scale is logarithmic
-
 
 def points(rows, tokens):
     """name -> its rows at `tokens` tokens, in order of bytes; ways that read nothing at a budget are left out."""
@@ -18,6 +16,11 @@ def points(rows, tokens):
             found.setdefault(row["name"], []).append(row)
     if not found:
         raise ValueError(f"no frontier row has {tokens} tokens.")
+    for name, each in found.items():
+        if any(row["kl"] <= 0 for row in each):
+            raise ValueError(
+                f"{name} is no nearer or further than dense at {tokens} tokens: a logarithm needs a KL above 0."
+            )
     return {name: sorted(each, key=lambda row: row["share"]) for name, each in found.items()}
 
 
@@ -27,13 +30,12 @@ def frontier(rows, tokens):
 
     groups, traces = points(rows, tokens), []
     for name, colour, dash, symbol in looks(list(groups)):
-        apart = [max(LEAST, row["kl"]) for row in groups[name]]
         traces.append(go.Scatter(
-            x=[row["share"] for row in groups[name]], y=apart, mode="lines+markers", name=name,
-            line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=10),
+            x=[row["share"] for row in groups[name]], y=[row["kl"] for row in groups[name]], name=name,
+            mode="lines+markers", line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=10),
             error_y=dict(type="data", array=[row["kl_error"] for row in groups[name]], thickness=1.5, width=4,
                          color=theme.INK),
-            hovertemplate="%{x:.0%} of the bytes: %{y:.3f} nats<extra>" + name + "</extra>",
+            hovertemplate="%{x:.0%} of the bytes: %{y:.2g} nats<extra>" + name + "</extra>",
         ))  # fmt: skip
     ticks = [0.125, 0.1875, 0.25, 0.375, 0.5]
     return theme.figure(

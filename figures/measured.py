@@ -1,5 +1,7 @@
 """Figures of what was measured: how something grows with the tokens, how losses fall. For any topic and any names."""
 
+import re
+
 from figures import theme
 
 MOST_SPREAD = 0.5  # of a median: quartiles further apart say that the machine was busy, and not what a call costs
@@ -12,6 +14,15 @@ def looks(names):
     if not 1 <= len(names) <= len(DASHES):
         raise ValueError(f"lines for 1 to {len(DASHES)} names can be told apart; got {len(names)}.")
     return list(zip(names, theme.CLASSES.values(), DASHES, SYMBOLS, strict=False))
+
+
+def place(provenance):
+    """Where something was measured, in words: "a CPU, 1 thread". provenance: of a measurement's file."""
+    return re.sub(r"^CPU, (\d+) threads?$", lambda found: f"a CPU, {_threads(int(found[1]))}", provenance["device"])
+
+
+def _threads(count):
+    return "1 thread" if count == 1 else f"{count} threads"
 
 
 def _grouped(rows):

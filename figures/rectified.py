@@ -105,7 +105,7 @@ def box_says(size=8, angle=60):
 
 BLOCK_SIZES, ACTIVES, PERIODS = (4, 8, 16, 32, 64), (0.02, 0.05, 0.1, 0.2, 0.3, 0.5), (8, 16, 32, 64, 128, 0)
 PARTS = (
-    ("two bounds a block, 1/ℓ", "descriptors", theme.ORANGE, "/"),
+    ("two bounds per block, 1/ℓ", "descriptors", theme.ORANGE, "/"),
     ("blocks read, p", "blocks", theme.BLUE, ""),
     ("rectification, 1/f", "rectification", theme.VERMILLION, "x"),
 )
@@ -134,14 +134,14 @@ def share(block_size=16, active=0.1, period=32, context=131072):
     if cost.total >= 1:
         read = f"<b>{costs.format_bytes(cost.total * cache)}</b>: more than dense reads"
     notes = [
-        theme.heading(f"Dense: <b>{costs.format_bytes(cache)}</b> a token at {theme.tokens(context)} tokens", row=1),
+        theme.heading(f"Dense: <b>{costs.format_bytes(cache)}</b> per token, of {theme.tokens(context)} tokens", row=1),
         theme.heading(f"ReSA: {read}", row=0),
     ]
     return theme.figure(
         *traces, height=300, barmode="stack", annotations=notes, showlegend=True,
         legend=dict(y=0, yanchor="bottom", yref="container", traceorder="normal"), margin=dict(l=12, r=12, t=4, b=74),
         xaxis=dict(range=[0, 1.02], tickvals=[0, 0.25, 0.5, 0.75, 1], tickformat=".0%",
-                   title=dict(text="share of the cache's bytes, a token")),
+                   title=dict(text="share of the cache's bytes, per token")),
         yaxis=dict(range=[-0.5, 1.8], showticklabels=False, showgrid=False),
     )  # fmt: skip
 
@@ -169,11 +169,17 @@ def _reads(active):
 
 @functools.cache
 def _read_at(active, layer, key_head):
-    """(sets of blocks a step, per cent of attention's mass caught a step) of one list."""
+    """(sets of blocks, per cent of attention's mass caught) at each step, of one list."""
     row = _reads(active)[3][layer]
     words = [int(word, 16) for word in row["blocks"][key_head].split()]
     blocks = tuple(frozenset(block for block in range(word.bit_length()) if word >> block & 1) for word in words)
     return blocks, tuple(int(share) for share in row["caught"][key_head].split())
+
+
+def text_lengths():
+    """(letters of the recorded text, those of them that were decoded sparsely)."""
+    text, first, *_ = _reads(_actives()[0])
+    return len(text), len(text) - first
 
 
 def read_steps(every=32):
@@ -187,7 +193,13 @@ def _actives():
     return tuple(sorted({row["active"] for row in measured(RUN) if row["what"] == "reads"}))
 
 
-def reads(step=128, layer=1, key_head=1, active=0.1):
+def caught(step, layer, key_head, active):
+    """Per cent of attention's mass that the list holds at a step, and its mean over the text."""
+    _, shares = _read_at(active, layer, key_head)
+    return shares[step - 1], sum(shares) / len(shares)
+
+
+def reads(step=64, layer=1, key_head=1, active=0.1):
     """Which blocks does a token read, and how much of dense attention do they hold? A recorded text, letter by letter.
 
     step: letters decoded so far; layer, key_head: whose list; active: the share of blocks. Below, the share of
@@ -234,7 +246,7 @@ def reads(step=128, layer=1, key_head=1, active=0.1):
     )  # fmt: skip
 
 
-def reads_says(step=128, layer=1, key_head=1, active=0.1):
+def reads_says(step=64, layer=1, key_head=1, active=0.1):
     """`reads` in a sentence."""
     _, first, size, _ = _reads(active)
     blocks, caught = _read_at(active, layer, key_head)
@@ -255,13 +267,34 @@ def _drift(period):
     return row["first"], [[float(word) for word in layer.split()] for layer in row["value_error"]]
 
 
+OVER = ("all rows of the cache", "the rows since the last pass")
+
+
+def _error(period, layer, over):
+    """The error at each step, None where no row is wrong.
+
+    over: OVER[1] counts the error against the rows that no pass has mended yet, if all values are equally long.
+    """
+    first, layers = _drift(period)
+    if over == OVER[0]:
+        return layers[layer - 1]
+    since = [step % period if period else step for step in range(1, len(layers[0]) + 1)]
+    return [
+        error * math.sqrt((first + step) / count) if count else None
+        for step, (error, count) in enumerate(zip(layers[layer - 1], since, strict=True), 1)
+    ]
+
+
 @functools.cache
-def _most_drift():
+def _most_drift(over):
     """The top of the drift's axis, the same for every layer and period."""
-    return math.ceil(21 * max(max(errors) for errors in _drift(0)[1])) / 20
+    most = max(
+        each for period in (0, 128, 32, 8) for layer in (1, 2, 3) for each in _error(period, layer, over) if each
+    )
+    return math.ceil(21 * most) / 20
 
 
-def drift(period=32, layer=3):
+def drift(period=32, layer=3, over=OVER[0]):
     """How far is the cache from the dense one? The error of its values after every step, rectified and never."""
     import plotly.graph_objects as go
 
@@ -269,7 +302,7 @@ def drift(period=32, layer=3):
              (period, f"rectified {period_words(period)}", theme.BLUE, "solid", 3))  # fmt: skip
     traces = []
     for each, name, colour, dash, width in looks:
-        errors = _drift(each)[1][layer - 1]
+        errors = _error(each, layer, over)
         traces.append(go.Scatter(
             x=list(range(1, len(errors) + 1)), y=errors, mode="lines", name=name,
             line=dict(color=colour, dash=dash, width=width), hovertemplate="letter %{x}: %{y:.3f}<extra></extra>",
@@ -277,15 +310,16 @@ def drift(period=32, layer=3):
     return theme.figure(
         *traces, height=340, showlegend=True,
         xaxis=dict(title=dict(text="letters decoded")),
-        yaxis=dict(title=dict(text=f"error of layer {layer}'s values"), range=[0, _most_drift()]),
+        yaxis=dict(title=dict(text=f"error of layer {layer}'s values, over<br>{over}"), range=[0, _most_drift(over)]),
     )  # fmt: skip
 
 
-def drift_says(period=32, layer=3):
+def drift_says(period=32, layer=3, over=OVER[0]):
     """`drift` in a sentence."""
-    errors, never = _drift(period)[1][layer - 1], _drift(0)[1][layer - 1]
+    errors, never = ([each for each in _error(every, layer, over) if each is not None] for every in (period, 0))
     return (
-        f"Layer {layer}: after {len(never)} letters the cache's values are {theme.significant(never[-1], 2)} off if "
-        f"never rectified; rectified {period_words(period)} they are never more than "
-        f"{theme.significant(max(errors), 2)} off, and {theme.significant(errors[-1], 2)} at the end."
+        f"Layer {layer}, over {over}: after {len(never)} letters the values are {theme.significant(never[-1], 2)} off "
+        f"if never rectified; rectified {period_words(period)} they are never more than "
+        f"{theme.significant(max(errors), 2)} off, and at most {theme.significant(max(errors[-max(period, 2) :]), 2)} "
+        "before the last pass."
     )

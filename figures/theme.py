@@ -97,6 +97,11 @@ def heading(text, axis="", side="left", row=None):
     return dict(text=text, y=row + 0.25, yref=f"y{axis}", yshift=1, font=dict(size=NORMAL), **place)
 
 
+def hatched(colour, shape):
+    """A bar's marker: black hatching over `colour`, which stays. shape: plotly's, "" for none."""
+    return dict(color=colour, pattern=dict(shape=shape, solidity=0.3, fgcolor="#000000", fillmode="overlay"))
+
+
 def inline(text):
     """Escaped HTML of a sentence, with `code` in backquotes and *emphasis* in stars."""
     text = re.sub(r"`([^`]+)`", r"<code>\1</code>", html.escape(text, quote=False))

@@ -89,7 +89,9 @@ def provenance(command, seed=0):
         "command": command,
         "date": datetime.date.today().isoformat(),
         "commit": _commit(),
-        "device": torch.cuda.get_device_name() if cuda else f"CPU, {torch.get_num_threads()} threads",
+        "device": torch.cuda.get_device_name()
+        if cuda
+        else f"CPU, {torch.get_num_threads()} threads".replace(" 1 threads", " 1 thread"),
         "processor": platform.machine(),
         "python": platform.python_version(),
         "torch": torch.__version__,

@@ -1,4 +1,4 @@
-"""A cache of pruned channels, and a model that decodes with it: heads in the order of a Plan, a state a layer."""
+"""A cache of pruned channels, and a model that decodes with it: heads in the order of a Plan, one state per layer."""
 
 import copy
 

@@ -32,7 +32,7 @@ def mask(function):
         if torch.equal(counts, exact // align * align):
             return f"Counts are rounded down; round to the nearest multiple of {align}, or less than asked is kept."
         if len(counts.unique()) == 1:
-            return "All heads keep equally many: take one threshold over all layers and heads, not one a head."
+            return "All heads keep equally many: take one threshold over all layers and heads, not one per head."
         return f"The counts are {counts.tolist()}; they should be {right.tolist()}."
     return None
 

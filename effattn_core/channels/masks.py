@@ -37,7 +37,7 @@ def build_mask(importance: torch.Tensor, pruned: float, align: int = 1) -> torch
 
 
 def keep_top(importance: torch.Tensor, count: int | torch.Tensor) -> torch.Tensor:
-    """The `count` most important channels of each head: bool of importance's shape. count: a number, or one a head."""
+    """The `count` most important channels of each head: bool of importance's shape. count: one, or one per head."""
     return importance.argsort(dim=-1, descending=True, stable=True).argsort(-1) < count
 
 

@@ -137,7 +137,7 @@ def by_norm(model, tokens):
 
 @torch.no_grad()
 def divergence(model, tokens, kept, *, prompt=0, sinks=4, recent=32, chunk=1, empty="removed"):
-    """Mean KL(dense ‖ pruned) in nats a token of the next-token distributions, and both losses. tokens: [batch, time].
+    """Mean KL(dense ‖ pruned), nats per token, of the next-token distributions, and both losses. tokens: [batch, time].
 
     Only tokens with a middle behind them count. kept: bool [layers, key_heads, head_dim]. Returns (KL, dense loss,
     pruned loss).

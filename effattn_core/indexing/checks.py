@@ -19,7 +19,7 @@ def scores(function):
         got = function(query[0], key[0, 0], weight[0])
         if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
             given = tuple(got.shape) if isinstance(got, torch.Tensor) else type(got).__name__
-            return f"Return one score a query and token, {tuple(wanted.shape)}; got {given}."
+            return f"Return one score per query and token, {tuple(wanted.shape)}; got {given}."
         if torch.allclose(got, wanted):
             continue
         product, factor = query[0] @ key[0, 0].mT, (heads * index_dim) ** -0.5
@@ -30,7 +30,7 @@ def scores(function):
         if torch.allclose(got, factor * (weight[0][..., None] * product).sum(0)):
             return "Without the ReLU all heads melt into one product: what disagrees in a head must count nothing."
         if torch.allclose(got, factor * (weight[0][..., None] * product).sum(0).clamp(min=0)):
-            return "The ReLU belongs inside the sum, one a head: a weight below zero may lower a score below zero."
+            return "The ReLU belongs inside the sum, one per head: a weight below zero may lower a score below zero."
         return f"With {heads} heads a score is off by {(got - wanted).abs().max():.2g}."
     return None
 

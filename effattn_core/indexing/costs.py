@@ -35,9 +35,9 @@ def index_bytes(context, index_dim=INDEX_DIM, index_element=INDEX_ELEMENT, scale
 
 
 def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, shared=True, gathered=False, **index):
-    """Bytes read a token (eq. clsa-bytes): top_k rows in each of `layers` layers, and the index once, or in each.
+    """Bytes read per token (eq. clsa-bytes): top_k rows in each of `layers` layers, and the index once, or in each.
 
-    shared: one index for all layers (CLSA), or one a layer (DSA). gathered: the rows are copied once to lie together,
+    shared: one index for all layers (CLSA), or one per layer (DSA). gathered: the rows are copied once to lie together,
     which reads them one time more; what is then read by the layers is as much, but in one piece. top_k None: dense.
     """
     row = row_bytes(key_value_heads, head_dim, element)
@@ -48,7 +48,7 @@ def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, 
 
 
 def select_traffic(batch, time, index_dim, index_heads, top_k, *, splits, element=4):
-    """Exactly what scoring with a running top-k moves: index keys once, a list of 8-byte entries a split; no row."""
+    """Exactly what scoring with a running top-k moves: index keys once, a list of 8-byte entries per split; no row."""
     from kernels.indexing.configurations import capacity_of, select_configuration
 
     block = select_configuration(element).keys
@@ -81,7 +81,7 @@ def attention_traffic(batch, group, key_heads, head_dim, count, *, splits, eleme
 def bill(model=costs.LLAMA_8B, context=131072, *, top_k=TOP_K, **changes):
     """`costs_yoco.bill` with an index: half of the layers read `top_k` rows each of the one cache, and the index once.
 
-    The cache grows by one index key a token.
+    The cache grows by one index key per token.
     """
     lines = yoco.bill(model, context, **changes)
     readers = model.layers - model.layers // 2
@@ -90,7 +90,7 @@ def bill(model=costs.LLAMA_8B, context=131072, *, top_k=TOP_K, **changes):
     before = {line.key: line.value for line in lines}
     changed = {
         "cache": (before["cache"] + index_bytes(context),
-                  "one cache for all layers, small states, and one index key a token"),
+                  "one cache for all layers, small states, and one index key per token"),
         "decode": (before["decode"] - saved,
                    "all weights, the index keys once, and the chosen rows in each layer that reads"),
     }  # fmt: skip

@@ -1,6 +1,6 @@
 """One index for all layers that read one cache (CLSA): a lightning indexer scores every token, few rows are read.
 
-A score is a sum of ReLUs, one an index head, against one index key a token. The `top_k` best tokens are chosen once,
+A score is a sum of ReLUs, one per index head, against one index key per token. The `top_k` best tokens are chosen once,
 and every layer of the cross-decoder attends to those rows alone. Tensors are [batch, heads, time, head_dim].
 Sources: "You Only Index Once" (arXiv 2606.06467), of which we know the abstract and summaries; the scoring function is
 that of DeepSeek-V3.2-Exp (DSA), whose report and code are public. What follows from neither is a RECONSTRUCTION.
@@ -16,7 +16,7 @@ from effattn_core import calls, rectified
 def scores_oracle(query, key, weight):
     """I_ts = Σ_h weight_th · ReLU(query_th · key_s) / sqrt(index_heads · index_dim)     (eq. clsa-score; DSA's report)
 
-    query: [batch, index_heads, time, index_dim]   key: [batch, 1, key_time, index_dim], one a token for all heads
+    query: [batch, index_heads, time, index_dim]   key: [batch, 1, key_time, index_dim], one per token for all heads
     weight: [batch, index_heads, time], of either sign.   Returns [batch, time, key_time]; nothing is masked.
     """
     heads, index_dim = query.shape[1], query.shape[3]

@@ -43,7 +43,7 @@ def select_rows(
         )
     if (key.shape[0], key.shape[1], key.shape[3]) != (batch, 1, index_dim):
         raise ValueError(
-            f"key must be [{batch}, 1, key_time, {index_dim}], one index key a token; got {tuple(key.shape)}."
+            f"key must be [{batch}, 1, key_time, {index_dim}], one index key per token; got {tuple(key.shape)}."
         )
     calls.require_sizes(index_heads=heads, index_dim=index_dim)
     chosen = calls.choose(implementation, query.device, query.dtype, _misfit(heads, index_dim, top_k))

@@ -1,4 +1,4 @@
-"""What stands beside one index for all layers: an index a layer (DSA), other choices to measure against, and NSA.
+"""What stands beside one index for all layers: one index per layer (DSA), other choices to measure against, and NSA.
 
 And the miniature in which layers agree as much as one likes: where does sharing break?
 """

@@ -1,4 +1,4 @@
-"""What rectified sparse attention costs: shares of the cache read a token, the kernels' traffic, the bill."""
+"""What rectified sparse attention costs: shares of the cache read per token, the kernels' traffic, the bill."""
 
 import dataclasses
 import math
@@ -44,7 +44,7 @@ def _tiles(kernel, head_dim, element):
 
 
 def step_traffic(batch, group, key_heads, time, head_dim, count, *, block_size, splits, element=4):
-    """Exactly what scores, decoding and merge move for one token that reads `count` whole blocks a key head.
+    """Exactly what scores, decoding and merge move for one token that reads `count` whole blocks per key head.
 
     Beside bounds and blocks: queries (once a tile of scores, once a split), the list, and float32 scores and parts.
     Products are counted as the tiles that the hardware multiplies, padding included.
@@ -78,11 +78,11 @@ BLOCK_SIZE, ACTIVE, PERIOD = 16, 0.1, 32  # of the released code
 
 
 def bill(model=costs.LLAMA_8B, context=131072, *, block_size=BLOCK_SIZE, active=ACTIVE, period=PERIOD, **changes):
-    """`costs.bill` with every layer decoding by ReSA: what is read a token falls, what is kept grows by the bounds."""
+    """`costs.bill` with every layer decoding by ReSA: bytes read per token fall, what is kept grows by the bounds."""
     read, lines = share(block_size, active, period), costs.bill(model, context, **changes)
     before = {line.key: line.value for line in lines}
     changed = {
-        "cache": (before["cache"] * (1 + read.descriptors), "keys and values of every token, and two bounds a block"),
+        "cache": (before["cache"] * (1 + read.descriptors), "keys and values of every token, and two bounds per block"),
         "decode": (before["decode"] - before["cache"] * (1 - read.total),
                    "all weights, all bounds, the chosen blocks, a share of the rectification"),
     }  # fmt: skip

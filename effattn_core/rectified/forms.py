@@ -21,7 +21,7 @@ class Choice:
     """How the blocks that a token reads are chosen. The defaults are those of the released code.
 
     active: share of all blocks; least: blocks read at least; local: newest blocks, always read.
-    shared: one list for all query heads of a key head, chosen by their mean query; else a list a query head (Quest).
+    shared: one list for all query heads of a key head, by their mean query; else one list per query head (Quest).
     gate: "bound", the most that a key of the block could score, or "mean", the score of its mean key (MoBA).
     """
 
@@ -176,7 +176,7 @@ def near(query, key, value, hidden, *, scale):
     hidden: bool [batch, lists or 1, rows], which of them are none: what those hold does not reach the output.
     """
     wide = calls.wide(query.dtype)
-    tile = scale * query[:, :, 0].to(wide).unflatten(1, (key.shape[1], -1))  # [batch, lists, heads a list, head_dim]
+    tile = scale * query[:, :, 0].to(wide).unflatten(1, (key.shape[1], -1))  # [batch, lists, heads per list, head_dim]
     scores = (tile @ key.to(wide).mT).masked_fill_(hidden[:, :, None], -math.inf)
     value = value.to(wide)
     part = part_of(scores, value)

@@ -18,7 +18,7 @@ class Configuration(NamedTuple):
     precision: str
 
 
-# Keyed by (bytes an element, the larger of the padded count and value_dim up to): the largest blocks among those tried
+# Keyed by (bytes per element, the larger of the padded count and value_dim up to): the largest blocks among those tried
 # that compile without a spill for sm_80 and sm_90: whole keys and every width of kept channels, with several splits.
 TABLE = {
     (2, 32): Configuration(128, 4, 3, "ieee"),  # with two stages the compiler spills on sm_90 for occupancy

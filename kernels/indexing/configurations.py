@@ -20,7 +20,7 @@ class Configuration(NamedTuple):
     stages: int
 
 
-# By (kernel, bytes an element, size up to): the largest tiles among those tried that compile without a spill for sm_80
+# By (kernel, bytes per element, size up to): the largest tiles among those tried that compile without a spill for sm_80
 # and sm_90. The list of "select" is sorted by all warps of a program; "merge" holds it and one other.
 TABLE = {
     ("select", 2, 32): Configuration(64, 8, 2),

@@ -69,7 +69,7 @@ def indexing_select_kernel(
 ):  # fmt: skip
     """The best CAPACITY entries of keys split · span … (split + 1) · span, ascending     (eq. clsa-score)
 
-    key: [batch, key_time, INDEX_DIM], one a token; list: int64 [batch, splits, CAPACITY], contiguous, written in full.
+    key: [batch, key_time, INDEX_DIM], one per token; list: int64 [batch, splits, CAPACITY], contiguous, fully written.
     One program owns one split of one batch item, for all HEADS index heads, padded to ROWS. Rows from forced_from on
     score infinity. CAPACITY = TILES · BLOCK = 2**POWER.
     """

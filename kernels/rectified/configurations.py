@@ -18,7 +18,7 @@ class Configuration(NamedTuple):
     stages: int
 
 
-# By (kernel, bytes an element, head_dim up to): the largest tiles among those tried that compile without a spill for
+# By (kernel, bytes per element, head_dim up to): the largest tiles among those tried that compile without a spill for
 # sm_80 and sm_90. "decode" gathers its keys by pointers, so it has no use for more rows than a group has heads.
 TABLE = {
     ("scores", 2, 128): Configuration(16, 64, 4, 1),

@@ -1,7 +1,7 @@
 """Rectification: the newest tokens attend causally to the whole cache, all rows of a key head in one tile.
 
 `kernels.attention.forward` computes the same, but gives each query head a program of its own, which reads the cache
-once a head, and never splits it. Here tokens and heads that share a key head are the rows of one tile: a row of the
+once per head, and never splits it. Here tokens and heads that share a key head are the rows of one tile: a row of the
 cache is read once for them, and the cache is split between programs as in decoding. The step is attention's `absorb`.
 """
 

@@ -14,7 +14,7 @@ from figures import explore
 
 IMPORTANCE = draw.frozen(torch.rand(2, 4, 32, generator=torch.Generator().manual_seed(0)).round(decimals=4).tolist())
 NEEDLE = torch.rand(3, 2, 64, generator=torch.Generator().manual_seed(1)).round(decimals=4)
-TASKS = {"needle": draw.frozen(NEEDLE.tolist()), "Shakespeare": IMPORTANCE}
+TASKS = {"needle": tuple(draw.frozen([seed]) for seed in NEEDLE.tolist()), "Shakespeare": (IMPORTANCE,) * 2}
 # The grids of the chapter: name -> (builder, its sentence, the parameters).
 GRIDS = {
     "cache-layout": (
@@ -90,12 +90,17 @@ def test_the_layout_holds_what_the_mask_keeps(pruned, grouped):
     assert lines == len(set(counts)) - 1
 
 
-def test_survivors_are_the_mask_and_its_shares_by_eighths():
-    kept = channels.build_mask(torch.tensor(IMPORTANCE), 0.7, 8).flatten(0, 1)
-    cells, bars, released = draw.survivors(TASKS, "Shakespeare", 0.7, 8).data
-    assert [[cell is not None for cell in row] for row in cells.z] == kept.tolist()
-    assert list(bars.y) == pytest.approx(kept.double().view(8, 8, 4).mean((0, 2)).tolist())
+def test_survivors_are_the_masks_of_all_seeds_and_their_shares_by_eighths():
+    seeds = [torch.rand(2, 4, 32, generator=torch.Generator().manual_seed(seed)) for seed in (0, 2, 5)]
+    kept = [channels.build_mask(seed, 0.7, 8).flatten(0, 1) for seed in seeds]
+    tasks = {"Shakespeare": tuple(draw.frozen(seed.tolist()) for seed in seeds)}
+    cells, bars, released = draw.survivors(tasks, "Shakespeare", 0.7, 8).data
+    assert [[cell is not None for cell in row] for row in cells.z] == torch.cat(kept).tolist()
+    parts = torch.stack([each.double().view(8, 8, 4).mean((0, 2)) for each in kept])
+    assert list(bars.y) == pytest.approx(parts.mean(0).tolist())
+    assert list(bars.error_y.array) == pytest.approx((parts.amax(0) - parts.mean(0)).tolist())
     assert list(released.y)[:4] == list(costs_channels.RELEASED_QUARTERS)
+    assert draw.leading_eighths(tasks["Shakespeare"], 0.7) == (parts.argmax(1) + 1).tolist()
 
 
 def test_rounding_shows_both_counts_and_an_empty_head_its_two_masses():

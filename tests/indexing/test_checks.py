@@ -39,7 +39,7 @@ MISTAKES = [
      "square root of the heads is missing"),
     ("indexing.scores", lambda *given: scores(*given, relu="none"), "Without the ReLU"),
     ("indexing.scores", lambda *given: scores(*given, relu="outside"), "belongs inside the sum"),
-    ("indexing.scores", lambda *given: scores(*given).T, "one score a query and token"),
+    ("indexing.scores", lambda *given: scores(*given).T, "one score per query and token"),
     ("indexing.scores", lambda *given: scores(*given) + 1, "a score is off by"),
     ("indexing.teacher", lambda *given: -teacher(*given), "The sign is turned"),
     ("indexing.teacher", lambda attention, index: len(attention) * teacher(attention, index), "of the sum"),

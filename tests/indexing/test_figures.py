@@ -42,6 +42,25 @@ def test_every_state_is_told_and_drawn_differently_and_fits_its_budget(name):
         assert all(size >= theme.SMALL for size in sizes)
 
 
+def test_the_merge_that_is_drawn_gives_the_best_four_in_order():
+    lists, tile, larger, *swaps = (numbers for _, numbers, _ in draw.MERGE)
+    assert list(lists) == sorted(lists, reverse=True) and list(tile) == sorted(tile)
+    assert larger == tuple(map(max, zip(lists, tile, strict=True)))
+    now = list(larger)
+    for (_, numbers, pairs), swapped in zip(draw.MERGE[3:], swaps, strict=True):
+        for left, right in pairs:
+            now[left], now[right] = max(now[left], now[right]), min(now[left], now[right])
+        assert now == list(numbers) == list(swapped)
+    assert now == sorted((*lists, *tile), reverse=True)[:4]
+    assert "9 8 7 6" in draw.merge_of_lists_says() and len(draw.merge_of_lists().data) == 3
+
+
+def test_lines_of_coverage_pass_through_the_recorded_means():
+    for trace, name in zip(draw.covered(0.5).data, draw.CHOICES, strict=True):
+        assert list(trace.y) == [draw.caught_at(agreement, name)[0] for agreement in draw.agreements()]
+        assert trace.name.endswith(f"{draw.caught_at(0.5, name)[0]:.1%}")
+
+
 def test_one_list_reads_fewer_rows_and_lists_of_their_own_catch_more():
     for agreement in draw.SHOWN_AGREEMENTS:
         (_, own, best), (_, shared, caught) = (draw._picked(agreement, each) for each in (False, True))

@@ -215,7 +215,7 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
     many = [single[0].repeat(1, 20, 1, 1), single[1], single[2].repeat(1, 20, 1)]
     with pytest.raises(ValueError, match="at most 64 index heads; got 80: use"):
         select_rows(*many, top_k=3, implementation="triton")
-    with pytest.raises(ValueError, match="key must be .* one index key a token"):
+    with pytest.raises(ValueError, match="key must be .* one index key per token"):
         select_rows(query, key.expand(-1, 2, -1, -1), weight, top_k=3)
     with pytest.raises(ValueError, match=r"weight \[batch, index_heads, 1\]; got"):
         select_rows(query, key, weight[:, :2], top_k=3)

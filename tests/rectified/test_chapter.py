@@ -273,6 +273,32 @@ def test_the_frontier_draws_whatever_ways_the_rows_hold():
         edge.frontier(rows, 99)
 
 
+def test_the_frontier_draws_the_smallest_divergence_where_it_was_recorded():
+    rows = [*rows_of_a_frontier(), dict(what="frontier", tokens=1024, kl_error=1e-5, budget=0.5, name="ReSA", share=0.5,
+                                        kl=4.6e-4)]  # fmt: skip
+    assert list(edge.frontier(rows, 1024).data[0].y) == [0.4, 0.1, 4.6e-4]
+    with pytest.raises(ValueError, match="a logarithm needs a KL above 0"):
+        edge.frontier([*rows, rows[-1] | dict(kl=0.0, share=0.6)], 1024)
+
+
+def test_the_drift_over_the_rows_since_the_last_pass_counts_only_those():
+    first, layers = draw._drift(32)
+    shown = draw._error(32, 3, draw.OVER[1])
+    assert shown[31] is None and shown[63] is None  # a pass has just mended all rows
+    assert shown[40] == pytest.approx(layers[2][40] * ((first + 41) / 9) ** 0.5)
+    tops = [max(each for each in shown[start : start + 32] if each) for start in range(128, 256, 32)]
+    over_all = [max(layers[2][start : start + 32]) for start in range(0, 256, 32)]
+    assert max(tops) / min(tops) < 1.3 and over_all[0] / over_all[-1] > 2.5  # the first view shrinks, this one does not
+    assert draw._error(32, 3, draw.OVER[0]) == layers[2]
+    assert draw.text_lengths() == (384, 256)
+
+
+def test_the_page_opens_on_a_read_that_fails():
+    now, mean = draw.caught(64, 1, 1, 0.1)
+    assert now < 30 < 80 < mean
+    assert f"{now} per cent" in draw.reads_says()
+
+
 def test_dense_attention_is_what_the_reader_s_dense_cache_gives():
     reader, text = reader_and_text(100)
     key, value = reader.key_value(text)

@@ -22,7 +22,7 @@ SPECIMENS = {
     "retention-factors": (numerics.factors, numerics.factors_says, dict(head=[0, 7])),
     "retention-state-size": (numerics.state_size, numerics.state_size_says, dict(scaled=[False, True])),
     "channels-layout": (functools.partial(channels.layout, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
-    "channels-survivors": (functools.partial(channels.survivors, {"needle": IMPORTANCE}), "c", dict(pruned=[0.3])),
+    "channels-survivors": (functools.partial(channels.survivors, {"needle": (IMPORTANCE,)}), "c", dict(pruned=[0.3])),
     "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
 }

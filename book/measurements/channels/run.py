@@ -64,7 +64,7 @@ def importances(model, training, seed, *, learn=LEARN, harden=HARDEN, shares=SHA
 
 
 def masks(model, training, seed, found, share):
-    """rule -> the mask that it keeps at a share, all in multiples of ALIGN channels a head."""
+    """rule -> the mask that it keeps at a share, all in multiples of ALIGN channels per head."""
     shape = found["1"].shape
     pages = training[: BATCH * SIZES["context"]].view(BATCH, -1).to(runtime.device())
     rules = dict(zip(STAGES, (found[f"2 {share}"], found["1"]), strict=True)) | {

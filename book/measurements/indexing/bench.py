@@ -26,7 +26,7 @@ SHARE = 1 / 16  # of the tokens, for the times
 
 
 def timed_rows(reader, text, tokens, query, repeats):
-    """Times of one token in LAYERS layers: dense, an index a layer, one index, and the parts of that."""
+    """Times of one token in LAYERS layers: dense, one index per layer, one index, and the parts of that."""
     cache = reader.fill(ours.cache_of(ours.reader_indexer(), SHARE, (1, 2, tokens, 64)), text[:tokens])
     count = cache.top_k
     ask = cache.indexer.ask(query.transpose(1, 2).flatten(2))

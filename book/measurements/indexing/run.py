@@ -63,7 +63,7 @@ def sizes(vocabulary):
 
 @torch.no_grad()
 def reading_loss(model, inputs, targets, seen):
-    """Held-out loss, nats a letter, of a cross-decoder that reads what `seen` allows."""
+    """Held-out loss, nats per letter, of a cross-decoder that reads what `seen` allows."""
     hidden, states = model.read(model.embedding(inputs), None)
     hidden, _, _ = model.watched(hidden, states[-1], seen)
     return functional.cross_entropy(model.head(model.norm(hidden)).flatten(0, 1), targets.flatten()).item()

@@ -23,7 +23,7 @@ from effattn_core.rectified.cache import RewindableCache
 from kernels import bench
 
 CONTEXTS = (8192, 16384, 32768, 65536)
-BUDGETS = (0.125, 0.1875, 0.25, 0.375, 0.5)  # bytes a token, over those of dense decoding
+BUDGETS = (0.125, 0.1875, 0.25, 0.375, 0.5)  # bytes per token, over those of dense decoding
 TIMED = 0.1875  # the budget at which ways are timed
 QUERIES, PROBES = 48, 8
 LAST = 3_000_000  # letters of the plays up to where every cache ends: all lengths are asked the same

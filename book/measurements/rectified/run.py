@@ -124,7 +124,7 @@ class Watched(RectifiedCache):
 
 
 def read_rows(model, text, letters, active):
-    """Blocks read and mass caught, a row a layer: of one text, with rectification every 8 letters.
+    """Blocks read and mass caught, one row per layer: of one text, with rectification every 8 letters.
 
     blocks: for each list of a layer, a word a step, whose bits in hexadecimal are the blocks read; caught: per cent.
     """
