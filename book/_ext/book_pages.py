@@ -109,6 +109,8 @@ def complete_page(app, pagename, templatename, context, doctree):
     context["script_files"] = [script for script in scripts if not (_is_thebe(script) or _is_mathjax(script))]
     # The bibliography calls itself a list without having list items, which misleads a screen reader.
     body = body.replace('<div role="list" class="citation-list">', '<div class="citation-list">')
+    # The label of a folded cell is what it shows; this name of all of them would hide it from a screen reader.
+    body = body.replace('<summary aria-label="Toggle hidden content">', "<summary>")
     if doctree is not None:
         context["body"] = body + colophon(Path(app.srcdir), pagename, context.get("title", ""))
 
