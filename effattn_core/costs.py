@@ -53,7 +53,7 @@ LLAMA_8B = Model(
 
 @dataclass(frozen=True)
 class Hardware:
-    """Published peaks. bandwidth: bytes a second; memory: bytes; flops: dense FLOP a second by dtype."""
+    """Published peaks. bandwidth: bytes per second; memory: bytes; flops: dense FLOP per second by dtype."""
 
     name: str
     bandwidth: float
@@ -62,7 +62,7 @@ class Hardware:
     source: str
 
     def peak(self, dtype):
-        """FLOP a second in a dtype. Raises ValueError for one without a published peak."""
+        """FLOP per second in a dtype. Raises ValueError for one without a published peak."""
         if dtype not in self.flops:
             raise ValueError(f"dtype must be one of {', '.join(self.flops)} on {self.name}; it is {dtype!r}.")
         return self.flops[dtype]
@@ -115,7 +115,7 @@ def cache_bytes(model, context, *, batch=1, dtype="bfloat16", key_value_heads=No
 
 
 def attention_flops(model, context):
-    """Operations of causal scores and weighted values over `context` tokens, all layers: 4 · head_dim a pair seen."""
+    """Operations of causal scores and weighted values over `context` tokens, all layers: 4 · head_dim per pair seen."""
     return 4 * model.layers * model.heads * model.head_dim * context * (context + 1) // 2
 
 
@@ -299,7 +299,7 @@ def flash_backward_traffic(
         queries = _queries_of(first, by_key[1], time, key_time, **masks)
         key_loaded += heads // key_heads * queries * (2 * element * head_dim + 8)
         key_flops += heads // key_heads * -(-queries // by_key[0]) * 8 * by_key[0] * by_key[1] * head_dim
-    # The queries' launch walks the keys as the forward does, with three products for its two, and loads more a query.
+    # The queries' launch walks the keys as the forward does, with three products for its two, and loads more per query.
     sizes = dict(block_query=by_query[0], block_key=by_query[1], element=element)
     forward = flash_traffic(batch, heads, time, key_time, head_dim, **masks, **sizes)
     query_loaded = batch * heads * time * (element * head_dim + 8) + forward.loaded
@@ -324,7 +324,7 @@ def _queries_of(first, keys, time, key_time, *, causal, window, sinks):
 def naive_traffic(batch, heads, time, key_time, head_dim, *, element=4):
     """What attention moves when scores, weights and output are three launches: scores and weights pass through memory.
 
-    Scores are written, read by the softmax, written as weights and read again: 4 · time · key_time elements a head.
+    Scores are written, read by the softmax, written as weights and read again: 4 · time · key_time elements per head.
     """
     loaded = element * (time * head_dim + 2 * key_time * head_dim + 2 * time * key_time)
     stored = element * (2 * time * key_time + time * head_dim)

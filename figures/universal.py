@@ -86,7 +86,7 @@ def unrolled_says(loops=3, model="YOCO-U"):
     windows = sum(what == "window" for _, what in rows)
     kept = f"{caches} cache{'s' * (caches > 1)} of all {TEXT} tokens"
     kept += f" and {windows} windows of {WINDOW}" if windows else ""
-    return f"{model} with {_times(loops)} runs {layers} layers a token and keeps {kept}: {total} keys and values."
+    return f"{model} with {_times(loops)} runs {layers} layers per token and keeps {kept}: {total} keys and values."
 
 
 PRICED = tuple(range(1, 9))
@@ -95,7 +95,7 @@ CONTEXTS = (8192, 131072, 1048576)
 
 @functools.cache
 def _prices(context):
-    """{model: (operations a token, bytes kept)}, each a list over PRICED, at the sizes of Llama 3 8B."""
+    """{model: (operations per token, bytes kept)}, each a list over PRICED, at the sizes of Llama 3 8B."""
     found = {}
     for name in MODELS:
         sizes = [costs_universal.llama_sized(loops, context, shares=name == "YOCO-U") for loops in PRICED]
@@ -111,7 +111,7 @@ def prices(loops=4, context=131072):
     """
     import plotly.graph_objects as go
 
-    traces, texts = [], ["<b>Operations a token</b>", "<b>Bytes kept</b>"]
+    traces, texts = [], ["<b>Operations per token</b>", "<b>Bytes kept</b>"]
     looks = zip(MODELS, (theme.BLUE, theme.VERMILLION), ("solid", "dash"), ("circle", "square"), strict=True)
     scales = (1e9, 2.0**30)
     for name, colour, dash, symbol in looks:
@@ -153,7 +153,7 @@ def prices_says(loops=4, context=131072):
     """`prices` in sentences."""
     found = _prices(context)
     parts = [
-        f"{name} {costs.format_flops(flops[loops - 1])} a token and {costs.format_bytes(kept[loops - 1])} kept"
+        f"{name} {costs.format_flops(flops[loops - 1])} per token and {costs.format_bytes(kept[loops - 1])} kept"
         for name, (flops, kept) in found.items()
     ]
     return f"After {theme.tokens(context)} tokens, with {_times(loops)}: {'; '.join(parts)}."
@@ -192,14 +192,12 @@ def _of(trained):
 def changes(trained="4 loops"):
     """What does each loop still change, and does it help? Change of the stream by loop, and loss if that is the last.
 
-    trained: how the model was trained, one of TRAINED; loops past those it was trained with are hatched.
+    trained: how the model was trained, one of TRAINED; loops past those it was trained with are hollow.
     """
     import plotly.graph_objects as go
 
     loops, change, losses = _of(trained)
     numbers = list(range(1, len(change) + 1))
-    shapes = ["" if number <= loops else "/" for number in numbers]
-    pattern = dict(shape=shapes, fgcolor=theme.INK, size=7, solidity=0.2)
     colours = [theme.BLUE if number <= loops else CLEAR for number in numbers]
     asked = sorted(losses)
     mean = [fmean(losses[each]) for each in asked]
@@ -209,7 +207,7 @@ def changes(trained="4 loops"):
         arrayminus=[middle - min(losses[each]) for each, middle in zip(asked, mean, strict=True)],
     )  # fmt: skip
     traces = [
-        go.Bar(x=numbers, y=change, marker=dict(color=colours, pattern=pattern, line=dict(color=theme.INK, width=1)),
+        go.Bar(x=numbers, y=change, marker=dict(color=colours, line=dict(color=theme.INK, width=1.5)),
                hovertemplate="loop %{x} changes %{y:.0%}<extra></extra>"),
         go.Scatter(x=asked, y=mean, error_y=spread, mode="lines+markers", line=dict(color=theme.VERMILLION, width=3),
                    marker=dict(size=10), xaxis="x2", yaxis="y2",
@@ -219,7 +217,7 @@ def changes(trained="4 loops"):
     ]  # fmt: skip
     annotations = [
         theme.heading("<b>Change of the stream</b> by each loop"),
-        theme.heading("<b>Held-out loss</b>, nats a letter", "2"),
+        theme.heading("<b>Held-out loss</b>, nats per letter", "2"),
     ]
     across = dict(tickvals=numbers, title=dict(text="loops"), range=[0.4, len(change) + 0.6])
     narrow = {"height": 640, "xaxis.domain": [0, 1], "yaxis.domain": [0.6, 0.94], "xaxis2.domain": [0, 1],
@@ -280,8 +278,8 @@ def against_compute():
             marker=dict(symbol=symbol, size=11), hovertemplate="%{x:.2f} MFLOP: %{y:.3f}<extra>" + name + "</extra>",
         ))  # fmt: skip
     return theme.figure(
-        *traces, height=400, showlegend=True, xaxis=dict(title=dict(text="MFLOP a trained letter")),
-        yaxis=dict(title=dict(text="held-out loss, nats a letter")),
+        *traces, height=400, showlegend=True, xaxis=dict(title=dict(text="MFLOP per trained letter")),
+        yaxis=dict(title=dict(text="held-out loss, nats per letter")),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""Recurrences: one state, one update a token, many rules (linear attention, retention, gates, delta rules).
+"""Recurrences: one state, one update per token, many rules (linear attention, retention, gates, delta rules).
 
 `rules` is the table, `loop` the oracle that reads like it, `gated` and `delta` the forms by chunks, `interface` the
 call. Tensors are [batch, heads, time, size]; the state is [batch, heads, key_dim, value_dim].

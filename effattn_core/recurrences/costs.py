@@ -52,8 +52,8 @@ def gated_traffic(
 ):
     """Exactly what the gated recurrence kernels move (eq. gated-traffic); masked-off lanes are not counted.
 
-    vector: a gate a key dimension rather than a head. chunk: tokens; states, outputs, gradients: the (key, value) tile
-    of each kernel, as `kernels.recurrences.choose` gives them. element, gate_element: bytes of the inputs and gates.
+    vector: one gate per key dimension rather than per head. chunk: tokens; states, outputs, gradients: the (key, value)
+    tile of each kernel, as `kernels.recurrences.choose` gives them. element, gate_element: bytes of inputs and gates.
     With `gradients` the backward pass is counted instead of the forward: states again, their gradients, those of the
     values, and the rest. Products are counted as the hardware multiplies them, padding included.
     """

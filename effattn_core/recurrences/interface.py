@@ -30,7 +30,7 @@ def recurrence(
     form: str = "chunkwise",
     implementation: str | None = None,
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """A state that fades, is written and is read, a token at a time, by any rule of `RULES`.
+    """A state that fades, is written and is read, token by token, by any rule of `RULES`.
 
     query, key: [batch, heads, time, key_dim]; value: [batch, heads, time, value_dim], one floating dtype.
     log_gate: natural logarithm of what is kept, at most 0; None, [heads], [batch, heads, time] or

@@ -99,7 +99,7 @@ def recall_accuracy(model, pairs, *, rewritten=0, batch=128, seed=1, **sizes):
 def written(rule, key, value, *, keep=1.0, beta=1.0):
     """The state after key and value were written by `rule`, in float64; the same gate and beta at every token.
 
-    key, value: [batch, heads, time, size]; keep: share kept a token, of rules with a gate, a number or a tensor that
+    key, value: [batch, heads, time, size]; keep: share kept per token, of rules with a gate, a number or a tensor that
     spreads over the gate's shape; beta: of the delta rules. Raises ValueError for a rule that is not in RULES.
     """
     rule, settings = rule_named(rule), {}

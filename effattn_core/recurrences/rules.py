@@ -1,7 +1,7 @@
 """The rules by which a state remembers, as one table: what each keeps, writes and reads.
 
-A state S: [key_dim, value_dim] a head changes once a token, and the output is read from it. Rows q, k, v of a token are
-[1, dim]; γ, α, w are exp(log_gate); β erases and writes; φ is a feature map; u is a bonus for the token itself.
+A state S: [key_dim, value_dim] per head changes once per token, and the output is read from it. Rows q, k, v of a token
+are [1, dim]; γ, α, w are exp(log_gate); β erases and writes; φ is a feature map; u is a bonus for the token itself.
 """
 
 import types
@@ -17,9 +17,9 @@ from effattn_core.calls import wide
 class Rule:
     """A row of the table. transition · S + write is the new state, read is the output: TeX, without dollar signs.
 
-    gate: "none", "constant" (a number a head), "scalar" (a head and token), "vector" (a head, token and key dimension).
-    erases: a write first removes what the key held (beta). bonus: the token itself is read with weight u, and the state
-    before it. feature_map: of queries and keys; with one, the output is divided by the sum of its weights.
+    gate: "none", "constant" (one number per head), "scalar" (per head and token), "vector" (per head, token and key
+    dimension). erases: a write first removes what the key held (beta). bonus: the token itself is read with weight u,
+    and the state before it. feature_map: of queries and keys; with one, the output is divided by its weights' sum.
     """
 
     name: str

@@ -28,7 +28,7 @@ class UniversalTransformer(LanguageModel):
         self.make_loop_embedding()
 
     def make_loop_embedding(self):
-        """One vector a loop, all zero: a model starts as if it had none."""
+        """One vector per loop, all zero: a model starts as if it had none."""
         vectors = self.sizes.loops if self.sizes.loop_embedding else 0
         self.loop_embedding = nn.ParameterList(nn.Parameter(torch.zeros(self.sizes.width)) for _ in range(vectors))
 

@@ -8,10 +8,9 @@ from effattn_core import costs
 from effattn_core.bill import MODEL, Stage, changed
 
 ARCHITECTURES = ("Transformer", "grouped", "YOCO, window", "YOCO, gated")
-WINDOW = 1024  # tokens of the self-decoder's window, as we recall the paper
+WINDOW = 1024  # tokens of the self-decoder's window: our choice, the released code takes any
 
-# The published YOCO-3B, and the sizes of LLaMA with eight key-value heads: which larger sizes the paper used is not
-# stated in what we read.
+# YOCO-3B as released, and larger models by the sizes of LLaMA with eight key-value heads: our choice.
 YOCO_3B = costs.Model(
     name="3B", layers=26, width=3072, heads=24, key_value_heads=8, head_dim=128, feed_forward=8192, vocabulary=100288,
     source="the released configuration and tokenizer (microsoft/unilm, YOCO)",
@@ -88,7 +87,7 @@ def layer_matrices(model, architecture, *, cross=False):
     """Weights of the matrices of one layer: projections of what mixes its tokens, and the feed-forward.
 
     cross: a layer of the cross-decoder, with W_query and W_output alone. A window's layer has keys and values for every
-    head, and gated retention a gate for its output and one number a head to forget by, as released.
+    head, and gated retention a gate for its output and one number per head to forget by, as released.
     """
     check(architecture)
     head, feed_forward = model.width * model.head_dim, 3 * model.width * model.feed_forward
@@ -126,7 +125,7 @@ def prefill_parts(model, context, architecture, *, window=WINDOW, chunk=256):
     """Operations to read a prompt by part: {"matrices", "mixing", "cross-decoder"} (eq. yoco-prefill).
 
     A YOCO needs its self-decoder for all tokens, W_key and W_value once, and the cross-decoder for the last token only:
-    its matrices, and one query a layer over all keys. mixing: attention over pairs, or chunks and states.
+    its matrices, and one query per layer over all keys. mixing: attention over pairs, or chunks and states.
     """
     check(architecture)
     if not architecture.startswith("YOCO"):
@@ -137,7 +136,7 @@ def prefill_parts(model, context, architecture, *, window=WINDOW, chunk=256):
         reach = min(window, context)
         pairs = reach * (reach + 1) // 2 + (context - reach) * reach
         mixing = 4 * model.heads * model.head_dim * pairs
-    else:  # inside a chunk 2 · chunk · 2 head_dim a token and head, the state 4 · head_dim²: as in retention-cost
+    else:  # inside a chunk 2 · chunk · 2 head_dim per token and head, the state 4 · head_dim²: as in retention-cost
         mixing = context * model.heads * (4 * chunk * model.head_dim + 4 * model.head_dim**2)
     matrices = first * layer_matrices(model, architecture) + _writer_matrices(model)
     last = 2 * layer_matrices(model, architecture, cross=True) + 4 * model.heads * model.head_dim * context

@@ -1,7 +1,7 @@
 """YOCO: a self-decoder reads the text, keys and values are made once, and a cross-decoder attends to them.
 
 The first layers mix tokens by something cheap: attention within a window, or gated retention. What they make is
-normalised once and gives one key and one value a token. Every later layer has a query of its own and reads those. So
+normalised once and gives one key and one value per token. Every later layer has a query of its own and reads those. So
 one cache serves half of the layers, and a prompt needs those layers for its last token only. (Sun et al. 2024)
 """
 

@@ -79,7 +79,7 @@ def hidden_facts(text, batch, time, generator, *, letters, facts=8, depth=None):
 
 
 class NeedleBatches:
-    """Endless batches of `hidden_facts`, of one of `times` each, `tokens` tokens a batch.
+    """Endless batches of `hidden_facts`, of one of `times` each, `tokens` tokens per batch.
 
     Its `generator` is its whole state, as `effattn_core.train` wants it.
     """

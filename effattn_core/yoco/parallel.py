@@ -1,7 +1,7 @@
 """One long text on many devices: each rank reads its share, states pass between ranks, one cache is gathered once.
 
 The model is the same; its states are others. A layer that retains starts its share from nothing, and what the earlier
-ranks would have handed on is added once all know each other's states: D · E numbers a head and rank, however long the
+ranks would have handed on is added once all know each other's states: D · E numbers per head and rank, however long the
 text. A layer with a window needs the last window - 1 keys of the rank before. The cross-decoder needs all keys and
 values up to its own, and gathers them once for all of its layers, where a Transformer must in every layer.
 
@@ -126,7 +126,7 @@ class GatheredCache(State):
 
 
 def parallel_states(model, share, exchange):
-    """States that make a YOCO read `share` tokens a rank of one text. Raises ValueError for a mixer that cannot."""
+    """States that make a YOCO read `share` tokens per rank of one text. Raises ValueError for a mixer that cannot."""
     first, mixer = exchange.rank * share, model.sizes.mixer
     if mixer == "gated":
         states = [PassedState(exchange, first) for _ in model.blocks]
@@ -192,7 +192,7 @@ def main(sizes=("small-yoco", "small-yoco-gated"), times=(256, 512)):
                 if dist.get_rank() == 0:
                     print(
                         f"{size}, {time} tokens, {dist.get_world_size()} ranks: loss {loss:.6f}, alone {whole:.6f}; "
-                        f"gradients {apart:.1e} apart; {received:,} B received a rank, formula {formula:,} B"
+                        f"gradients {apart:.1e} apart; {received:,} B received per rank, formula {formula:,} B"
                     )
     finally:
         dist.destroy_process_group()

@@ -30,7 +30,7 @@ KINDS = {
     "window": ("a window", theme.ORANGE, "x"),
     "state": ("a state", theme.GREEN, ""),
 }
-# What the paper reports of its 3B model, as we recall it: bytes in all at 1M tokens and how many times less than a
+# UNVERIFIED, of the paper's inference section: bytes in all of its 3B model at 1M tokens, how many times less than a
 # Transformer with grouped heads; seconds of a prompt of 512K tokens before and after (the second "under 6").
 PAPER_MEMORY, PAPER_SAVED = 12.4e9, 9.4
 PAPER_SECONDS = {"grouped": 180.0, "YOCO, gated": 6.0}
@@ -39,7 +39,7 @@ PEAK = "H100 SXM"
 
 
 def layers(architecture="YOCO, gated", context=131072, size="3B"):
-    """Which layer keeps what? A bar a layer, bytes on a logarithmic scale; layers that keep nothing have none."""
+    """Which layer keeps what? A bar per layer, bytes on a logarithmic scale; layers that keep nothing have none."""
     import plotly.graph_objects as go
 
     model = prices.SIZES[size]
@@ -182,7 +182,7 @@ def _paper(points, words):
     import plotly.graph_objects as go
 
     return go.Scatter(
-        x=[x for x, _ in points], y=[y for _, y in points], mode="markers", name="the paper’s, as we recall it",
+        x=[x for x, _ in points], y=[y for _, y in points], mode="markers", name="the paper’s (UNVERIFIED)",
         marker=dict(symbol="diamond-open", size=14, color=theme.INK, line=dict(width=3)),
         customdata=[words(y) for _, y in points], hovertemplate="the paper: %{customdata}<extra></extra>",
     )  # fmt: skip

@@ -14,7 +14,7 @@ def _half_life(log_gate):
 
 
 def gates(passage, log_gates, head=0):
-    """What does each letter of a passage leave of the past? The half-life that its gate stands for, a bar a letter.
+    """What does each letter of a passage leave of the past? The half-life that its gate stands for, a bar per letter.
 
     log_gates: [heads][letters], natural logarithms, at most 0; a half-life beyond LONGEST is drawn as LONGEST. Raises
     ValueError where letters and gates do not pair.
@@ -57,10 +57,10 @@ def gates_says(passage, log_gates, head=0):
 
 
 def needles(rows, tokens):
-    """Which facts are found? The share by depth, mean over seeds with the smallest and largest; one line a model.
+    """Which facts are found? The share by depth, mean over seeds with the smallest and largest; one line per model.
 
-    rows: dicts with name, tokens, depth, found, one a seed; tokens: the length of text that is drawn. Raises ValueError
-    where there is no such row.
+    rows: dicts with name, tokens, depth, found, one per seed; tokens: the length of text that is drawn. Raises
+    ValueError where there is no such row.
     """
     import plotly.graph_objects as go
 

@@ -2,7 +2,7 @@
 
 Two stages in either direction. `states` walks the chunks and keeps the state before each; `outputs` then computes all
 chunks at once. Walked backwards with queries and output gradients, the same two kernels give the gradients of the
-states and of the values; `gradients` gives the rest. A gate is one number a head and token, or one a key dimension.
+states and of the values; `gradients` gives the rest. A gate is one number per head and token, or one per key dimension.
 
 `operators` registers `effattn::gated_recurrence_forward` and `effattn::gated_recurrence_backward`.
 """
@@ -39,7 +39,7 @@ MATRIX_KERNELS = tuple(f"gated_{name}_kernel" for name in ("states", "outputs", 
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """Launch every kernel, with a gate a head and a gate a key dimension: what tracing and inspection look at."""
+    """Launch every kernel, with a gate per head and a gate per key dimension: what tracing and inspection look at."""
     query = torch.zeros(batch, 2, 128, head_dim, dtype=dtype, device=device)
     state = torch.zeros(batch, 2, head_dim, head_dim, device=device)
     for shape in (query.shape[:3], query.shape):

@@ -21,11 +21,11 @@ class Configuration(NamedTuple):
     precision: str
 
 
-# Tokens a chunk, by bytes an element: one number for all kernels of a call, since they hand each other states. A power
-# of two. 64 rows are what a warp group multiplies at once on sm_90.
+# Tokens per chunk, by bytes per element: one number for all kernels of a call, since they hand each other states. A
+# power of two. 64 rows are what a warp group multiplies at once on sm_90.
 CHUNK = {2: 64, 4: 32}
 
-# Keyed by (kernel, gate, bytes an element, the larger of key_dim and value_dim up to): of the tiles tried, those that
+# Keyed by (kernel, gate, bytes per element, the larger of key_dim and value_dim up to): of the tiles tried, those that
 # compile without a spill for sm_80 and sm_90 and leave most warps resident. A fifth entry names one architecture.
 TABLE = {
     ("states", "scalar", 2, 128): Configuration(64, 64, 8, 2, "ieee"),

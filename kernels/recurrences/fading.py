@@ -22,7 +22,7 @@ def fading(
     """(G, entering, leaving, kept) of one chunk and a tile of key dimensions.
 
     entering: left at token n of the state before the chunk; leaving: left of token n at the chunk's end; both
-    [CHUNK, dims] or, for one gate a head, [CHUNK, 1], as is G. kept: left of the state when the chunk has passed,
+    [CHUNK, dims] or, for one gate per head, [CHUNK, 1], as is G. kept: left of the state when the chunk has passed,
     [dims, 1] or a scalar. Tokens past the end have no gate: they let nothing fade.
     """
     rows = tl.arange(0, CHUNK)
@@ -47,7 +47,7 @@ def fading(
 def between(total, CHUNK: tl.constexpr, REVERSE: tl.constexpr):
     """What is left between the row's token and every one up to it (REVERSE: from it on), 0 for the others.
 
-    For one gate a head: [CHUNK, CHUNK] from G: [CHUNK, 1].
+    For one gate per head: [CHUNK, CHUNK] from G: [CHUNK, 1].
     """
     rows, columns = tl.arange(0, CHUNK)[:, None], tl.arange(0, CHUNK)[None, :]
     seen = (rows <= columns) if REVERSE else (rows >= columns)

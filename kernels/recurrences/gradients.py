@@ -90,7 +90,7 @@ def gated_gradients_kernel(
     KEY_DIM: tl.constexpr, VALUE_DIM: tl.constexpr, CHUNK: tl.constexpr,
     BLOCK_KEY: tl.constexpr, BLOCK_VALUE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """One gate a head. Gradients of one chunk's queries, keys and log gates, from S before it and dS after it.
+    """One gate per head. Gradients of one chunk's queries, keys and log gates, from S before it and dS after it.
 
     grad_query, grad_key: [batch, heads, time, KEY_DIM]; grad_gate: [batch, heads, time]; contiguous, written in full.
     One program owns one chunk of one head, since a gate sums over all key dimensions.
@@ -160,7 +160,7 @@ def gated_gradients_vector_kernel(
     KEY_DIM: tl.constexpr, VALUE_DIM: tl.constexpr, CHUNK: tl.constexpr, LEVELS: tl.constexpr,
     BLOCK_KEY: tl.constexpr, BLOCK_VALUE: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """A gate a key dimension. Gradients of one chunk's queries, keys and log gates, from S before it and dS after it.
+    """One gate per key dimension. Gradients of one chunk's queries, keys, log gates, from S before it and dS after it.
 
     grad_query, grad_key, grad_gate: [batch, heads, time, KEY_DIM], contiguous, written in full. One program owns one
     chunk and a tile of key dimensions of one head.

@@ -63,7 +63,7 @@ def gated_outputs_kernel(
     gate_pointer = head_of(gate_pointer, row, heads, gate_batch_stride, gate_head_stride)
     states_pointer += (tl.cast(row, tl.int64) * chunks + chunk) * KEY_DIM * VALUE_DIM
 
-    if not VECTOR:  # one gate a head: fading needs no key dimension, and comes once, after the products
+    if not VECTOR:  # one gate per head: fading needs no key dimension, and comes once, after the products
         total, entering, leaving, _ = fading(gate_pointer, first, there, gate_time_stride, 0, rows, CHUNK, VECTOR)
     scores = tl.zeros([CHUNK, CHUNK], tl.float32)
     output = tl.zeros([CHUNK, BLOCK_VALUE], tl.float32)

@@ -73,7 +73,7 @@ def test_prices_are_those_of_costs(context):
             sizes = costs_universal.llama_sized(loops, context, shares=name == "YOCO-U")
             flops = costs.format_flops(costs_universal.decode_flops(sizes, context))
             kept = costs.format_bytes(costs_universal.kept(sizes).total)
-            assert f"{name} {flops} a token and {kept} kept" in text
+            assert f"{name} {flops} per token and {kept} kept" in text
             written = notes(figure)
             assert flops in written[2] and kept in written[3]
     with pytest.raises(ValueError, match="model must be one of YOCO-U, looped Transformer; it is 'RNN'"):
@@ -88,7 +88,7 @@ def test_changes_are_those_of_the_recorded_run(trained):
         row["changes"] for row in RECORDED if row["what"] == "changes" and (row["name"], row["loops"]) == (name, loops)
     ]
     assert list(bars.y) == pytest.approx([fmean(each) for each in zip(*recorded, strict=True)])
-    assert [shape == "" for shape in bars.marker.pattern.shape] == [number <= loops for number in range(1, 9)]
+    assert [colour != draw.CLEAR for colour in bars.marker.color] == [number <= loops for number in range(1, 9)]
     for asked, loss in zip(line.x, line.y, strict=True):
         assert loss == pytest.approx(_mean_loss(name, loops, asked))
     assert ring.x == (loops,) and ring.y[0] == pytest.approx(_mean_loss(name, loops, loops))
@@ -116,3 +116,10 @@ def test_losses_stand_at_the_operations_of_their_training():
         assert place == pytest.approx(row["training_flops"] / 1e6)
     assert points["YOCO without loops"][0][0] == points["YOCO-U"][3][0]
     assert theme.SMALL >= 12
+
+
+def test_the_chapter_says_hollow_where_the_bars_are_and_one_over_the_loop_where_they_shrink_so():
+    text = (ROOT / "book" / "3-yoco" / "universal.md").read_text()
+    assert "hollow are loops that training never" in text and "hatched" not in text
+    _, change, _ = draw._of("4 loops")
+    assert all(number * share == pytest.approx(1, abs=0.15) for number, share in enumerate(change, 1) if number > 1)

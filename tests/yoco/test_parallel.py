@@ -15,7 +15,7 @@ from effattn_core.yoco.parallel import GatheredCache, PassedWindow, parallel_los
 
 LINE = re.compile(
     r"(\S+), (\d+) tokens, (\d) ranks: loss ([\d.]+), alone ([\d.]+); gradients (\S+) apart; "
-    r"([\d,]+) B received a rank, formula ([\d,]+) B"
+    r"([\d,]+) B received per rank, formula ([\d,]+) B"
 )
 
 
