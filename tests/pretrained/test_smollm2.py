@@ -4,11 +4,12 @@ import pytest
 import torch
 import transformers
 
-from effattn_core import pretrained
+from effattn_core import costs, pretrained
 from effattn_core.data import shakespeare
 from effattn_core.model import generate
 from effattn_core.pretrained import smollm2
 from effattn_core.pretrained.__main__ import CACHES, main
+from effattn_core.states import kept_bytes
 
 
 @pytest.fixture(scope="module")
@@ -54,6 +55,16 @@ def test_it_says_what_is_true_and_what_transformers_says(loaded, theirs):
     ids = list(generate(model, prompt, 16))
     assert tokenizer.decode(ids).startswith(" Paris")
     assert ids == theirs[0].generate(prompt[None], max_new_tokens=16, do_sample=False)[0, len(prompt) :].tolist()
+
+
+def test_the_costs_know_its_sizes(loaded):
+    model, preset = loaded[0], costs.SMOLLM2
+    names = "layers width heads key_value_heads head_dim feed_forward vocabulary tied".split()
+    assert {name: getattr(preset, name) for name in names} == {name: getattr(model.sizes, name) for name in names}
+    assert preset.parameters == model.parameter_count == 134_515_008
+    states = model.new_states()
+    model.prefill(torch.zeros(1, 100, dtype=torch.int64), states)
+    assert kept_bytes(states) == costs.cache_bytes(preset, 100, dtype="float32")
 
 
 def test_its_chat_template_is_filled_in_as_transformers_does(theirs):
