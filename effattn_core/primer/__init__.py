@@ -1,1 +1,1 @@
-"""The primer: its exercises."""
+"""The primer: its exercises, and what they are judged by."""

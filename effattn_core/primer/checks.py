@@ -1,57 +1,206 @@
-"""The hidden cases of the primer's exercises: launchers of Triton kernels that take and return torch tensors."""
+"""The hidden cases of the primer's exercises: two numbers, and four launchers of Triton kernels."""
+
+import math
 
 import torch
 
-from effattn_core.exercises import exercise
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.judge import STRIDES, Case, judge, judge_far, random
 from kernels import runtime
 
-
-def _random(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(runtime.device())
+EPSILON = 1e-6
 
 
-def _compare(got, wanted, case, hint):
-    if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
-        shown = tuple(getattr(got, "shape", [type(got).__name__]))
-        return f"For {case} the result must be a tensor of shape {tuple(wanted.shape)}; got {shown}."
-    if not got.isfinite().all():
-        return f"For {case} some results are not finite: {hint}"
-    if not torch.allclose(got, wanted, rtol=1e-4, atol=1e-4):
-        place = (got - wanted).abs().flatten().argmax().item()
-        ours, right = got.flatten()[place], wanted.flatten()[place]
-        return f"For {case} element {place} is {ours:.4g} and should be {right:.4g}: {hint}"
-    return None
+def product_bytes(rows, inner, columns, block, element=4):
+    """Bytes that `kernels.primer.product` loads: left once per column of tiles, right once per row of tiles."""
+    tiles_down, tiles_across = -(-rows // block), -(-columns // block)
+    return element * (rows * inner * tiles_across + inner * columns * tiles_down)
+
+
+@exercise("primer.loaded_bytes", level="pencil")
+def loaded_bytes(answer):
+    """1,024³ in float32 and tiles of 64."""
+    size = 1024
+    return compare_number(
+        answer,
+        product_bytes(size, size, size, 64),
+        [
+            (product_bytes(size, size, size, 64) / 4, "That counts elements: a float32 has four bytes."),
+            (product_bytes(size, size, size, 64) / 2, "That counts one factor: left and right are both loaded."),
+            (2 * 4 * size**2, "That reads each factor once: but each column of tiles reads all of left again."),
+            (2 * 4 * size**3, "That is the product without tiles, where each result reads a row and a column."),
+        ],
+    )
+
+
+@exercise("primer.first_overflow", level="pencil")
+def first_overflow(answer):
+    """The smallest square matrix with an offset that 32 bits with a sign do not hold."""
+    right = math.isqrt(2**31) + 1
+    return compare_number(
+        answer,
+        right,
+        [
+            (65536, "That is where 2^32 is reached: one of the 32 bits is the sign."),
+            (65537, "That is where 2^32 is reached: one of the 32 bits is the sign."),
+            (2**31, "That is the number of elements; asked is the side of the square."),
+            (right // 2, "Offsets count elements, not bytes."),
+            (right - 1, "That one still fits: its last offset is 46,340² − 1 = 2,147,395,599, below 2^31."),
+        ],
+        within=1e-6,
+    )
 
 
 @exercise("primer.scale_add", level="kernel")
 def scale_add(function):
-    for size in (64, 1, 100, 1000):
-        left, right = _random(size), _random(size + 1)[1:]
-        hint = "is the last block masked?"
-        wrong = _compare(function(left, right, 3.0), 3.0 * left + right, f"{size} elements", hint)
-        if wrong:
-            return wrong
-    return None
+    def case(size, block, step=1, **says):
+        left, right, factor = random(step * size)[::step], random(step * size + 1)[1:][::step], 3.0
+        mistakes = [
+            (factor * (left + right), "the factor multiplies right too."),
+            (left + factor * right, "the factor multiplies right, not left."),
+        ]
+        what = f"{size} elements in blocks of {block}" + (", every second of a longer vector" if step > 1 else "")
+        hint = "is it factor · left + right, at the same places?"
+        return Case(what, (left, right, factor, block), factor * left + right, hint, mistakes, **says)
+
+    cases = [case(64, 64), case(256, 64), case(100, 64), case(1, 16), case(100, 16), case(100, 256)]
+    return judge(function, [*cases, case(100, 64, 2, stray=STRIDES)])
 
 
-@exercise("primer.row_softmax", level="kernel")
-def row_softmax(function):
-    for rows, columns in ((4, 16), (3, 17), (1, 1), (5, 100)):
-        scores = _random(rows, columns)
-        hint = "lanes past the row must not count: load them as -inf."
-        wrong = _compare(function(scores), scores.softmax(-1), f"{rows} × {columns}", hint)
-        if wrong:
-            return wrong
-    large = 1000 * _random(2, 9)
-    return _compare(function(large), large.softmax(-1), "scores near 1000", "subtract the row's maximum first.")
+ZERO = "masked lanes entered the sum: they must get other=0.0, which adds nothing."
+SQUARES = "the squares overflow in float16, which ends at 65,504: convert with .to(tl.float32) after the load."
+AVERAGED = "is each row divided by the root of the mean of its squares, and times weight?"
 
 
-@exercise("primer.blocked_matmul", level="kernel")
-def blocked_matmul(function):
-    for rows, inner, columns in ((32, 32, 32), (33, 65, 17), (16, 100, 48)):
-        left, right = _random(rows, inner), _random(inner, columns)
-        case = f"{rows}×{inner} by {inner}×{columns}"
-        wrong = _compare(function(left, right), left @ right, case, "do all blocks of the inner size add up, masked?")
-        if wrong:
-            return wrong
-    return None
+@exercise("primer.rms_norm", level="kernel")
+def rms_norm(function):
+    def norm(source, weight, mean):
+        return (source.float() / (mean + EPSILON).sqrt() * weight).to(source.dtype)
+
+    def case(what, source, block, hint=AVERAGED, **says):
+        columns = source.shape[1]
+        weight, squares = 1 + random(columns), source.float().pow(2)
+        padded, total = -(-columns // block) * block, squares.sum(1, keepdim=True)
+        first = squares[:, :block].sum(1, keepdim=True)
+        last = squares[:, (columns - 1) // block * block :].sum(1, keepdim=True)
+        means = [
+            (total, "this divides by the root of the sum; the mean was asked."),
+            ((total / columns).pow(2), "the root is missing."),
+            (first / columns, "only the first block enters the mean: walk the row and add the squares up."),
+            (last / columns, "only the last block enters the mean: the sum starts anew in each block."),
+            (total / padded, "the sum is divided by the padded length; divide by the number of columns."),
+            ((total + padded - columns) / columns, ZERO),
+        ]
+        mistakes = [(norm(source, weight, mean), sentence) for mean, sentence in means]
+        mistakes.append((norm(source, torch.ones_like(weight), total / columns), "the weight is left out."))
+        if source.dtype == torch.float16:
+            mistakes.append((torch.zeros_like(source), SQUARES))
+        says = dict(tail="only the first block of each row is written: a second walk divides and stores.") | says
+        right, arguments = norm(source, weight, total / columns), (source, weight, block)
+        return Case(f"{what} in blocks of {block}", arguments, right, hint, mistakes, **says)
+
+    cases = [
+        case("rows of 64", random(3, 64), 64),
+        case("rows of 128", random(3, 128), 32),
+        case("rows of 100", random(3, 100), 32, ZERO),
+        case("rows of 20", random(3, 20), 32, ZERO),
+        case("every second column", random(3, 130)[:, ::2], 32, STRIDES, stray=STRIDES),
+        case("a transposed view", random(40, 5).mT, 16, STRIDES, stray=STRIDES),
+        case("float16 rows of values near 300", (300 * random(3, 64)).half(), 32, nan=SQUARES),
+    ]
+    weight = 1 + random(40)
+
+    def near(source):
+        return norm(source, weight, source.float().pow(2).mean(1, keepdim=True))
+
+    return judge(function, cases) or judge_far(function, 3, 40, near, weight, 32)
+
+
+ADDED = "do all blocks of the inner size add up, with masked lanes zero?"
+
+
+@exercise("primer.linear_relu", level="kernel")
+def linear_relu(function):
+    def case(rows, inner, columns, block, strided=False):
+        left, right, bias = random(rows, inner), random(inner, columns), random(columns)
+        what, says = f"{rows}×{inner} by {inner}×{columns} in blocks of {block}", dict(hint=ADDED)
+        if strided:
+            left, right = random(rows, 2 * inner)[:, ::2], random(columns, inner).mT
+            what, says = f"{what}, strided views", dict(hint=STRIDES, stray=STRIDES)
+        first, last = slice(block), slice((inner - 1) // block * block, None)
+        whole, steps = left @ right, -(-inner // block)
+        sums = [
+            (whole, "the bias is missing."),
+            (whole + steps * bias, "the bias is added in each step of the walk: add it once, after the loop."),
+            (left[:, first] @ right[first] + bias, "only the first block of the inner size is multiplied: walk it."),
+            (left[:, last] @ right[last] + bias, "only the last block of the inner size is left: add the products up."),
+        ]
+        if rows == columns:
+            sums.append((whole + bias[:, None], "the bias is taken by row; it belongs to the columns: bias[None, :]."))
+        mistakes = [(result.relu(), sentence) for result, sentence in sums]
+        mistakes += [(whole + bias, "the relu is missing."), (whole.relu() + bias, "the bias is added after the relu.")]
+        return Case(what, (left, right, bias, block), (whole + bias).relu(), mistakes=mistakes, tiled=True, **says)
+
+    cases = [case(32, 32, 32, 16), case(48, 32, 16, 16), case(33, 65, 17, 16), case(40, 16, 70, 32), case(5, 5, 5, 16)]
+    return judge(function, [*cases, case(33, 40, 17, 16, strided=True)])
+
+
+WEIGHED = "is each row the average of the values, weighed by the softmax of its scores?"
+LOWEST = 'masked lanes have score 0, which is a weight: they must get other=float("-inf").'
+OVERFLOW = "exp overflows: subtract the running maximum before it."
+EMPTY = (
+    "a block holds only -inf, so the maximum is -inf, and -inf − (-inf) is nan: subtract 0 where it is, "
+    'tl.where(larger == float("-inf"), 0.0, larger).'
+)
+
+
+@exercise("primer.row_attention", level="kernel")
+def row_attention(function):
+    def case(what, scores, block, value=None, hint=WEIGHED, **says):
+        keys = scores.shape[1]
+        value = random(keys, 16) if value is None else value
+        blocks = list(zip(scores.split(block, 1), value.split(block), strict=True))
+        (early, early_value), (late, late_value) = blocks[0], blocks[-1]
+        padding = scores.new_zeros(len(scores), -keys % block)
+        both = "with a larger maximum: multiply both by exp(old maximum − new maximum)."
+        mistakes = [
+            ((scores - scores.amax(1, keepdim=True)).exp() @ value, "the division by the total is missing."),
+            (_walk(blocks, total=True), f"the total shrinks and the accumulator does not, {both}"),
+            (_walk(blocks, accumulator=True), f"the accumulator shrinks and the total does not, {both}"),
+            (_walk(blocks), f"what was gathered before must shrink {both}"),
+            (late.softmax(1) @ late_value, "only the last block is in the result: what came before is thrown away."),
+            (early.softmax(1) @ early_value, "only the first block is in the result: walk all the keys."),
+            (torch.cat([scores, padding], 1).softmax(1)[:, :keys] @ value, LOWEST),
+        ]
+        arguments, right = (scores, value, block), scores.softmax(1) @ value
+        return Case(f"{what} in blocks of {block}", arguments, right, hint, mistakes, **says)
+
+    def rising(rows, keys):
+        return random(rows, keys) + torch.linspace(0, 6, keys, device=runtime.device())
+
+    hidden = rising(3, 100)
+    hidden[:, :40] = -torch.inf
+    cases = [
+        case("32 keys", rising(3, 32), 32),
+        case("128 keys", rising(3, 128), 32),
+        case("100 keys", rising(3, 100), 32),
+        case("7 keys", rising(3, 7), 16),
+        case("scores of a thousand", 300 * rising(3, 96), 32, nan=OVERFLOW),
+        case("40 hidden keys at the start", hidden, 32, nan=EMPTY),
+        case("strided scores", rising(3, 130)[:, ::2], 32, hint=STRIDES, stray=STRIDES),
+        case("strided values", rising(3, 65), 32, random(65, 32)[:, ::2], hint=STRIDES, stray=STRIDES),
+    ]
+    return judge(function, cases)
+
+
+def _walk(blocks, total=False, accumulator=False):
+    """The softmax average of blocks of (scores, values) where only what is named is rescaled as the maximum grows."""
+    maximum = torch.full_like(blocks[0][0][:, :1], -torch.inf)
+    gathered, weights = 0, 0
+    for scores, value in blocks:
+        larger = torch.maximum(maximum, scores.amax(1, keepdim=True))
+        shrink, weight = (maximum - larger).exp(), (scores - larger).exp()
+        weights = weights * (shrink if total else 1) + weight.sum(1, keepdim=True)
+        gathered = gathered * (shrink if accumulator else 1) + weight @ value
+        maximum = larger
+    return gathered / weights

@@ -32,9 +32,6 @@ SOLVED = {
     "attention.merge_two": merge_two,
     "attention.window_mask": window_mask,
     "attention.cache_bytes": lambda layers, heads, dim, context, element: 2 * layers * heads * dim * context * element,
-    "primer.scale_add": lambda left, right, scale: scale * left + right,
-    "primer.row_softmax": lambda scores: scores.softmax(-1),
-    "primer.blocked_matmul": torch.matmul,
 }
 MISTAKES = [
     ("attention.merge_two", naive_merge, "exp overflows"),
@@ -44,9 +41,6 @@ MISTAKES = [
     ("attention.window_mask", lambda t, w, s: window_mask(t, w + 1, s), "the window counts the query itself"),
     ("attention.window_mask", lambda t, w, s: window_mask(t, w, 0), "a sink is seen from everywhere"),
     ("attention.cache_bytes", lambda *sizes: torch.tensor(sizes).prod().item(), "keys and values are both kept"),
-    ("primer.scale_add", lambda left, right, scale: left, "should be"),
-    ("primer.row_softmax", lambda scores: scores.exp() / scores.exp().sum(-1, keepdim=True), "subtract the row's"),
-    ("primer.blocked_matmul", lambda left, right: left[:, :32] @ right[:32], "add up"),
     ("attention.cache_bytes", lambda: 0, "It raised TypeError"),
 ]
 

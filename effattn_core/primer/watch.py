@@ -1,0 +1,92 @@
+"""A reader's launcher, run under watch: what it returned, what it left unwritten, and which lanes went astray."""
+
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from kernels import runtime
+from kernels.sanitize import sanitize
+from kernels.trace import guarded, trace
+
+FAR = 2**31  # elements: the first offset that 32 bits do not hold
+
+
+class Watched(NamedTuple):
+    """result: what was returned; findings: the sanitizer's, none where kernels are compiled; launches: None there."""
+
+    result: object
+    findings: list
+    launches: int | None
+
+
+def watch(call):
+    """Run `call()` with every torch.empty full of NaN and, where kernels are interpreted, under the sanitizer."""
+    results, findings, launches = [], [], None
+    deterministic = torch.are_deterministic_algorithms_enabled()
+    warns = torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what torch.empty gives
+    try:
+        if runtime.mode == "interpreter":
+            with np.errstate(all="ignore"):  # an overflow is the verdict's to tell
+                found = sanitize(lambda: results.append(call()))
+            findings, launches = list(found), found.launches.total()
+        else:
+            results.append(call())
+    finally:
+        torch.use_deterministic_algorithms(deterministic, warn_only=warns)
+    return Watched(results[0], findings, launches)
+
+
+def far_rows(rows, columns):
+    """A float16 tensor whose last row begins 2^31 elements after the first; None where memory for it is not given.
+
+    The system hands out the 4 GiB page by page as they are written: 3 pages for 3 rows.
+    """
+    stride = FAR // (rows - 1)
+    try:
+        memory = np.empty(stride * (rows - 1) + columns, dtype=np.float16)
+    except MemoryError:
+        return None
+    return torch.from_numpy(memory).as_strided((rows, columns), (stride, 1))
+
+
+class _Extents:
+    """What `kernels.trace.guarded` asks: keeps lanes within each tensor's extent. strayed: the first offset outside."""
+
+    def __init__(self):
+        self.extent, self.strayed = {}, None
+
+    def begin(self, kernel, tensors):
+        self.extent = {name: _extent(tensor) for name, tensor in tensors.items()}
+
+    def allow(self, kind, name, offsets, size, program):
+        inside = (offsets >= 0) & (offsets < self.extent.get(name, 0))
+        if self.strayed is None and not inside.all():
+            self.strayed = int(offsets[~inside][0]) // size
+        return inside
+
+
+def _extent(tensor):
+    """Bytes from the first element of a view to the end of its last."""
+    if not tensor.numel():
+        return 0
+    last = sum((size - 1) * stride for size, stride in zip(tensor.shape, tensor.stride(), strict=True))
+    return (last + 1) * tensor.element_size()
+
+
+def strayed(call):
+    """(result, the first offset in elements that left its tensor or None) of an interpreted call, lanes kept inside."""
+    guard = _Extents()
+    with guarded(guard), np.errstate(over="ignore"):
+        result = call()
+    return result, guard.strayed
+
+
+def moved(call):
+    """(bytes loaded, bytes stored) by the interpreted launches of `call()`; None where kernels are compiled."""
+    if runtime.mode != "interpreter":
+        return None
+    with trace() as traffic:
+        call()
+    return traffic.loaded_bytes, traffic.stored_bytes
