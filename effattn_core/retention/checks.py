@@ -1,73 +1,196 @@
-"""The hidden cases of the retention chapter's exercises."""
+"""The hidden cases of the retention chapter's exercises. Functions there are of one head: [time, size], no batch."""
 
 import math
 
 import torch
 
-from effattn_core.exercises import exercise
-from effattn_core.retention import chunkwise, parallel
+from effattn_core import costs
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.retention import costs as costs_retention
+from effattn_core.retention import parallel
+from kernels import runtime
+
+# Of the pencil exercise on three tokens: a state of one number.
+QUERIES, KEYS, VALUES, DECAY = (1.0, 2.0, 3.0), (2.0, 1.0, 3.0), (1.0, 4.0, 2.0), 0.5
 
 
-def _case(time, heads=2, key_dim=4, value_dim=3):
-    """(query, key, value), decays and a state, in float64, the same on every machine."""
-    generator = torch.Generator().manual_seed(time)
-    sizes = (key_dim, key_dim, value_dim)
-    tensors = [torch.randn(1, heads, time, size, dtype=torch.float64, generator=generator) for size in sizes]
-    state = torch.randn(1, heads, key_dim, value_dim, dtype=torch.float64, generator=generator)
-    return tensors, torch.tensor([0.5, 0.9], dtype=torch.float64)[:heads], state
+def _case(time, key_dim=4, value_dim=3, dtype=torch.float64):
+    """Query, key, value and a state of one head, the same on every machine."""
+    generator = torch.Generator().manual_seed(time + 10 * key_dim)
+    shapes = (time, key_dim), (time, key_dim), (time, value_dim), (key_dim, value_dim)
+    return [torch.randn(*shape, dtype=dtype, generator=generator) for shape in shapes]
+
+
+def _truth(query, key, value, decay, state=None):
+    """(output, state after) of one head, without a scale, by the oracle in float64."""
+    inputs = (each.double()[None, None] for each in (query, key, value))
+    state = None if state is None else state.double()[None, None]
+    decay = torch.tensor([decay], dtype=torch.float64)
+    return (each[0, 0] for each in parallel(*inputs, decay, scale=1.0, state=state))
+
+
+def _shape(name, got, wanted):
+    """None, or a sentence where `got` is no tensor of the shape of `wanted`."""
+    if not isinstance(got, torch.Tensor):
+        return f"The {name} must be a tensor; it is a {type(got).__name__}."
+    if got.shape == wanted.shape:
+        return None
+    if name == "state" and got.shape == wanted.mT.shape:
+        return f"The state is {tuple(got.shape)}, values by keys: it is kᵀv, keys by values, {tuple(wanted.shape)}."
+    return f"The {name} is {tuple(got.shape)}; it must be {tuple(wanted.shape)}."
+
+
+def _close(got, wanted):
+    tolerance = 1e-4 if got.dtype == torch.float32 else 1e-5  # a Python float to the power of integers is float32
+    return torch.allclose(got.double(), wanted.double(), rtol=tolerance, atol=tolerance)
+
+
+def _one_step(function, query, key, value, decay, state):
+    """What is wrong with one token's (output, state), or None; each known mistake gives numbers of its own."""
+    kept = state.clone()
+    pair = function(query, key, value, decay, state)
+    if not isinstance(pair, tuple) or len(pair) != 2:
+        return "Return two things: the output, and the state after the token."
+    output, after = pair
+    written = torch.outer(key, value)
+    new = decay * kept + written
+    wrong = _shape("output", output, value) or _shape("state", after, kept)
+    if wrong:
+        return wrong
+    if _close(output, query @ new) and _close(after, new):
+        return None
+    if _close(after, kept + written):
+        return "Nothing fades: multiply the state by the decay before the token is written."
+    if _close(after, decay * (kept + written)):
+        return "The new token has faded too: it counts decay⁰ = 1 at its own step. Fade first, then write."
+    if _close(after, kept + decay * written):
+        return "The decay is on the new token; it belongs on the old state."
+    if _close(after, decay * kept):
+        return "The token is never written: add the outer product of its key and value."
+    if _close(output, query @ kept) or _close(output, query @ (decay * kept)):
+        return "The token does not see itself: write it into the state first, then read the state."
+    if _close(output, query @ new):
+        return "The output is right, and the state that is handed on is not the one that was read."
+    if _close(after, new):
+        return "The state is right, the output is not: it is query @ state, with the state after the token."
+    return f"The state is off by {(after.double() - new.double()).abs().max():.2g}."
+
+
+@exercise("retention.by_hand", level="pencil")
+def by_hand(answer):
+    state, read = 0.0, 0.0
+    plain = late = 0.0
+    for query, key, value in zip(QUERIES, KEYS, VALUES, strict=True):
+        before, state = state, DECAY * state + key * value
+        plain, late = plain + key * value, DECAY * (late + key * value)
+        read = query * state
+    query = QUERIES[-1]
+    return compare_number(
+        answer,
+        read,
+        [
+            (query * plain, "Nothing faded: before each write the state is halved."),
+            (query * late, "The new token was halved too: fade the state first, then write."),
+            (query * before, "You read the state before the third token was written; a token sees itself."),
+            (query * DECAY * before, "The third token is missing: it is written before the state is read."),
+            (state, "That is the state; the output is the query times the state."),
+        ],
+    )
+
+
+@exercise("retention.same_size", level="pencil")
+def same_size(answer):
+    model, heads = costs.LLAMA_8B, costs_retention.HEADS
+    kept = costs_retention.state_bytes(model.layers, heads, costs_retention.KEY_DIM, costs_retention.VALUE_DIM)
+    wanted = kept / costs.cache_bytes(model, 1)
+    return compare_number(
+        answer,
+        wanted,
+        [
+            (wanted / 2, "A state is kept in float32: four bytes per number, where the cache takes two."),
+            (wanted * 2, "A token leaves a key and a value: count both."),
+            (wanted * model.key_value_heads / model.heads, "The cache holds key-value heads, which query heads share."),
+            (wanted * model.layers, "The layers cancel: both sides have one state, or one cache, per layer."),
+            (wanted / heads, "There are as many states as heads."),
+        ],
+    )
+
+
+@exercise("retention.even_chunk", level="pencil")
+def even_chunk(answer):
+    key_dim, value_dim = 128, 256
+    wanted = 2 * key_dim * value_dim / (key_dim + value_dim)
+    return compare_number(
+        answer,
+        wanted,
+        [
+            (wanted / 2, "The state costs 4DE: it is written once and read once, 2DE each."),
+            (wanted * 2, "Scores cost 2CD and weighted values 2CE: a multiply and an add are two operations."),
+            (float(key_dim), "C = D holds where keys and values have the same size; here E = 2D."),
+        ],
+    )
 
 
 @exercise("retention.step", level="code")
 def step(function):
-    for time in (1, 2, 7):
-        (query, key, value), decay, state = _case(time)
-        wanted, last = parallel(query, key, value, decay, scale=1.0, state=state)
-        memory, outputs = state, []
-        for token in range(time):
-            row = [each[:, :, token] for each in (query, key, value)]
-            output, memory = function(*row, decay, memory)
-            if memory.shape != state.shape:
-                return f"The state is {tuple(memory.shape)}; it must stay {tuple(state.shape)}."
-            if output.shape != value[:, :, token].shape:
-                return f"The output is {tuple(output.shape)}; it must be {tuple(value[:, :, token].shape)}."
-            outputs.append(output)
-        got = torch.stack(outputs, 2)
-        if torch.allclose(got[:, :, :1], query[:, :, :1] @ state):
-            return "Token 0 does not see itself: write into the state first, then read it."
-        if torch.allclose(got[:, :, 0], wanted[:, :, 0]) and not torch.allclose(memory, last) and time > 1:
-            return f"The first of {time} tokens is right and the last state is not: does the state fade every step?"
-        if not torch.allclose(got, wanted):
-            undecayed, _ = parallel(query, key, value, torch.ones_like(decay), scale=1.0, state=state)
-            if torch.allclose(got, undecayed):
-                return "Nothing fades: multiply the state by the decay of its head before the token is written."
-            return f"Over {time} tokens the outputs are off by {(got - wanted).abs().max():.2g}."
-        if not torch.allclose(memory, last):
-            return "The outputs are right, but the state that is handed on is not the one that was read."
+    for key_dim, value_dim, decay in ((4, 3, 0.5), (2, 5, 0.9), (1, 1, 0.75)):
+        query, key, value, state = _case(3, key_dim, value_dim)
+        wanted = state
+        for token in range(3):
+            row = query[token], key[token], value[token]
+            wrong = _one_step(function, *row, decay, wanted.clone())
+            if wrong:
+                return wrong
+            wanted = decay * wanted + torch.outer(key[token], value[token])
     return None
 
 
 @exercise("retention.chunk", level="code")
 def chunk(function):
-    for time, size in ((8, 4), (12, 4), (12, 3)):
-        (query, key, value), decay, _ = _case(time)
-        wanted, _ = chunkwise(query, key, value, decay, scale=1.0, chunk_size=size)
+    for time, size, decay in ((8, 4, 0.5), (12, 3, 0.9), (10, 4, 0.75)):
+        query, key, value, _ = _case(time)
+        wanted, _ = _truth(query, key, value, decay)
         got = function(query, key, value, decay, size)
-        if got.shape != wanted.shape:
-            return f"The output is {tuple(got.shape)}; it must be {tuple(wanted.shape)}."
-        if torch.allclose(got, wanted):
+        wrong = _shape("output", got, wanted)
+        if wrong:
+            return wrong
+        if _close(got, wanted):
             continue
-        first = slice(0, size)
-        if not torch.allclose(got[:, :, first], wanted[:, :, first]):
-            inner, _ = parallel(query[:, :, first], key[:, :, first], value[:, :, first], decay, scale=1.0)
-            over = got[:, :, first] - inner
-            if over.abs().max() > 1e-9:
-                return (
-                    "The first chunk, which has no past, is already off: its cross term must read the state from "
-                    "*before* the chunk, which is zero."
-                )
-        second = got[:, :, size : 2 * size] - wanted[:, :, size : 2 * size]
-        return f"The first chunk is right, the second off by {second.abs().max():.2g}: how much did the state fade?"
+        case = f"With {time} tokens in chunks of {size}"
+        first, second = slice(0, size), slice(size, 2 * size)
+        if not _close(got[first], wanted[first]):
+            return (
+                f"{case} the first chunk, which has no past, is already off: its cross term must read the state from "
+                "*before* the chunk, which is zero."
+            )
+        return f"{case} {_second_chunk(got[second], query, key, value, decay, second)}"
     return None
+
+
+def _second_chunk(got, query, key, value, decay, second):
+    """Why the second chunk is off: its cross term, the only thing that is not the first chunk's, is tried."""
+    size = second.stop - second.start
+    inner, _ = _truth(query[second], key[second], value[second], decay)
+    place = torch.arange(size, dtype=torch.float64)[:, None]
+    past = slice(0, second.start)
+    leaving = decay ** (size - 1 - place)
+    for keys, what in (
+        (leaving * key[past], None),
+        (key[past], "the keys that the state sums have not faded: token j is decay^(size − 1 − j) at the chunk's end."),
+        (decay * leaving * key[past], "the state fades by one step too many: its last token is decay⁰ at the end."),
+        (leaving.flip(0) * key[past], "keys fade the wrong way: the chunk's last token has faded least."),
+    ):
+        memory = query[second] @ (keys.mT @ value[past])
+        for power, late in (
+            (place + 1, None),
+            (place, "the cross term is a step short: at place i, counted from zero, decay^(i + 1) is left."),
+            (torch.zeros_like(place), "the state that is read does not fade inside the chunk."),
+        ):
+            if _close(got, inner + decay**power * memory):
+                return what or late or "all is well there, and a later chunk is off: does the state fade by decay^size?"
+    if _close(got, inner):
+        return "the second chunk does not see the first: is the cross term added, and the state carried?"
+    return f"the first chunk is right, the second off by {(got - inner).abs().max():.2g} from its inner part."
 
 
 @exercise("retention.decays", level="code")
@@ -86,4 +209,74 @@ def decays(function):
         worst = (got - wanted).abs().argmax().item()
         left = got[worst].item() ** half_lives[worst]
         return f"After {half_lives[worst]:g} tokens {left:.3g} is left, not one half."
+    return None
+
+
+@exercise("retention.linear", level="code")
+def linear(function):
+    for time in (1, 5, 9):
+        query, key, value, _ = _case(time)
+        query, key = query.exp(), key.exp()  # features are positive
+        weight = (query @ key.mT).tril()
+        wanted = weight @ value / weight.sum(-1, keepdim=True)
+        got = function(query, key, value)
+        wrong = _shape("output", got, wanted)
+        if wrong:
+            return wrong
+        if _close(got, wanted):
+            continue
+        if _close(got, weight @ value):
+            return "The weights do not sum to one: divide by the query times the running sum of keys."
+        if _close(got, weight @ value / weight[-1:].sum() if time > 1 else wanted):
+            return "One divisor serves all tokens; each token has its own, the sum of the weights that it gives."
+        whole = query @ key.mT
+        if _close(got, whole @ value / whole.sum(-1, keepdim=True)):
+            return "A token sees later ones: sum up to the token itself, not over the whole text."
+        if _close(got, weight @ value / whole.sum(-1, keepdim=True)):
+            return "The divisor counts later tokens: the sum of keys must run as the state does."
+        return f"With {time} tokens the outputs are off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+def _on_device(*tensors):
+    return [each.float().to(runtime.device()) for each in tensors]
+
+
+@exercise("retention.step_kernel", level="kernel")
+def step_kernel(function):
+    for key_dim, value_dim, decay in ((16, 16, 0.5), (32, 16, 0.9), (16, 64, 0.75)):
+        query, key, value, state = _case(1, key_dim, value_dim)
+        row = _on_device(query[0], key[0], value[0])
+        given = _on_device(state)[0]
+        kept = given.clone()
+        wrong = _one_step(function, *row, decay, given)
+        if wrong:
+            return f"With keys of {key_dim} and values of {value_dim}: {wrong}"
+        if not torch.equal(given, kept):
+            return "The state that was given has changed: write the new one into a tensor of its own."
+    return None
+
+
+@exercise("retention.ragged_kernel", level="kernel")
+def ragged_kernel(function):
+    for time, decay in ((32, 0.9), (16, 0.5), (40, 0.9), (7, 0.75), (33, 0.5)):
+        query, key, value, _ = _case(time, 16, 16)
+        wanted, last = _truth(query, key, value, decay)
+        output, state = function(*_on_device(query, key, value), decay)
+        output, state = output.cpu(), state.cpu()
+        wrong = _shape("output", output, wanted) or _shape("state", state, last)
+        if wrong:
+            return f"With {time} tokens: {wrong}"
+        short = time % 16
+        if not _close(output, wanted):
+            hint = "are the rows past the end masked, in loads and in the store?" if short else "whole chunks are off."
+            return f"With {time} tokens the outputs are off: {hint}"
+        if _close(state, last):
+            continue
+        if short and _close(state, decay ** (16 - short) * last):
+            return (
+                f"With {time} tokens the outputs are right, and the last state has faded by 16 − {short} steps too "
+                "many: a chunk fades by the tokens that it has."
+            )
+        return f"With {time} tokens the outputs are right, the last state is not: how far do it and each key fade?"
     return None

@@ -115,7 +115,7 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
         *traces, height=390, annotations=annotations, shapes=[half], showlegend=False, meta=dict(narrow=narrow),
         xaxis=dict(domain=[0, 0.46], title=dict(text="token m"), **names),
         yaxis=dict(domain=[0, 0.92], title=dict(text="token n"), autorange="reversed", **names),
-        xaxis2=dict(domain=[0.56, 1], anchor="y2", range=[0, REACH + 24], tickvals=[0, 100, 200, 300, 400],
+        xaxis2=dict(domain=[0.56, 1], anchor="y2", range=[-16, REACH + 24], tickvals=[0, 100, 200, 300, 400],
                     title=dict(text="steps ago; numbers: heads")),
         yaxis2=dict(domain=[0, 0.92], anchor="x2", range=[0, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1],
                     ticktext=["0", "0.25", "half", "0.75", "1"]),
@@ -125,7 +125,8 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
 def mask_says(decay=31 / 32, schedule="code", tokens=TOKENS):
     """`mask` in a sentence."""
     (entries, digits), head = _entries(decay, len(tokens)), _head_with(decay, schedule)
-    whose = f"as {head} of the {schedule}'s schedule has it" if head else f"as no head of the {schedule}'s schedule has"
+    named = {"code": "the default schedule", "paper": "the schedule of the paper's experiments"}[schedule]
+    whose = f"as {head} of {named} has it" if head else f"as no head of {named} has"
     if decay == 1:
         return f"Decay 1, {whose}: nothing fades, and the mask is that of causal attention, ones and empty entries."
     return (

@@ -119,7 +119,7 @@ def test_half_lives_are_those_of_retention_in_words():
     assert draw.half_life_words(0.5) == "half-life 1 token" and draw.half_life_words(1.0) == "never fades"
     assert "half-life 22 tokens" in notes(draw.mask())[1] and "half-life 22 tokens" in draw.mask_says()
     assert "weight 0.85;" in draw.mask_says(), "six tokens hardly fade"
-    assert "no head" in draw.mask_says(0.5) and "head 7 of the code" in draw.mask_says(draw.DECAYS[-2])
+    assert "no head" in draw.mask_says(0.5) and "head 7 of the default schedule" in draw.mask_says(draw.DECAYS[-2])
     assert draw.mask(31 / 32).data[4].visible and not draw.mask(1023 / 1024).data[4].visible
 
 
