@@ -68,14 +68,23 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
             hovertemplate=f"{name}: %{{x:.3g}} operations per byte, {_rate(reached)}<extra></extra>",
         ))  # fmt: skip
     notes = [
-        dict(x=math.log10(point), y=math.log10(peak), yanchor="bottom", yshift=6, xanchor="center", showarrow=False,
-             text=f"<b>ridge: {theme.significant(point)}</b>", font=dict(size=theme.NORMAL)),
+        dict(x=math.log10(point), y=math.log10(bottom / 2), yanchor="bottom", yshift=4, xanchor="left", xshift=6,
+             showarrow=False, text=f"<b>ridge: {theme.significant(point)}</b>", font=dict(size=theme.NORMAL)),
         dict(x=math.log10(1.1 * left), y=math.log10(1.6 * bottom), xanchor="left", yanchor="bottom", yshift=34,
              showarrow=False, text=f"set by memory:<br>{theme.significant(hardware.bandwidth / 1e12)} TB/s",
              align="left", font=dict(size=theme.SMALL)),
-        dict(x=math.log10(right), y=math.log10(peak), xanchor="right", yanchor="top", yshift=-14, showarrow=False,
+        dict(x=math.log10(right), y=math.log10(peak), xanchor="right", yanchor="bottom", yshift=5, showarrow=False,
              text=f"set by computing:<br>{_rate(peak)}", align="right", font=dict(size=theme.SMALL)),
     ]  # fmt: skip
+    for rows, text, place in (
+        (1, "decode:<br>1 row", dict(xanchor="left", yanchor="top", xshift=8, yshift=2)),
+        (4096, "prefill:<br>4,096 rows", dict(xanchor="center", yanchor="top", yshift=-8)),
+    ):
+        each = machine.linear(rows, element=element).intensity
+        notes.append(dict(
+            x=math.log10(each), y=math.log10(machine.attainable(each, hardware, dtype)), text=text, showarrow=False,
+            align="left", font=dict(size=theme.SMALL), **place,
+        ))  # fmt: skip
     edge = dict(type="line", x0=point, x1=point, y0=bottom / 2, y1=peak, line=dict(color=theme.QUIET, dash="dot"))
     powers = [10.0**power for power in range(8, 17) if bottom / 2 <= 10.0**power <= 3 * peak]
     return theme.figure(
@@ -85,7 +94,7 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
                    ticktext=["1", "10", "100", "1,000"]),
         yaxis=dict(type="log", title=dict(text="operations per second, at most"), tickvals=powers,
                    ticktext=[_rate(power).replace("FLOP/s", "") for power in powers],
-                   range=[math.log10(bottom / 2), math.log10(3 * peak)]),
+                   range=[math.log10(bottom / 2), math.log10(5 * peak)]),
         meta=dict(narrow={"height": 460}),
     )  # fmt: skip
 
@@ -146,8 +155,8 @@ def hierarchy(data="one 4096 × 4096 weight", on="H100 SXM"):
     height = 90 + 78 * len(levels)
     return theme.figure(
         *traces, height=height, showlegend=False, annotations=notes, shapes=[line],
-        xaxis=dict(type="log", domain=[0, 0.56], range=[3, 12], tickvals=sizes, title=dict(text="bytes; red: the data"),
-                   ticktext=["1 kB", "1 MB", "1 GB", "1 TB"]),
+        xaxis=dict(type="log", domain=[0, 0.56], range=[3, 12], tickvals=sizes,
+                   title=dict(text="bytes; the line: the data"), ticktext=["1 kB", "1 MB", "1 GB", "1 TB"]),
         yaxis=vertical,
         xaxis2=dict(type="log", domain=[0.62, 1], range=[10.5, 13.8], tickvals=rates, anchor="y2",
                     ticktext=["0.1 TB/s", "1 TB/s", "10 TB/s"], title=dict(text="bytes per second")),

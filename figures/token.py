@@ -37,7 +37,7 @@ def outer(pairs=2, query="cat"):
         cells[1.5 + column, 0] = (value[column], "value")
         cells[7.5 + column, 5] = (token.read(asking, state)[column], "read")
         for row in range(3):
-            cells[1.5 + column, 1.5 + row] = (key[row] * value[column], "product")
+            cells[1.5 + column, 1.5 + row] = (key[row] * value[column] + 0.0, "product")  # −0 is 0
             cells[7.5 + column, 1.5 + row] = (state[row, column], "product")
     for row in range(3):
         cells[0, 1.5 + row] = (key[row], "key")
@@ -50,13 +50,15 @@ def outer(pairs=2, query="cat"):
     for (x, y), (number, kind) in cells.items():
         fill, ink = looks[kind]
         quiet = number == 0 and kind == "product"
+        if kind == "product" and not quiet:
+            fill, ink = theme.SKY, "#000000"
         shapes.append(dict(type="rect", x0=x - 0.46, x1=x + 0.46, y0=y - 0.44, y1=y + 0.44, fillcolor=fill,
                            line=dict(color=theme.QUIET, width=1)))  # fmt: skip
         text = _number(number) if quiet else f"<b>{_number(number)}</b>"
         notes.append(dict(x=x, y=y, text=text, showarrow=False, font=dict(size=theme.NORMAL, color=ink)))
     words = [
-        (0, -0.05, f"k of<br>“{WORDS[pairs - 1]}”"), (3, -0.85, "v, a row of 4"), (3, 4.4, "kᵀv, 3 × 4"),
-        (6.25, 0.7, "q"), (9, 0.7, f"S, {pairs} pair{'s' * (pairs > 1)}"), (6.6, 5, "q S ="),
+        (0, -0.05, f"kᵀ of<br>“{WORDS[pairs - 1]}”"), (3, -0.85, "v, a row of 4"), (3, 4.4, "kᵀv, 3 × 4"),
+        (6.25, 0.7, "qᵀ"), (9, 0.7, f"S, {pairs} pair{'s' * (pairs > 1)}"), (6.6, 5, "q S ="),
     ]  # fmt: skip
     for x, y, text in words:
         notes.append(dict(x=x, y=y, text=text, showarrow=False, font=dict(size=theme.SMALL), xanchor="center"))
@@ -113,7 +115,7 @@ def rotary(query=7, key=4, pair=1):
         x, y = math.cos(angle), math.sin(angle)
         traces.append(go.Scatter(
             x=[0, x], y=[0, y], mode="lines+markers", hoverinfo="skip", showlegend=False,
-            line=dict(color=colour, width=4), marker=dict(color=colour, symbol=symbol, size=[0, 14]),
+            line=dict(color=colour, width=4), marker=dict(color=colour, symbol=symbol, size=[0, 14], opacity=1),
         ))  # fmt: skip
         notes.append(dict(x=1.24 * x, y=1.24 * y, text=f"<b>{name}</b>", showarrow=False, font=dict(size=theme.LARGE)))
     low, high = sorted(ends.values())
@@ -133,7 +135,7 @@ def rotary(query=7, key=4, pair=1):
     ]  # fmt: skip
     notes += [
         theme.heading(f"pair {pair}: <b>{theme.significant(speed)}</b> radian per token"),
-        theme.heading(f"q · k = cos of the red angle = <b>{_number(round(score, 3))}</b>", "2"),
+        theme.heading(f"q · k = cosine of the angle: <b>{_number(round(score, 3))}</b>", "2"),
     ]
     hidden = dict(showgrid=False, showticklabels=False, ticks="")
     return theme.figure(
