@@ -70,7 +70,7 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
     notes = [
         dict(x=math.log10(point), y=math.log10(bottom / 2), yanchor="bottom", yshift=4, xanchor="left", xshift=6,
              showarrow=False, text=f"<b>ridge: {theme.significant(point)}</b>", font=dict(size=theme.NORMAL)),
-        dict(x=math.log10(1.1 * left), y=math.log10(1.6 * bottom), xanchor="left", yanchor="bottom", yshift=34,
+        dict(x=math.log10(left), y=math.log10(peak), xanchor="left", yanchor="bottom", xshift=4, yshift=5,
              showarrow=False, text=f"set by memory:<br>{theme.significant(hardware.bandwidth / 1e12)} TB/s",
              align="left", font=dict(size=theme.SMALL)),
         dict(x=math.log10(right), y=math.log10(peak), xanchor="right", yanchor="bottom", yshift=5, showarrow=False,
@@ -159,7 +159,7 @@ def hierarchy(data="one 4096 × 4096 weight", on="H100 SXM"):
                    title=dict(text="bytes; the line: the data"), ticktext=["1 kB", "1 MB", "1 GB", "1 TB"]),
         yaxis=vertical,
         xaxis2=dict(type="log", domain=[0.62, 1], range=[10.5, 13.8], tickvals=rates, anchor="y2",
-                    ticktext=["0.1 TB/s", "1 TB/s", "10 TB/s"], title=dict(text="bytes per second")),
+                    ticktext=["0.1 TB/s", "1 TB/s", "10 TB/s"], title=dict(text="bytes per second; cycles to wait")),
         yaxis2=dict(anchor="x2", **vertical),
         meta=dict(narrow={
             "height": 2 * height + 40, "xaxis.domain": [0, 1], "xaxis2.domain": [0, 1], "yaxis.domain": [0.56, 1],
@@ -179,8 +179,8 @@ def size_words(level):
 def _speed(level):
     if level.bandwidth is None:
         return f"{level.name}: no published rate"
-    wait = "" if level.cycles is None else f", wait {level.cycles:.0f} cycles"
-    return f"{theme.significant(level.bandwidth / 1e12)} TB/s{wait}"
+    wait = "" if level.cycles is None else f", {level.cycles:.0f} cycles"
+    return f"{level.name}: {theme.significant(level.bandwidth / 1e12)} TB/s{wait}"
 
 
 def hierarchy_says(data="one 4096 × 4096 weight", on="H100 SXM"):
@@ -227,7 +227,7 @@ def resident(registers=128, warps=4, shared=32):
              font=dict(size=theme.SMALL, color="#000000" if place // warps % 2 else "#ffffff"))
         for place in range(filled)
     ]  # fmt: skip
-    key = f"<b>{filled} of 64 warps</b>, the number of the program in each"
+    key = f"<b>{filled} of 64 warps</b>, numbered by program"
     return theme.figure(
         go.Heatmap(z=[kinds[row * 16 : row * 16 + 16] for row in range(4)], zmin=-0.5, zmax=2.5, colorscale=scale,
                    showscale=False, xgap=3, ygap=3, hoverinfo="skip"),

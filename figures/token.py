@@ -184,7 +184,7 @@ def clocks(base=10_000, head_dim=128):
     slow = sum(each > 8192 for each in rounds)
     colours = [theme.ORANGE if each > 8192 else theme.BLUE for each in rounds]
     symbols = ["diamond" if each > 8192 else "circle" for each in rounds]
-    key = f"{len(rounds) - slow} pairs turn within 8K tokens; ◆ {slow} do not"
+    key = f"◆ {slow} of {len(rounds)} pairs do not turn once in 8K"
     return theme.figure(
         go.Scatter(x=list(range(len(rounds))), y=rounds, mode="markers",
                    marker=dict(color=colours, symbol=symbols, size=8),
@@ -286,7 +286,7 @@ def unsure(letter="t", temperature=1.0):
     nats = token.entropy(shares).item()
     shown = ["␣" if each == " " else each for each in names[:14]]
     notes = [theme.heading(
-        f"<b>{theme.significant(nats)} nats</b> = {theme.significant(nats / math.log(2))} bits: as unsure as among "
+        f"<b>{theme.significant(nats)} nats</b>, {theme.significant(nats / math.log(2))} bits: as among "
         f"<b>{theme.significant(token.as_unsure_as(nats))}</b> letters"
     )]  # fmt: skip
     return theme.figure(
