@@ -35,7 +35,8 @@ def modules():
             module = importlib.import_module(name)
             if hasattr(module, "__path__"):
                 exported = (getattr(module, each) for each in getattr(module, "__all__", ()))
-                spoken_for |= {getattr(each, "__module__", None) for each in exported} - {name}
+                files = {getattr(each, "__module__", None) or "" for each in exported}
+                spoken_for |= {file for file in files if file.startswith(f"{name}.")}  # not those of another package
             found.append(name)
     return [name for name in found if name not in spoken_for]
 

@@ -1,5 +1,6 @@
 """The built book: every page is there, no link is broken, nothing is asked of the network."""
 
+import html
 import re
 import sys
 from pathlib import Path
@@ -94,6 +95,20 @@ def test_arguments_of_a_call_are_a_list_that_can_be_read(pages):
     for name in ("query", "key", "value", "window", "sinks", "scale", "implementation"):
         assert f"<strong>{name}</strong>" in entry, name
     assert "Raises" in entry and "RuntimeError" in entry
+
+
+def test_a_folded_cell_is_called_what_its_label_says(pages):
+    labels = 0
+    for notebook in notebooks():
+        text = notebook.with_suffix(".md").read_text()
+        page = html.unescape((pages / notebook.relative_to(ROOT / "book").with_suffix(".html")).read_text())
+        assert "Toggle hidden content" not in page, (
+            notebook.name
+        )  # a name that would hide the label from a reader's ear
+        for label in re.findall(r'^ +code_prompt_(?:show|hide): "?(.*?)"?$', text, re.MULTILINE):
+            assert re.search(rf"<summary>(?:(?!</summary>).)*{re.escape(label)}", page, re.DOTALL), label
+            labels += 1
+    print(f"{labels} labels of folded cells")
 
 
 def test_figures_keep_to_the_budget_of_a_page():

@@ -52,7 +52,7 @@ def test_the_address_of_the_repository_is_the_one_of_the_configuration():
     url = yaml.safe_load((ROOT / "_config.yml").read_text())["repository"]["url"]
     citation = yaml.safe_load((ROOT / "CITATION.cff").read_text())
     assert citation["repository-code"] == url and citation["version"] == PROJECT["version"]
-    assert f"git clone --depth 1 {url} " in (ROOT / "book" / "how-to.md").read_text()
+    assert f"git clone --depth 1 {url}\n" in (ROOT / "book" / "how-to.md").read_text()
 
 
 WORKFLOWS = {path.stem: yaml.safe_load(path.read_text()) for path in (ROOT / ".github" / "workflows").glob("*.yml")}
