@@ -62,6 +62,7 @@ def picks(agreement=0.75, shared=True):
     title = f"<b>{'One list' if shared else 'One list per layer'}</b>: {distinct} rows are read"
     return theme.figure(
         heat, marks, bars, height=330, showlegend=False, margin=dict(t=30, l=8, r=24, b=8),
+        meta=dict(narrow={"xaxis.domain": [0, 0.68], "xaxis2.domain": [0.76, 0.97], "xaxis2.tickvals": [0, 1]}),
         annotations=[theme.heading(title), {**theme.heading("<b>caught</b>", "2"), "yref": "y domain"}],
         xaxis=dict(domain=[0, 0.76], title=dict(text="token"), range=[-0.6, TOKENS - 0.4], showgrid=False),
         xaxis2=dict(domain=[0.8, 1], anchor="y", range=[0, 1], tickvals=[0, 0.5, 1], tickformat=".0%",

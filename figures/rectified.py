@@ -99,7 +99,9 @@ def box(size=8, angle=60):
 def box_says(size=8, angle=60):
     """`box` in a sentence."""
     *_, bound, best = _boxed(size, angle)
-    kept = "the bound is the score itself" if size == 1 else f"the bound is {bound:.2f}, so nothing is missed"
+    kept = (
+        "the bound is the score itself" if size == 1 else f"the bound is {bound:.2f}, which is {bound - best:.2f} more"
+    )
     return f"With {size} keys in a block and the query at {angle} degrees the best key scores {best:.2f}; {kept}."
 
 
