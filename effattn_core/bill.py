@@ -140,6 +140,26 @@ def moved(topic, context=CONTEXT):
     return [(before[key], after[key]) for key in after if before[key].amount() != after[key].amount()]
 
 
+def overview(context=CONTEXT):
+    """Rows for a table, a chapter each: its method, the design it prices, what it moves, and what is paid for that."""
+    rows = []
+    for found in stages():
+        moves = [f"{new.name.lower()} {old.amount()} → {new.amount()}" for old, new in moved(found.topic, context)]
+        on = "the start" if found.on is None else stage(found.on).design
+        rows.append(
+            {"method": found.method, "model": f"{found.design}, after {on}", "moves": "; ".join(moves) or "no line",
+             "paid for it": found.cost}
+        )  # fmt: skip
+    return rows
+
+
+def lowered_lines():
+    """The names of the lines that some chapter lowers, and of those that none does."""
+    first = lines()
+    fallen = [key for key in first if any(lowers(found, key) for found in stages())]
+    return [first[key].name for key in fallen], [line.name for key, line in first.items() if key not in fallen]
+
+
 def lowered_by(topic, key, context=CONTEXT):
     """The stages on the way to a topic's design that lowered a line, in order."""
     return [each for each in path(topic) if lowers(each, key, context)]

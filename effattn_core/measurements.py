@@ -33,11 +33,6 @@ def measured(name):
     return json.loads(path.read_text(encoding="utf-8"))["rows"]
 
 
-def device(provenance):
-    """The device of a recording in words: those that say "1 threads" are older than the plural's mending."""
-    return provenance["device"].replace("CPU, 1 threads", "CPU, 1 thread")
-
-
 def once(path, make):
     """What `make` returns, rows or tensors: read from `path` if an earlier run has stored it there."""
     if not path.exists():

@@ -61,19 +61,6 @@ def decode_traffic(
     return costs.Traffic(batch * loaded, batch * stored, batch * flops)
 
 
-def bill(model=costs.LLAMA_8B, context=131072, *, kept=RELEASED_KEPT, empty=RELEASED_EMPTY, **changes):
-    """`costs.bill` with key channels pruned as in the masks released for Llama 3.1 8B: the cache and decoding fall."""
-    before = costs.cache_bytes(model, context)
-    whole = dense_tokens(context)
-    after = int(before / context * (whole + (context - whole) * relative_bytes(kept, empty)))
-    weights = int(model.matrix_parameters * costs.BYTES["bfloat16"]) + costs.head_bytes(model)
-    changed = {
-        "cache": (after, "all values but of heads without a channel, and three channels of ten of the keys"),
-        "decode": (weights + after, "all weights, and the cache with its keys thinned, once a token"),
-    }
-    return costs.changed(costs.bill(model, context, **changes), changed)
-
-
 def _changes(lines, context):
     """Key channels pruned as in the masks released for Llama 3.1 8B."""
     whole = dense_tokens(context)

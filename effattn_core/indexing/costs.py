@@ -5,7 +5,6 @@ import math
 
 from effattn_core import costs
 from effattn_core.bill import MODEL, Stage, changed
-from effattn_core.yoco import costs as yoco
 
 TOP_K, INDEX_DIM, INDEX_HEADS = 2048, 128, 64  # top_k as published of CLSA; the others are DSA's
 INDEX_ELEMENT = 1  # bytes per number of an index key: DSA keeps FP8, and one float32 factor per token
@@ -76,25 +75,6 @@ def attention_traffic(batch, group, key_heads, head_dim, count, *, splits, eleme
     loaded = splits * query + 4 * count + 2 * count * head_dim * element + parts
     stored = parts + group * (head_dim * element + 4)
     return costs.Traffic(*(batch * key_heads * each for each in (loaded, stored, 0)))
-
-
-def bill(model=costs.LLAMA_8B, context=131072, *, top_k=TOP_K, **changes):
-    """`costs_yoco.bill` with an index: half of the layers read `top_k` rows each of the one cache, and the index once.
-
-    The cache grows by one index key per token.
-    """
-    lines = yoco.bill(model, context, **changes)
-    readers = model.layers - model.layers // 2
-    sizes = (context, readers, model.key_value_heads, model.head_dim)
-    saved = step(*sizes, top_k=None).total - step(*sizes, top_k=top_k).total
-    before = {line.key: line.value for line in lines}
-    changed = {
-        "cache": (before["cache"] + index_bytes(context),
-                  "one cache for all layers, small states, and one index key per token"),
-        "decode": (before["decode"] - saved,
-                   "all weights, the index keys once, and the chosen rows in each layer that reads"),
-    }  # fmt: skip
-    return costs.changed(lines, changed)
 
 
 def _changes(lines, context):

@@ -77,18 +77,6 @@ def rectify_traffic(batch, group, key_heads, time, head_dim, period, *, splits, 
 BLOCK_SIZE, ACTIVE, PERIOD = 16, 0.1, 32  # of the released code
 
 
-def bill(model=costs.LLAMA_8B, context=131072, *, block_size=BLOCK_SIZE, active=ACTIVE, period=PERIOD, **changes):
-    """`costs.bill` with every layer decoding by ReSA: bytes read per token fall, what is kept grows by the bounds."""
-    read, lines = share(block_size, active, period), costs.bill(model, context, **changes)
-    before = {line.key: line.value for line in lines}
-    changed = {
-        "cache": (before["cache"] * (1 + read.descriptors), "keys and values of every token, and two bounds per block"),
-        "decode": (before["decode"] - before["cache"] * (1 - read.total),
-                   "all weights, all bounds, the chosen blocks, a share of the rectification"),
-    }  # fmt: skip
-    return costs.changed(lines, changed)
-
-
 def _changes(lines, context):
     """Every layer decodes by ReSA: what is read per token falls, what is kept grows by the bounds."""
     read, cache = share(BLOCK_SIZE, ACTIVE, PERIOD), lines["cache"].text

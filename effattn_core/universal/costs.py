@@ -162,18 +162,6 @@ def most_loops(sizes, context, budget, *, element=2, most=64):
     return next(fits, 0)
 
 
-def bill(loops=4, context=131072, *, mixer="gated", **changes):
-    """`costs.bill` with the sizes of Llama 3 8B as a YOCO-U: prompt and traffic grow with loops, the cache does not."""
-    sizes = llama_sized(loops, context, mixer=mixer)
-    changed = {
-        "prefill": (prefill_flops(sizes, context), f"half of the layers {loops} times, the other half for one token"),
-        "cache": (kept(sizes, context).total, "one cache for all loops and layers, and small states"),
-        "decode": (decode_bytes(sizes, context), "looped weights once a loop, the cache once a layer that reads it"),
-        "optimizer": (2 * 4 * parameters(sizes), "AdamW's two float32 moments for every weight, which loops share"),
-    }  # fmt: skip
-    return costs.changed(costs.bill(LLAMA, context, **changes), changed)
-
-
 LOOPS = 4
 
 

@@ -190,18 +190,6 @@ def sent_bytes(sizes, ranks, context, *, batch=1, element=4):
     return (ranks - 1) * batch * element * (first * layer + cache)
 
 
-def bill(model=costs.LLAMA_8B, context=131072, architecture="YOCO, gated", **changes):
-    """`costs.bill` of the same sizes as a YOCO: the prompt's operations, the cache and the bytes read fall."""
-    changed = {
-        "prefill": (prefill_flops(model, context, architecture),
-                    "half of the layers for every token, the other half for the last"),
-        "cache": (kept(model, context, architecture).total, "one cache for all layers, and small states before it"),
-        "decode": (decode_bytes(model, context, architecture),
-                   "all weights, and the one cache once for each layer that reads it"),
-    }  # fmt: skip
-    return costs.changed(costs.bill(model, context, **changes), changed)
-
-
 def _changes(lines, context, architecture="YOCO, gated"):
     """A YOCO of the same sizes: half of the layers read all tokens, the other half the last one and the one cache."""
     model = MODEL

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effattn_core import channels, costs
+from effattn_core import bill, channels
 from effattn_core.attention import Part, merge
 from effattn_core.attention import oracle as dense_oracle
 from effattn_core.channels import ChannelCache, build_mask, decode, deploy, masked, middle, new_states, plan
@@ -221,12 +221,10 @@ def test_bytes_follow_from_their_formulas():
         dense = 2 * 2 * 128 * heads
         wanted = dense * (whole + (tokens - whole) * costs_channels.relative_bytes(kept, 47 / 256))
         assert costs_channels.layer_bytes(tokens, each, 128) == pytest.approx(wanted)
-    before, after = costs.bill(), costs_channels.bill()
-    assert [line.key for line in after] == [line.key for line in before]
-    fell = {new.key for new, old in zip(after, before, strict=True) if new.value < old.value}
-    assert fell == {"cache", "decode"}
-    assert after[1].value == 32 * costs_channels.layer_bytes(131072, each, 128) // 32
-    assert after[2].value - after[1].value == before[2].value - before[1].value
+    moved = {new.key: (old.value, new.value) for old, new in bill.moved("channels")}
+    assert set(moved) == {"cache", "decode"} and all(new < old for old, new in moved.values())
+    assert moved["cache"][1] == 32 * costs_channels.layer_bytes(131072, each, 128) // 32
+    assert moved["decode"][1] - moved["cache"][1] == moved["decode"][0] - moved["cache"][0]
 
 
 QUERY, KEY = torch.randn(1, 4, 1, 8), torch.randn(1, 2, 9, 8)

@@ -86,6 +86,17 @@ def test_a_line_is_lowered_by_those_on_its_way_and_named_after_others():
         bill.stage("primer")
 
 
+def test_the_first_page_says_which_lines_fall_and_what_each_chapter_moves():
+    fallen, left = bill.lowered_lines()
+    first = bill.lines()
+    assert len(fallen) == 4 and sorted(fallen + left) == sorted(line.name for line in first.values())
+    assert first["decode"].text > 4 * first["decode"].weights, "as the caption on the first page says"
+    rows = {row["method"]: row for row in bill.overview()}
+    assert len(rows) == len(TOPICS) and rows["Gates and the delta rule"]["moves"] == "no line"
+    assert "cache kept 16 GiB → 544 MiB" in rows["YOCO"]["moves"] and "63.9 GiB" in rows["YOCO"]["moves"]
+    assert rows["YOCO"]["model"] == "a gated YOCO, after grouped heads, scores in tiles"
+
+
 def notes(figure):
     return [note.text for note in figure.layout.annotations]
 

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from effattn_core import costs
+from effattn_core import bill
 from effattn_core.attention import attention
 from effattn_core.model import build, configuration
 from effattn_core.states import kept_bytes
@@ -93,10 +93,9 @@ def test_the_cache_is_one_layers_and_is_read_in_half_of_them():
     assert read == model.layers // 2 * shared
 
 
-def test_the_bill_of_the_sizes_falls_in_three_lines():
-    before, after = ({line.key: line.value for line in lines} for lines in (costs.bill(), prices.bill()))
-    assert [key for key in before if after[key] < before[key]] == ["prefill", "cache", "decode"]
-    assert [key for key in before if after[key] == before[key]] == ["head", "experts", "optimizer"]
+def test_the_bill_falls_in_three_lines_and_weights_and_moments_grow():
+    moved = {new.key: new.value < old.value for old, new in bill.moved("yoco")}
+    assert moved == {"prefill": True, "weights": False, "cache": True, "decode": True, "optimizer": False}
 
 
 def test_what_does_not_exist_is_refused_in_a_sentence():
