@@ -16,7 +16,7 @@ from figures import theme
 
 PAGES = {path.stem: path for path in house.notebooks()}
 # Known to cut something off, to lose a colour or to name a wrong one, and to be mended with their chapters.
-KNOWN = {"retention#memory", "recurrences#memory", "yoco#gates", "universal#changes", "token#rotary"}
+KNOWN = {"retention#memory", "recurrences#memory", "yoco#gates", "universal#changes"}
 # A word of a caption, and the colours of which a figure must then have one. Nothing of the palette is red.
 HUES = {
     "red": set(),
