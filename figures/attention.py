@@ -292,3 +292,82 @@ def visibility_says(window=6, sinks=0, tokens=TOKENS):
     last = [token for token, kind in zip(tokens, kinds[-1], strict=True) if kind]
     total = sum(kind > 0 for row in kinds for kind in row)
     return f"{total} of {len(tokens) ** 2} pairs are seen; the last query, “{tokens[-1]}”, sees {', '.join(last)}."
+
+
+QUERY_HEADS = 8
+
+
+def _grouped(key_heads):
+    """(query heads per key head, cache as a share of multi-head attention's, operations per byte in 16 bits)."""
+    group = QUERY_HEADS // key_heads
+    return group, 1 / group, 2 * group / costs.BYTES["bfloat16"]
+
+
+def grouped(key_heads=2):
+    """Which key head does each query head read, and what does sharing change? Eight query heads on `key_heads`.
+
+    Raises ValueError unless `key_heads` divides the query heads.
+    """
+    import plotly.graph_objects as go
+
+    if key_heads < 1 or QUERY_HEADS % key_heads:
+        raise ValueError(f"key_heads must divide {QUERY_HEADS}; it is {key_heads}.")
+    group, share, intensity = _grouped(key_heads)
+    centre = [group * (head + 0.5) - 0.5 for head in range(key_heads)]
+    colours = [(theme.BLUE, theme.ORANGE)[head % 2] for head in range(key_heads)]
+    inks = {theme.BLUE: "#ffffff", theme.ORANGE: "#000000"}
+    lines = [
+        go.Scatter(
+            x=[query, centre[query // group]], y=[1, 0], mode="lines", hoverinfo="skip",
+            line=dict(color=colours[query // group], width=3, dash=("solid", "dot")[query // group % 2]),
+        )
+        for query in range(QUERY_HEADS)
+    ]  # fmt: skip
+    heads = [
+        ("q", range(QUERY_HEADS), 1, [colours[query // group] for query in range(QUERY_HEADS)]),
+        ("k", centre, 0, colours),
+    ]
+    boxes = [
+        go.Scatter(
+            x=list(places), y=[height] * len(places), mode="markers+text", hoverinfo="skip",
+            text=[f"{letter}{number + 1}" for number in range(len(places))],
+            textfont=dict(color=[inks[each] for each in colour], size=theme.NORMAL),
+            marker=dict(symbol="square", size=30, color=colour),
+        )
+        for letter, places, height, colour in heads
+    ]  # fmt: skip
+    bars = go.Bar(
+        orientation="h", x=[share, intensity / QUERY_HEADS], y=[1, 0], width=0.35, xaxis="x2", yaxis="y2",
+        marker=dict(color=theme.BLUE), hoverinfo="skip",
+    )  # fmt: skip
+    annotations = [
+        theme.heading("<b>Query heads</b>, and the key-value head that each reads"),
+        theme.heading("Cache", "2", "left", 1),
+        theme.heading(f"<b>{'1' if group == 1 else f'1/{group}'}</b> of MHA's", "2", "right", 1),
+        theme.heading("Operations per byte read", "2", "left", 0),
+        theme.heading(f"<b>{intensity:g}</b>", "2", "right", 0),
+    ]
+    hidden = dict(showgrid=False, showticklabels=False, ticks="")
+    narrow = {
+        "height": 420, "xaxis.domain": [0, 1], "yaxis.domain": [0.5, 0.93], "xaxis2.domain": [0, 1],
+        "yaxis2.domain": [0, 0.4],
+    }  # fmt: skip
+    return theme.figure(
+        *lines, *boxes, bars, height=280, annotations=annotations, showlegend=False, meta=dict(narrow=narrow),
+        xaxis=dict(domain=[0, 0.6], range=[-0.6, QUERY_HEADS - 0.4], **hidden),
+        yaxis=dict(domain=[0, 0.88], range=[-0.35, 1.35], **hidden),
+        xaxis2=dict(domain=[0.68, 1], range=[0, 1], anchor="y2", **hidden),
+        yaxis2=dict(domain=[0, 0.88], range=[-0.4, 1.7], anchor="x2", **hidden),
+    )  # fmt: skip
+
+
+def grouped_says(key_heads=2):
+    """`grouped` in a sentence."""
+    group, share, intensity = _grouped(key_heads)
+    name = {QUERY_HEADS: "Multi-head attention", 1: "Multi-query attention"}.get(key_heads, "Grouped-query attention")
+    read = "its own key-value head" if group == 1 else f"a key-value head that {group} query heads share"
+    kept = "all of it" if share == 1 else f"1/{group} of multi-head attention's"
+    return (
+        f"{name}: each of {QUERY_HEADS} query heads reads {read}. The cache is {kept}; "
+        f"in 16 bits a decoded token does {intensity:g} operation{'s' * (intensity != 1)} per byte that it reads."
+    )

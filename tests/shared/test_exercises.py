@@ -31,7 +31,6 @@ def naive_merge(output_a, lse_a, output_b, lse_b):
 SOLVED = {
     "attention.merge_two": merge_two,
     "attention.window_mask": window_mask,
-    "attention.cache_bytes": lambda layers, heads, dim, context, element: 2 * layers * heads * dim * context * element,
 }
 MISTAKES = [
     ("attention.merge_two", naive_merge, "exp overflows"),
@@ -40,8 +39,7 @@ MISTAKES = [
     ("attention.window_mask", lambda t, w, s: torch.ones(t, t), "Row 0 sees token 1: the mask is not causal"),
     ("attention.window_mask", lambda t, w, s: window_mask(t, w + 1, s), "the window counts the query itself"),
     ("attention.window_mask", lambda t, w, s: window_mask(t, w, 0), "a sink is seen from everywhere"),
-    ("attention.cache_bytes", lambda *sizes: torch.tensor(sizes).prod().item(), "keys and values are both kept"),
-    ("attention.cache_bytes", lambda: 0, "It raised TypeError"),
+    ("attention.window_mask", lambda: 0, "It raised TypeError"),
 ]
 
 
