@@ -108,7 +108,7 @@ def test_controls_answer_to_keyboard_and_mouse_and_the_address_keeps_them(visit)
     page.keyboard.press("ArrowLeft")
     page.wait_for_function(f"document.getElementById('online-softmax').dataset.drawn > {drawn}")
     assert figure.locator(".main-svg").first.inner_html() != before
-    page.wait_for_function("location.hash.includes('online-softmax:step=5')")
+    page.wait_for_function("location.hash.includes('online-softmax:step=3')")
     box = slider.bounding_box()
     page.mouse.click(box["x"] + 2, box["y"] + box["height"] / 2)
     page.wait_for_function("location.hash.includes('online-softmax:step=0')")

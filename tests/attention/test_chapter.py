@@ -1,0 +1,85 @@
+"""What the attention chapter says in words and draws, against what the library computes."""
+
+import inspect
+import math
+import re
+
+import pytest
+from support.house import ROOT
+
+from effattn_core import costs
+from figures import attention as draw
+from kernels.attention import backward, backward_query, forward
+
+CHAPTER = (ROOT / "book" / "1-attention" / "attention.md").read_text(encoding="utf-8")
+
+
+def test_the_walk_by_hand_is_the_walk():
+    """Each number of the worked example, in the order of the table."""
+    scores, values = (1.0, 2.0, 0.0), (10.0, 20.0, 30.0)
+    states, _ = draw._walk(scores, [[value] for value in values])
+    table = CHAPTER[CHAPTER.index(r"\begin{array}{llll}") : CHAPTER.index(r"\end{array}")]
+    for (maximum, total, (weighted,), _), score in zip(states[1:], scores, strict=True):
+        row = next(line for line in table.splitlines() if line.startswith(f"{score:.0f} & "))
+        *_, m, l_, a = (cell.replace("\\\\", "").split()[-1] for cell in row.split("&"))
+        assert float(m) == maximum and float(l_) == round(total, 3) and float(a) == round(weighted, 2)
+    assert f"= {states[3][2][0] / states[3][1]:.2f}" in CHAPTER
+
+
+def test_the_merge_by_hand_is_the_merge():
+    first, rest = (10.0, 1.0), ((20 * math.exp(2) + 30) / (math.exp(2) + 1), math.log(math.exp(2) + 1))
+    whole = math.log(math.exp(1) + math.exp(rest[1]))
+    share = math.exp(1 - whole)
+    text = CHAPTER[CHAPTER.index("In the example above") :].split("\n\n")[0]
+    for number in (f"{rest[0]:.2f}", f"{rest[1]:.3f}", f"{whole:.3f}", f"{share:.3f}", f"{1 - share:.3f}"):
+        assert number in text, number
+    assert f"{share * first[0] + (1 - share) * rest[0]:.2f}$ again" in text
+
+
+def test_the_backward_kernels_do_seven_products_and_the_forward_two():
+    counts = [
+        inspect.getsource(getattr(kernel, "fn", kernel)).count("tl.dot(")
+        for kernel in (backward.absorb_queries, backward_query.absorb_keys, forward.absorb)
+    ]
+    assert counts == [4, 3, 2]
+    assert "(four products)" in CHAPTER and "\n(three). Seven products" in CHAPTER
+
+
+def test_operations_of_the_backward_are_those_products():
+    """Without a mask every product is of the same size: 7 for 2."""
+    sizes = dict(causal=False)
+    front = costs.flash_traffic(1, 1, 128, 128, 64, block_query=32, block_key=32, **sizes)
+    back = costs.flash_backward_traffic(1, 1, 1, 128, 128, 64, by_key=(32, 32), by_query=(32, 32), **sizes)
+    assert back.flops / front.flops == 7 / 2
+
+
+def test_a_cached_token_of_llama_takes_what_the_text_multiplies():
+    model = costs.LLAMA_8B
+    assert r"$2 \cdot 32 \cdot 8 \cdot 128 \cdot 2$" in CHAPTER
+    assert costs.cache_bytes(model, 1) == 2 * 32 * 8 * 128 * 2 == 128 * 1024
+
+
+@pytest.mark.parametrize("key_heads", [8, 4, 2, 1])
+def test_grouped_heads_read_the_head_that_the_library_reads(key_heads):
+    figure = draw.grouped(key_heads)
+    group = 8 // key_heads
+    ends = [line.x[1] for line in figure.data[:8]]
+    keys = figure.data[9].x
+    assert ends == [keys[query // group] for query in range(8)] and len(keys) == key_heads
+    share, intensity = figure.data[10].x
+    assert share == 1 / group and intensity * 8 == 2 * group / costs.BYTES["bfloat16"]
+    assert f"{group:g} operation" in draw.grouped_says(key_heads)
+
+
+def test_key_heads_that_do_not_divide_are_refused():
+    with pytest.raises(ValueError, match="key_heads must divide 8; it is 3"):
+        draw.grouped(3)
+
+
+def test_cells_fit_the_page():
+    """At most 25 lines and 72 columns, folded or not."""
+    for cell in re.findall(r"```\{code-cell\} ipython3\n(.*?)```", CHAPTER, re.DOTALL):
+        code = re.sub(r"^(---\n.*?\n---\n|(:\w+:.*\n)+\n?)", "", cell, flags=re.DOTALL).strip().split("\n")
+        if "remove-cell" in cell:
+            continue
+        assert len(code) <= 25 and max(map(len, code)) <= 72, code[0]
