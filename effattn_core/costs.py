@@ -3,7 +3,7 @@
 A multiply and an add are two operations (FLOP). Bytes are exact counts, shown in binary units (1 GiB = 2**30 B).
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 
@@ -172,57 +172,6 @@ def score_bytes(model, context, dtype="bfloat16"):
 def optimizer_bytes(model):
     """Bytes of AdamW's two float32 moments, kept for every weight while training."""
     return 2 * 4 * model.parameters
-
-
-def expert_imbalance(experts=8, top_k=2, tokens=4096, seed=0):
-    """Busiest expert's load over the mean when `tokens` tokens pick `top_k` of `experts` at random: simulated."""
-    scores = torch.rand(tokens, experts, generator=torch.Generator().manual_seed(seed))
-    load = scores.topk(top_k, dim=-1).indices.flatten().bincount(minlength=experts)
-    return (load.max() / load.double().mean()).item()
-
-
-@dataclass(frozen=True)
-class Line:
-    """One line of the bill. unit: "FLOP", "B" or "×"; topic: the chapter that attacks it."""
-
-    key: str
-    name: str
-    value: float
-    unit: str
-    explanation: str
-    topic: str
-
-    @property
-    def text(self):
-        return {"FLOP": format_flops, "B": format_bytes, "×": "{:.2f}×".format}[self.unit](self.value)
-
-
-def bill(model=LLAMA_8B, context=131072, *, batch=1, dtype="bfloat16", key_value_heads=None):
-    """The six lines: serving one conversation of `context` tokens, and training the model that serves it."""
-    cache = dict(batch=batch, dtype=dtype, key_value_heads=key_value_heads)
-    rows = [
-        ("prefill", "Reading the prompt", prefill_flops(model, context, batch=batch), "FLOP",
-         "every matrix for every token, and attention over every pair", "retention"),
-        ("cache", "KV cache kept", cache_bytes(model, context, **cache), "B",
-         "keys and values of every token, layer and key head", "yoco"),
-        ("decode", "Read for each new token", decode_bytes(model, context, **cache), "B",
-         "all weights and the whole cache, once a token", "rectified"),
-        ("head", "Of which the output head", head_bytes(model), "B",
-         "one row for each word of the vocabulary", "speculation"),
-        ("experts", "Busiest of 8 experts", expert_imbalance(), "×",
-         "load over the mean if the feed-forward were 8 experts and tokens chose 2 at random (simulated)", "routing"),
-        ("optimizer", "Optimizer state in training", optimizer_bytes(model), "B",
-         "AdamW's two float32 moments for every weight", "lowbit"),
-    ]  # fmt: skip
-    return [Line(*row) for row in rows]
-
-
-def changed(lines, changes):
-    """The lines of a bill with some replaced. changes: key -> (value, explanation)."""
-    return [
-        replace(line, value=changes[line.key][0], explanation=changes[line.key][1]) if line.key in changes else line
-        for line in lines
-    ]
 
 
 def roofline(flops, moved, hardware, dtype="bfloat16"):

@@ -4,6 +4,7 @@ from statistics import fmean
 
 import torch
 
+from effattn_core import bill
 from effattn_core.ledger import Claim, Figure, at_most, exact, within
 from effattn_core.measurements import measured
 from effattn_core.retention import chunkwise, decay_schedule, parallel, recurrent
@@ -49,10 +50,7 @@ def _memory_ratio(batch=8, context=8192):
 
 def _prefill_of_twice_the_text(context=131072):
     """Operations of twice the text over those of the text, all layers."""
-    short, long = (
-        next(line.value for line in costs_retention.bill(context=each) if line.key == "prefill")
-        for each in (context, 2 * context)
-    )
+    short, long = (bill.lines("retention", each)["prefill"].value for each in (context, 2 * context))
     return long / short
 
 

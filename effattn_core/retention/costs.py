@@ -117,24 +117,6 @@ def step_traffic(batch, heads, key_dim, value_dim, *, block_value, element=4):
 HEADS, KEY_DIM, VALUE_DIM, CHUNK = 16, 256, 512, 128
 
 
-def bill(model=costs.LLAMA_8B, context=131072, **changes):
-    """`costs.bill` with every attention replaced by retention of the same parameters: prompt, cache and decode fall.
-
-    Shapes: 16 heads with keys of 256 and values of 512, states in float32, the prompt read by chunks of 128.
-    """
-    chunked = chunk_cost(CHUNK, KEY_DIM, VALUE_DIM)
-    prompt = model.layers * HEADS * (chunked.inner + chunked.state) * context
-    kept = state_bytes(model.layers, HEADS, KEY_DIM, VALUE_DIM)
-    weights = int(model.matrix_parameters * costs.BYTES["bfloat16"]) + costs.head_bytes(model)
-    changed = {
-        "prefill": (costs.prefill_flops(model, context) - costs.attention_flops(model, context) + prompt,
-                    "every matrix for every token, and chunks with one state between them"),
-        "cache": (kept, "one state a layer and head, however long the text"),
-        "decode": (weights + kept, "all weights and the states, once a token"),
-    }  # fmt: skip
-    return costs.changed(costs.bill(model, context, **changes), changed)
-
-
 def _changes(lines, context):
     """Retention in every layer: 16 heads with keys of 256 and values of 512, float32 states, the prompt by chunks."""
     chunked = chunk_cost(CHUNK, KEY_DIM, VALUE_DIM)

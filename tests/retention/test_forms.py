@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effattn_core import costs
+from effattn_core import bill, costs
 from effattn_core.retention import chunkwise, decay_mask, decay_schedule, half_life, parallel, recurrent, retention
 from effattn_core.retention import costs as costs_retention
 from kernels import runtime
@@ -360,10 +360,10 @@ def test_costs_of_a_chunk_and_the_bill_follow_from_their_formulas():
     best = costs_retention.best_chunk(card)
     seconds = {chunk: costs_retention.chunk_cost(chunk).seconds(card) for chunk in costs_retention.CHUNKS}
     assert seconds[best] == min(seconds.values()) and best not in (min(seconds), max(seconds))
-    before, after = costs.bill(), costs_retention.bill()
-    assert [line.key for line in after] == [line.key for line in before]
-    assert after[1].value == 32 * 16 * 256 * 512 * 4 and costs_retention.bill(context=1 << 20)[1] == after[1]
-    assert all(new.value < old.value for new, old in zip(after[:3], before[:3], strict=True))
+    moved = {new.key: new.value < old.value for old, new in bill.moved("retention")}
+    assert moved == {"prefill": True, "cache": True, "decode": True}
+    short, long = (bill.lines("retention", context)["cache"] for context in (131072, 1 << 20))
+    assert short.value == 32 * 16 * 256 * 512 * 4 and long == short
     with pytest.raises(ValueError, match="at least 1 token; it is 0"):
         costs_retention.chunk_cost(0)
 

@@ -27,14 +27,6 @@ def test_prefill_is_the_sum_of_its_decoded_tokens_but_for_the_heads_that_it_skip
     assert costs.prefill_flops(model, context) == tokens + head
 
 
-def test_the_bill_has_six_lines_with_a_topic_each():
-    lines = costs.bill()
-    assert [line.key for line in lines] == ["prefill", "cache", "decode", "head", "experts", "optimizer"]
-    assert lines[1].text == "16 GiB" and all(line.explanation and line.topic for line in lines)
-    assert costs.bill(key_value_heads=1)[1].value == lines[1].value / 8
-    assert 1 < costs.expert_imbalance() < 2
-
-
 BLOCK = st.sampled_from([4, 8])
 
 

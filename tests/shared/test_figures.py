@@ -14,7 +14,7 @@ from support.stored import data_of, state_of
 
 from effattn_core import attention, costs
 from figures import attention as pictures
-from figures import bill, codec, explore, theme
+from figures import codec, explore, theme
 
 EXPLORE = dict(name="demo", caption="Notice `step`.", alt="Bars that grow.")
 
@@ -194,14 +194,3 @@ def test_the_cache_figure_marks_the_bytes_of_costs():
     figure = pictures.cache(131072, 8, "bfloat16")
     assert figure.data[-1].y[0] == costs.cache_bytes(costs.LLAMA_8B, 131072) == 16 * 2**30
     assert "16 GiB" in figure.layout.annotations[0].text and "16 GiB" in pictures.cache_says()
-
-
-def test_the_bill_writes_each_line_and_what_it_was():
-    now, before = costs.bill(key_value_heads=1), costs.bill()
-    notes = [note.text for note in bill.build(now, before).layout.annotations]
-    assert {line.name for line in now} <= set(notes)
-    assert "<b>2 GiB</b>, was 16 GiB" in notes
-    assert not any("was" in note.text for note in bill.build(before).layout.annotations)
-    assert "KV cache kept 2 GiB (before 16 GiB)" in bill.says(now, before)
-    with pytest.raises(ValueError, match="baseline must have the lines prefill"):
-        bill.build(now, before[:5])

@@ -93,6 +93,15 @@ def test_the_cache_is_one_layers_and_is_read_in_half_of_them():
     assert read == model.layers // 2 * shared
 
 
+def test_a_yoco_of_the_bill_s_sizes_has_more_weights_than_its_transformer_as_the_chapter_says():
+    grouped, window, gated = (
+        prices.matrix_parameters(bill.MODEL, name) for name in ("grouped", "YOCO, window", "YOCO, gated")
+    )
+    assert grouped < window < gated
+    small = [build(configuration(name, 80)).parameter_count for name in ("small", "small-yoco", "small-yoco-gated")]
+    assert max(small) < 1.005 * min(small)
+
+
 def test_the_bill_falls_in_three_lines_and_weights_and_moments_grow():
     moved = {new.key: new.value < old.value for old, new in bill.moved("yoco")}
     assert moved == {"prefill": True, "weights": False, "cache": True, "decode": True, "optimizer": False}
