@@ -127,12 +127,12 @@ def memory(step=5, keep=0.5, beta=1.0, keys=KEYS[0]):
                        marker=dict(symbol="diamond-open", size=13, color=theme.VERMILLION, line=dict(width=2.5))),
         ]  # fmt: skip
         off = f"off by {_number(_error(held, wanted))} in the mean"
-        notes += [theme.heading(f"<b>{name}</b>", axis), theme.heading(off, axis, row=5.1)]
+        notes += [theme.heading(f"<b>{name}</b>", axis), theme.heading(off, axis, row=8.9)]
         notes[-1] |= dict(font=dict(size=theme.SMALL))
         left, top = [0, 0.36, 0.72][number % 3], 1 - number // 3 * 0.55
         settings[f"xaxis{axis}"] = dict(domain=[left, left + 0.28], anchor=f"y{axis}", showgrid=False)
         settings[f"yaxis{axis}"] = dict(
-            domain=[top - 0.4, top - 0.06], anchor=f"x{axis}", range=[-1.2, 6.4], tickvals=[0, 2, 4],
+            domain=[top - 0.4, top - 0.06], anchor=f"x{axis}", range=[-1.2, 10.4], tickvals=[0, 4, 8],
             zeroline=True, zerolinecolor=theme.QUIET,
         )  # fmt: skip
         left, top = [0, 0.54][number % 2], 1 - number // 2 * 0.36
