@@ -2,6 +2,7 @@
 
 import itertools
 import math
+import re
 
 import pytest
 import torch
@@ -117,6 +118,20 @@ def test_the_picture_of_pairs_says_what_is_read():
     assert "nothing: no key that was written overlaps it" in draw.outer_says(1, "cat")
     with pytest.raises(ValueError, match="query must be one of the, cat, mat; it is 'dog'"):
         draw.outer(1, "dog")
+
+
+def test_the_picture_of_pairs_holds_the_numbers_of_the_library():
+    def shown(pairs, query, left, top, rows, columns):
+        cells = {(note.x, note.y): note.text for note in draw.outer(pairs, query).layout.annotations}
+        found = [cells[left + column, top + row] for row in range(rows) for column in range(columns)]
+        return [float(re.sub("<.*?>", "", text).replace("−", "-")) for text in found]
+
+    for pairs in (1, 2, 3):
+        state = token.write(draw.KEYS[:pairs], draw.VALUES[:pairs])
+        assert shown(pairs, "cat", 7.5, 1.5, 3, 4) == state.flatten().tolist()
+        assert shown(pairs, "cat", 7.5, 5, 1, 4) == token.read(draw.KEYS[1], state).tolist()
+        last = torch.outer(draw.KEYS[pairs - 1], draw.VALUES[pairs - 1])
+        assert shown(pairs, "cat", 1.5, 1.5, 3, 4) == last.flatten().tolist()
 
 
 def test_moving_both_leaves_the_rotary_score_alone():
