@@ -9,7 +9,7 @@ from support.house import ROOT, assert_named, assert_solved
 from support.legible import check_legible
 
 from effattn_core import costs, machine
-from effattn_core.machine import levels
+from effattn_core.machine import facts, levels
 from figures import machine as draw
 
 H100 = costs.HARDWARE["H100 SXM"]
@@ -180,3 +180,10 @@ def test_an_exercise_is_failed_unwritten_and_passed_solved(name):
 @pytest.mark.parametrize(("name", "mistake", "sentence"), MISTAKES)
 def test_a_known_mistake_is_named(name, mistake, sentence):
     assert_named(name, mistake, sentence)
+
+
+def test_what_the_page_quotes_is_there_and_nothing_else():
+    found = facts.facts()
+    assert set(re.findall(r"\{glue:text\}`([^`]+)`", PAGE)) == set(found)
+    assert found["ridge"] == "295" and found["times"] == "246" and found["batch"] == "345"
+    assert float(found["under-way"].split()[0]) == pytest.approx(3.35 * 0.3745, rel=0.01)
