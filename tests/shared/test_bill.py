@@ -1,9 +1,11 @@
 """One bill for all pages: stages are found in the order of the chapters, and one design costs the same everywhere."""
 
 import dataclasses
+import html
+import json
 
 import pytest
-from support.house import chapters
+from support.house import chapters, notebooks
 
 from effattn_core import bill, costs
 from effattn_core.retention import costs as retention
@@ -126,3 +128,14 @@ def test_what_does_not_fit_runs_to_the_edge_and_says_how_far():
     assert max(trace.base[0] + trace.x[0] for trace in long.data if trace.base is not None) == 8e15
     assert any("runs on to 38 × this width" in note for note in notes(long)) and "▶" in notes(long)
     assert not any("runs on" in note for note in notes(pictures.conversation()))
+
+
+@pytest.mark.parametrize("topic", TOPICS)
+def test_every_chapter_ends_with_this_bill_and_stores_its_lines(topic):
+    path = next(each for each in notebooks() if each.stem == topic)
+    assert f'bill.after("{topic}")' in path.with_suffix(".md").read_text()
+    cells = json.loads(path.read_text())["cells"]
+    outputs = (output for cell in cells for output in cell.get("outputs", []))
+    stored = html.unescape("".join("".join(each.get("data", {}).get("text/html", [])) for each in outputs))
+    for line in bill.lines(topic).values():
+        assert f"{line.name} {line.amount()}" in stored, line.name
