@@ -18,11 +18,11 @@ class Configuration(NamedTuple):
     stages: int
 
 
-# Tokens of a chunk, by bytes an element and the larger of key_dim and value_dim up to: the states that pass through
+# Tokens per chunk, by bytes per element and the larger of key_dim and value_dim up to: the states that pass through
 # memory shrink as it grows, and the products inside a chunk grow.
 CHUNK = {(2, 64): 128, (2, 128): 64, (4, 128): 32}
 
-# By (kernel, bytes an element, larger dim up to): the largest tiles among those tried that compile without a spill for
+# By (kernel, bytes per element, larger dim up to): the largest tiles among those tried that compile without a spill for
 # sm_80 and sm_90. A fourth entry names one architecture: on sm_90 accumulators of a warp group take fewer registers.
 TABLE = {
     ("states", 2, 128): Configuration(64, 64, 4, 3),
@@ -60,7 +60,7 @@ def check(dtype, key_dim, value_dim):
 
 
 def chunk_for(dtype, key_dim, value_dim):
-    """Tokens of a chunk: the same for every kernel of a call, which pass each other the states between chunks."""
+    """Tokens per chunk: the same for every kernel of a call, which pass each other the states between chunks."""
     check(dtype, key_dim, value_dim)
     return next(
         CHUNK[dtype.itemsize, limit] for limit in _limits(max(key_dim, value_dim)) if (dtype.itemsize, limit) in CHUNK

@@ -8,14 +8,16 @@ import math
 import numpy as np
 import pytest
 import torch
+from support.house import ROOT
 from support.legible import check_legible, notes
 
 from effattn_core import costs, data, retention
-from effattn_core.measurements import MEASUREMENTS
+from effattn_core.measurements import CONTEXT, MEASUREMENTS, STEPS
 from effattn_core.retention import costs as prices
 from figures import explore, measured
 from figures.retention import forms as draw
 from figures.retention import numerics as numbers
+from kernels.retention.configurations import CHUNK
 
 # The grids of the chapter: name -> (builder, its sentence, the parameters).
 GRIDS = {
@@ -324,3 +326,23 @@ def test_measurements_that_cannot_be_drawn_are_refused_in_a_sentence():
         measured.losses({str(name): [1.0] for name in range(7)})
     with pytest.raises(ValueError, match="a loss of each"):
         measured.losses({"a": []})
+
+
+def test_the_numbers_that_the_chapter_writes_in_words_are_the_library_s():
+    text = " ".join((ROOT / "book" / "2-retention" / "retention.md").read_text().split()).replace('" "', "")
+    lives = {decay: float(retention.half_life(decay)) for decay in (3 / 4, 31 / 32, 63 / 64)}
+    wasted = {chunk: int((draw._pairs(chunk, 16) == 2).sum()) for chunk in (4, 8, 16)}
+    chunks = {head_dim: CHUNK[2, head_dim] for head_dim in (64, 128)}
+    for said in (
+        f"with 0.75 half is gone after {lives[3 / 4]:.1f} tokens",
+        f"31/32, needs {lives[31 / 32]:.0f}",
+        f"$\\gamma = 31/32$ has a half-life of about {lives[31 / 32]:.0f} tokens",
+        f"About {lives[63 / 64]:.0f} tokens",
+        f"in chunks of 4 waste {wasted[4]} pairs",
+        f"3. {wasted[8]} A chunk",
+        f"a whole chunk of 16 wastes {wasted[16]}",
+        f"chunks of {chunks[64]} tokens for heads of 64, and of {chunks[128]} for heads of 128",
+        f"trained on windows of {CONTEXT} letters",
+        f"no long windows, and {STEPS} steps",
+    ):
+        assert said in text, said
