@@ -31,7 +31,8 @@ def test_the_merge_by_hand_is_the_merge():
     whole = math.log(math.exp(1) + math.exp(rest[1]))
     share = math.exp(1 - whole)
     text = CHAPTER[CHAPTER.index("In the example above") :].split("\n\n")[0]
-    for number in (f"{rest[0]:.2f}", f"{rest[1]:.3f}", f"{whole:.3f}", f"{share:.3f}", f"{1 - share:.3f}"):
+    assert f"$({first[0]:.0f}, {first[1]:.0f})$" in text and f"$({rest[0]:.2f}, {rest[1]:.3f})$" in text
+    for number in (f"= {whole:.3f}$", f"{share:.3f} ", f"{1 - share:.3f} ", rf" \cdot {rest[0]:.2f} "):
         assert number in text, number
     assert f"{share * first[0] + (1 - share) * rest[0]:.2f}$ again" in text
 
