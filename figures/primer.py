@@ -132,7 +132,7 @@ def coalescing(step=1, element=4):
     ]
     count, _, share = _fetched(step, element)
     key = (
-        f"{count} line{'s' * (count > 1)} touched, <b>{100 * share:.3g}% of what is fetched is used</b><br>"
+        f"{count} line{'s' * (count > 1)} touched, <b>{100 * share:.3g}% used</b><br>"
         f'<span style="color:{theme.BLUE}">■</span> used  <span style="color:{theme.ORANGE}">■</span> fetched with it'
     )
     return theme.figure(
@@ -162,15 +162,16 @@ def coalescing_says(step=1, element=4):
 
 def compiled(found):
     """Rows of kernel reports for a table: `kernels.inspect.rows`, what tells two compilations apart, instructions."""
-    return [
-        {
-            **row,
-            "compiled with": ", ".join(
-                f"{name}={value}" for name, value in report.constants.items() if name in ("CAUSAL", "PRECISION")
-            )
-            or "–",
-            "instructions": sum(report.instructions.values()),
-            "float": report.instructions["float"],
-        }
-        for row, report in zip(inspect.rows(found), found, strict=True)
-    ]
+    rows = []
+    for row, report in zip(inspect.rows(found), found, strict=True):
+        settings = {name: value for name, value in report.constants.items() if name in ("CAUSAL", "PRECISION")}
+        rows.append(
+            {
+                **row,
+                "name": " ".join([row["kernel"], *map(str, settings.values())]),
+                "compiled with": ", ".join(f"{name}={value}" for name, value in settings.items()) or "–",
+                "instructions": sum(report.instructions.values()),
+                "float": report.instructions["float"],
+            }
+        )
+    return rows
