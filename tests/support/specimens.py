@@ -6,13 +6,15 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import attention, bill, channels, measured, theme
+from figures import attention, bill, channels, machine, measured, theme, token
 from figures.explore import explore, show
 from figures.retention import forms, numerics
 
 IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
 SPECIMENS = {
     "attention-online-softmax": (attention.online_softmax, attention.online_softmax_says, dict(step=range(7))),
+    "machine-roofline": (machine.roofline, machine.roofline_says, dict(tokens=machine.TOKENS[::4])),
+    "token-rotary": (token.rotary, token.rotary_says, dict(query=[0, 7], key=[4], pair=token.PAIRS)),
     "bill-conversation": (bill.conversation, bill.conversation_says, dict(context=bill.CONTEXTS)),
     "retention-mask": (forms.mask, forms.mask_says, dict(decay=forms.DECAYS[:3])),
     "retention-memory": (forms.memory, forms.memory_says, dict(head=[0, 7], read=[36])),
