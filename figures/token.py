@@ -85,11 +85,10 @@ def outer_says(pairs=2, query="cat"):
 HEAD_DIM = 16
 PAIRS = range(4)
 POSITIONS = range(0, 11)
-START = 0.5  # radians from the key's pair to the query's, before either is turned
 
 
 def _angle(query, key, pair):
-    return START + (query - key) * token.speeds(HEAD_DIM)[pair].item()
+    return (query - key) * token.speeds(HEAD_DIM)[pair].item()
 
 
 def pair_words(pair):
@@ -105,7 +104,7 @@ def rotary(query=7, key=4, pair=1):
 
     speed = token.speeds(HEAD_DIM)[pair].item()
     around = [2 * math.pi * step / 72 for step in range(73)]
-    ends = {"q": START + query * speed, "k": key * speed}
+    ends = {"q": query * speed, "k": key * speed}
     looks = {"q": (theme.GREEN, "diamond"), "k": (theme.BLUE, "circle")}
     traces = [go.Scatter(x=[math.cos(each) for each in around], y=[math.sin(each) for each in around], mode="lines",
                          line=dict(color=theme.QUIET, width=1), hoverinfo="skip", showlegend=False)]  # fmt: skip
@@ -127,7 +126,7 @@ def rotary(query=7, key=4, pair=1):
     distances = [step / 3 for step in range(-3 * furthest, 3 * furthest + 1)]
     score = math.cos(_angle(query, key, pair))
     traces += [
-        go.Scatter(x=distances, y=[math.cos(START + each * speed) for each in distances], mode="lines", xaxis="x2",
+        go.Scatter(x=distances, y=[math.cos(each * speed) for each in distances], mode="lines", xaxis="x2",
                    yaxis="y2", line=dict(color=theme.INK, width=2), hoverinfo="skip", showlegend=False),
         go.Scatter(x=[query - key], y=[score], mode="markers", xaxis="x2", yaxis="y2", showlegend=False,
                    marker=dict(color=theme.VERMILLION, size=14),
@@ -157,7 +156,7 @@ def rotary_says(query=7, key=4, pair=1):
     away = f"({_number(query - key)})" if query < key else _number(query - key)
     return (
         f"q stands at position {query}, k at {key}: a distance of {_number(query - key)}. The angle between them is "
-        f"{START} + {away} · {theme.significant(speed)} = {_number(angle)} radians, so q · k is "
+        f"{away} · {theme.significant(speed)} = {_number(angle)} radians, so q · k is "
         f"{_number(round(math.cos(angle), 3))}; any two positions {_number(query - key)} apart give the same."
     )
 
