@@ -10,6 +10,7 @@ from figures import theme
 
 # Pixels: of a line with its name and note, of the second row of a note, of a panel's axis, of the legend on a phone.
 ROW, MORE, AXIS, KEY, BAR = 62, 15, 50, 52, 20
+SHORT = {"Operations to read the prompt": "Reading the prompt"}  # names that meet their values on a phone
 GIB, CARD = 2.0**30, costs.HARDWARE["H100 SXM"]
 # What the bars of a panel are measured on: (the lines, unit, end of the axis, ticks, title). Scores are so much larger
 # than everything kept that they have a scale of their own.
@@ -34,10 +35,10 @@ def after(topic, context=source.CONTEXT):
 
 
 def after_says(topic, context=source.CONTEXT):
-    """`after` in sentences: the lines, what moved, and what was paid for it."""
+    """`after` in a sentence: the lines, and what they were. What was paid for it is in `after_caption`."""
     now, before = source.lines(topic, context), source.lines(source.stage(topic).on, context)
     found = source.stage(topic)
-    return f"At {theme.tokens(context)} tokens, {found.design}: {_says(now, before)} Paid for it: {found.cost}"
+    return f"At {theme.tokens(context)} tokens, {found.design}: {_says(now, before)}"
 
 
 def after_caption(topic, context=source.CONTEXT):
@@ -104,6 +105,8 @@ def _draw(now, before, first, notes):
         )
         top -= pixels
     narrow = {f"annotations.{i}.font.size": theme.SMALL for i in range(len(annotations))}
+    long = (i for i, each in enumerate(annotations) if each["text"] in SHORT)
+    narrow |= {f"annotations.{i}.text": SHORT[annotations[i]["text"]] for i in long}
     narrow |= {"margin.l": 12, "margin.r": 14}
     return theme.figure(
         *traces, height=height, annotations=annotations, shapes=shapes, barmode="overlay", showlegend=True,

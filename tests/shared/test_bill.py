@@ -139,3 +139,10 @@ def test_every_chapter_ends_with_this_bill_and_stores_its_lines(topic):
     stored = html.unescape("".join("".join(each.get("data", {}).get("text/html", [])) for each in outputs))
     for line in bill.lines(topic).values():
         assert f"{line.name} {line.amount()}" in stored, line.name
+
+
+def test_a_name_that_would_meet_its_value_on_a_phone_is_shorter_there():
+    figure = pictures.after("retention")
+    names = [each.text for each in figure.layout.annotations]
+    place = names.index("Operations to read the prompt")
+    assert figure.layout.meta["narrow"][f"annotations.{place}.text"] == "Reading the prompt"
