@@ -31,7 +31,7 @@ def online_softmax(step, tokens=TOKENS, scores=SCORES, values=VALUES):
     """How can a softmax be taken without seeing the whole row? The walk of one query along its keys, after `step` keys.
 
     Three panels: the scores and the largest so far; the weights by that maximum, with what the earlier ones were
-    before it grew; the output so far against the direct softmax. Raises ValueError for a step outside the row.
+    before it grew; the output so far, and the direct softmax of all keys. Raises ValueError for a step not in the row.
     """
     import plotly.graph_objects as go
 
@@ -63,7 +63,7 @@ def online_softmax(step, tokens=TOKENS, scores=SCORES, values=VALUES):
     titles = [
         f"<b>Scores</b>, largest so far <b>m = {_number(maximum) if step else '−∞'}</b>",
         f"<b>Weights</b> e<sup>score − m</sup>, total <b>l = {_number(total)}</b>",
-        "<b>Output</b> a / l; ◇ direct softmax",
+        f"<b>Output</b> a / l; ◇ over all {count} keys",
     ]
     ticks = dict(tickvals=place, ticktext=tokens, range=[-0.6, count - 0.4], showgrid=False)
     top = max(max(map(max, values)), max(map(abs, direct)))
@@ -161,7 +161,7 @@ def schedule(time=512, block=64, window=None, sinks=0, causal=True, head_dim=64)
     annotations += [theme.heading(f"<b>{text}</b>", "2", "right", row) for row, (_, _, text) in enumerate(rows)]
     key = (
         f'<span style="color:{theme.BLUE}">■</span> whole  '
-        f'<span style="color:{theme.ORANGE}">■</span> with / under a mask  □ skipped'
+        f'<span style="color:{theme.ORANGE}">■</span> under a mask, hatched  □ skipped'
     )
     annotations.append(theme.heading(key))
     ticks = dict(tickvals=[0, time // 2, time], range=[0, time], showgrid=False, showline=True, mirror=True)
@@ -324,24 +324,24 @@ def grouped(key_heads=2):
         for query in range(QUERY_HEADS)
     ]  # fmt: skip
     heads = [
-        ("q", range(QUERY_HEADS), 1, [colours[query // group] for query in range(QUERY_HEADS)]),
-        ("k", centre, 0, colours),
+        ("q{0}", 30, range(QUERY_HEADS), 1, [colours[query // group] for query in range(QUERY_HEADS)]),
+        ("k{0}<br>v{0}", 38, centre, 0, colours),
     ]
     boxes = [
         go.Scatter(
             x=list(places), y=[height] * len(places), mode="markers+text", hoverinfo="skip",
-            text=[f"{letter}{number + 1}" for number in range(len(places))],
+            text=[label.format(number) for number in range(len(places))],
             textfont=dict(color=[inks[each] for each in colour], size=theme.NORMAL),
-            marker=dict(symbol="square", size=30, color=colour),
+            marker=dict(symbol="square", size=size, color=colour),
         )
-        for letter, places, height, colour in heads
+        for label, size, places, height, colour in heads
     ]  # fmt: skip
     bars = go.Bar(
         orientation="h", x=[share, intensity / QUERY_HEADS], y=[1, 0], width=0.35, xaxis="x2", yaxis="y2",
         marker=dict(color=theme.BLUE), hoverinfo="skip",
     )  # fmt: skip
     annotations = [
-        theme.heading("<b>Query heads</b> and the KV heads that they read"),
+        theme.heading("<b>Query heads</b>, and the keys and values that they read"),
         theme.heading("Cache", "2", "left", 1),
         theme.heading(f"<b>{'1' if group == 1 else f'1/{group}'}</b> of MHA's", "2", "right", 1),
         theme.heading("Operations per byte read", "2", "left", 0),

@@ -32,7 +32,7 @@ def attention_merge_kernel(
 
 
 def splits_for(key_time, programs, block_key, multiprocessors):
-    """How many programs share a head's keys: enough to fill the device, each with at least four blocks."""
+    """How many programs share a head's keys: enough to fill the device, each with about four blocks or more."""
     wanted = triton.cdiv(2 * multiprocessors, max(programs, 1))
     return max(1, min(wanted, triton.cdiv(key_time, 4 * block_key), 128))
 

@@ -67,6 +67,8 @@ def test_grouped_heads_read_the_head_that_the_library_reads(key_heads):
     ends = [line.x[1] for line in figure.data[:8]]
     keys = figure.data[9].x
     assert ends == [keys[query // group] for query in range(8)] and len(keys) == key_heads
+    assert figure.data[8].text == tuple(f"q{head}" for head in range(8))  # from 0, as the head that is read is h // G
+    assert figure.data[9].text == tuple(f"k{head}<br>v{head}" for head in range(key_heads))
     share, intensity = figure.data[10].x
     assert share == 1 / group and intensity * 8 == 2 * group / costs.BYTES["bfloat16"]
     assert f"{group:g} operation" in draw.grouped_says(key_heads)
