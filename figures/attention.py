@@ -341,7 +341,7 @@ def grouped(key_heads=2):
         marker=dict(color=theme.BLUE), hoverinfo="skip",
     )  # fmt: skip
     annotations = [
-        theme.heading("<b>Query heads</b>, and the keys and values that they read"),
+        theme.heading("<b>Query heads</b> and the KV heads that they read"),
         theme.heading("Cache", "2", "left", 1),
         theme.heading(f"<b>{'1' if group == 1 else f'1/{group}'}</b> of MHA's", "2", "right", 1),
         theme.heading("Operations per byte read", "2", "left", 0),
