@@ -79,7 +79,7 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
     ]  # fmt: skip
     seen = [[entry if x <= y else None for x, entry in enumerate(row)] for y, row in enumerate(entries)]
     thin = dict(x=[], y=[])
-    points = dict(x=[], y=[], text=[], textposition=[])
+    points, ringed = dict(x=[], y=[], text=[], textposition=[]), []
     for head, each in enumerate(schedule_of(schedule)):
         thin["x"] += [*STEPS, None]
         thin["y"] += [*(each**step for step in STEPS), None]
@@ -87,6 +87,7 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
         points["x"].append(half)
         points["y"].append(each**half)
         points["text"].append(str(head))
+        ringed.append(each == decay)  # the ring stands for its dot, and its number keeps clear of the ring
         side = "top left" if head == 0 else "top right"  # where the first dots stand close, numbers do not touch
         points["textposition"].append(side if half < REACH else "middle right")
     panel = dict(xaxis="x2", yaxis="y2", hoverinfo="skip")
@@ -95,7 +96,8 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
                    ygap=3, hoverinfo="skip"),
         go.Scatter(**thin, mode="lines", line=dict(color=theme.QUIET, width=1.5), **panel),
         go.Scatter(**points, mode="markers+text", cliponaxis=False, textfont=dict(size=theme.SMALL, color=theme.INK),
-                   marker=dict(size=6, color=theme.QUIET), **panel),
+                   marker=dict(size=[20 if each else 6 for each in ringed], line=dict(width=0),
+                               color=[CLEAR if each else theme.QUIET for each in ringed]), **panel),
         go.Scatter(x=list(STEPS), y=[decay**step for step in STEPS], mode="lines", xaxis="x2", yaxis="y2",
                    line=dict(color=theme.BLUE, width=5), hovertemplate="%{x} steps ago: %{y:.4f}<extra></extra>"),
         go.Scatter(x=[min(life(decay), REACH)], y=[0.5], mode="markers", visible=life(decay) <= REACH, **panel,
@@ -104,7 +106,7 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
     half = dict(type="line", xref="x2 domain", x0=0, x1=1, yref="y2", y0=0.5, y1=0.5,
                 line=dict(color=theme.QUIET, width=1, dash="dash"))  # fmt: skip
     annotations = [
-        theme.heading(f"<b>Mask</b>: {theme.significant(decay, 4)}<sup>n − m</sup>, empty where m > n"),
+        theme.heading(f"<b>Mask</b>: {theme.significant(decay, 4)}<sup>i − j</sup>, empty where j > i"),
         theme.heading(f"<b>Weight of a token</b>: {half_life_words(decay)}", "2"),
         *marks,
     ]
@@ -113,8 +115,8 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
     names = dict(tickvals=place, ticktext=tokens, showgrid=False, ticks="")
     return theme.figure(
         *traces, height=390, annotations=annotations, shapes=[half], showlegend=False, meta=dict(narrow=narrow),
-        xaxis=dict(domain=[0, 0.46], title=dict(text="token m"), **names),
-        yaxis=dict(domain=[0, 0.92], title=dict(text="token n"), autorange="reversed", **names),
+        xaxis=dict(domain=[0, 0.46], title=dict(text="token j"), **names),
+        yaxis=dict(domain=[0, 0.92], title=dict(text="token i"), autorange="reversed", **names),
         xaxis2=dict(domain=[0.56, 1], anchor="y2", range=[-16, REACH + 24], tickvals=[0, 100, 200, 300, 400],
                     title=dict(text="steps ago; numbers: heads")),
         yaxis2=dict(domain=[0, 0.92], anchor="x2", range=[0, 1.03], tickvals=[0, 0.25, 0.5, 0.75, 1],
@@ -277,8 +279,8 @@ def chunk_diagram(chunk=4, time=16):
     ticks = dict(tickvals=list(range(0, time, 4)), showgrid=False, ticks="", range=[-0.5, time - 0.5])
     return theme.figure(
         *traces, height=400, annotations=[note], showlegend=False, meta=dict(narrow=narrow),
-        xaxis=dict(domain=[0, 0.6], title=dict(text="token m"), constrain="domain", **ticks),
-        yaxis=dict(title=dict(text="token n"), scaleanchor="x", constrain="domain",
+        xaxis=dict(domain=[0, 0.6], title=dict(text="token j"), constrain="domain", **ticks),
+        yaxis=dict(title=dict(text="token i"), scaleanchor="x", constrain="domain",
                    **{**ticks, "range": [time - 0.5, -0.5]}),
     )  # fmt: skip
 
@@ -308,7 +310,7 @@ def _split(chunk, head_dim):
 def chunk_split(chunk=128, head_dim=128, hardware="H100 SXM"):
     """What does a chunk size cost? Operations and bytes per token and head, and the time estimated for every size.
 
-    chunk: one of `effattn_core.retention.costs.CHUNKS`; head_dim: of keys and of values, in bfloat16.
+    The time is the longer of computing and moving, as in the machine chapter. chunk: one of `effattn_core.retention.costs.CHUNKS`; head_dim: of keys and of values, in bfloat16.
     """
     import plotly.graph_objects as go
 
@@ -323,9 +325,9 @@ def chunk_split(chunk=128, head_dim=128, hardware="H100 SXM"):
     each = [prices.chunk_cost(size, head_dim, head_dim) for size in sizes]
     seconds = [price.seconds(device) for price in each]
     moving = [price.moved / device.bandwidth for price in each]
-    computing = [whole - part for whole, part in zip(seconds, moving, strict=True)]
+    computing = [(price.inner + price.state) / device.peak("bfloat16") for price in each]
     curves = [
-        ("in all", seconds, "solid", theme.INK, 4),
+        ("the longer", seconds, "solid", theme.INK, 7),
         ("computing", computing, "dash", theme.BLUE, 3),
         ("moving", moving, "dot", theme.VERMILLION, 3),
     ]
@@ -377,5 +379,6 @@ def chunk_split_says(chunk=128, head_dim=128, hardware="H100 SXM"):
     return (
         f"With chunks of {chunk} and heads of {head_dim}, {share:.0%} of the operations are inside chunks "
         f"({inside[1]}; the state takes {state[1]}), and states move {states[1]} per token and head. Estimated from "
-        f"published peaks of an {hardware}: {now} nanoseconds per token and head, {verdict}."
+        f"published peaks of an {hardware}, the longer of computing and moving takes {now} nanoseconds per token and "
+        f"head, {verdict}."
     )

@@ -89,7 +89,7 @@ def _factors(head, dtype):
 
 
 def factors(head=0, dtype="float16", chunk=64):
-    """What if decay^(n − m) is computed as a product, decay^n · decay^−m? The two factors over the text, and a chunk's.
+    """What if decay^(i − j) is computed as a product, decay^i · decay^−j? The two factors over the text, and a chunk's.
 
     The factors are rounded by PyTorch to `dtype`; a cross stands where one becomes infinite, or nought.
     """
@@ -101,8 +101,8 @@ def factors(head=0, dtype="float16", chunk=64):
     places = sorted({*places, chunk, *(end - 1 for end in (infinite, nought) if end)})
     traces, annotations = [], []
     for name, values, end, colour, dash in (
-        ("decay<sup>−m</sup>, on keys", growing, infinite, theme.VERMILLION, "dash"),
-        ("decay<sup>n</sup>, on queries", shrinking, nought, theme.ORANGE, "dot"),
+        ("decay<sup>−j</sup>, on keys", growing, infinite, theme.VERMILLION, "dash"),
+        ("decay<sup>i</sup>, on queries", shrinking, nought, theme.ORANGE, "dot"),
     ):
         shown = [place for place in places if end is None or place < end]
         traces.append(go.Scatter(x=shown, y=values[shown].tolist(), mode="lines", name=name,

@@ -11,7 +11,7 @@ from kernels.runtime import interpretable
 
 
 def _log2(decay):
-    """log2 of the decays in float32, taken in float64: in float32 a logarithm near 1 loses half of its digits."""
+    """log2 of the decays in float32, taken in float64: a float64 decay rounded near 1 would lose half of 1 - decay."""
     return decay.double().log2().float()
 
 

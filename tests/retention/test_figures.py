@@ -121,6 +121,8 @@ def test_half_lives_are_those_of_retention_in_words():
     assert draw.half_life_words(0.5) == "half-life 1 token" and draw.half_life_words(1.0) == "never fades"
     assert "half-life 22 tokens" in notes(draw.mask())[1] and "half-life 22 tokens" in draw.mask_says()
     assert "weight 0.85;" in draw.mask_says(), "six tokens hardly fade"
+    ringed = draw.mask(31 / 32).data[2].marker.size
+    assert ringed[0] > draw.mask(31 / 32).data[4].marker.size > ringed[1], "the ring leaves the number of its head free"
     assert "no head" in draw.mask_says(0.5) and "head 7 of the default schedule" in draw.mask_says(draw.DECAYS[-2])
     assert draw.mask(31 / 32).data[4].visible and not draw.mask(1023 / 1024).data[4].visible
 
@@ -195,13 +197,13 @@ def test_the_split_writes_the_numbers_of_costs(chunk, head_dim):
     hardware = costs.HARDWARE["H100 SXM"]
     each = [prices.chunk_cost(size, head_dim, head_dim) for size in prices.CHUNKS]
     lines = curves(figure)
-    assert np.allclose(lines["in all"].y, [1e9 * price.seconds(hardware) for price in each])
-    assert np.allclose(lines["in all"].y, np.array(lines["computing"].y) + np.array(lines["moving"].y))
+    assert np.allclose(lines["the longer"].y, [1e9 * price.seconds(hardware) for price in each])
+    assert np.allclose(lines["the longer"].y, np.maximum(lines["computing"].y, lines["moving"].y))
     assert np.allclose(lines["moving"].y, [1e9 * price.moved / hardware.bandwidth for price in each])
     assert len({line.line.dash for line in lines.values()}) == 3
     best = prices.best_chunk(hardware, head_dim, head_dim)
     star, ring = figure.data[-2:]
-    assert star.x == (best,) and star.y[0] == min(lines["in all"].y) and ring.x == (chunk,)
+    assert star.x == (best,) and star.y[0] == min(lines["the longer"].y) and ring.x == (chunk,)
     assert f"least at {best}" in text
     told = draw.chunk_split_says(best, head_dim)
     assert "the least of all sizes" in told and "the least is" in draw.chunk_split_says(8, head_dim)
