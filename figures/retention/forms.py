@@ -310,7 +310,8 @@ def _split(chunk, head_dim):
 def chunk_split(chunk=128, head_dim=128, hardware="H100 SXM"):
     """What does a chunk size cost? Operations and bytes per token and head, and the time estimated for every size.
 
-    The time is the longer of computing and moving, as in the machine chapter. chunk: one of `effattn_core.retention.costs.CHUNKS`; head_dim: of keys and of values, in bfloat16.
+    The time is the longer of computing and moving, as in the machine chapter. chunk: one of
+    `effattn_core.retention.costs.CHUNKS`; head_dim: of keys and of values, in bfloat16.
     """
     import plotly.graph_objects as go
 
