@@ -88,7 +88,8 @@ def mask(decay=31 / 32, schedule="code", tokens=TOKENS):
         points["y"].append(each**half)
         points["text"].append(str(head))
         ringed.append(each == decay)  # the ring stands for its dot, and its number keeps clear of the ring
-        side = "top left" if head == 0 else "top right"  # where the first dots stand close, numbers do not touch
+        # Where the first dots stand close, numbers do not touch; a faster decay's ring stands left of the first.
+        side = "top right" if head else "top left" if ringed[-1] else "bottom right"
         points["textposition"].append(side if half < REACH else "middle right")
     panel = dict(xaxis="x2", yaxis="y2", hoverinfo="skip")
     traces = [
