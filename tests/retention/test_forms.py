@@ -34,8 +34,7 @@ def tensors(dtype, time, *, heads=2, key_dim=32, value_dim=32, batch=2, strided=
         made[:3] = [each.transpose(1, 2).contiguous().transpose(1, 2) for each in made[:3]]
     wide = torch.promote_types(dtype, torch.float32)
     inputs = [each.to(DEVICE, dtype if i < 3 else wide).requires_grad_() for i, each in enumerate(made)]
-    decay = (1 - 0.3 * torch.rand(heads, generator=generator)).to(DEVICE)
-    return inputs, decay.to(wide)
+    return inputs, (1 - 0.3 * torch.rand(heads, generator=generator)).to(DEVICE, wide)
 
 
 def results(function, inputs, decay):
@@ -60,9 +59,8 @@ def distances(function, inputs, decay, truth):
 
 
 NAMES = ("output", "final state", "d query", "d key", "d value", "d state")
-CASES = [dict(time=time) for time in (1, 63, 65, 130, 257)]
+CASES = [dict(time=time) for time in (1, 63, 65, 130, 257)] + [dict(time=65, strided=True)]
 CASES += [dict(time=65, key_dim=64, value_dim=32), dict(time=65, key_dim=32, value_dim=128), dict(time=130, heads=1)]
-CASES += [dict(time=65, strided=True)]
 IMPLEMENTATIONS = {"torch": dict(implementation="torch", chunk_size=48), "kernels": dict(implementation="triton")}
 
 

@@ -32,9 +32,9 @@ def test_seconds_of_all_phases_are_summed_and_what_is_over_its_budget_is_said():
 
 
 def test_every_topic_of_the_library_has_its_folder():
-    from effattn_core import topics
+    from effattn_core import SHARED, topics
 
-    assert set(topics()) == set(TOPICS)
+    assert {*topics(), *SHARED} == set(TOPICS)
 
 
 def test_every_file_that_the_account_names_is_there():
