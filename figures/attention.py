@@ -161,7 +161,7 @@ def schedule(time=512, block=64, window=None, sinks=0, causal=True, head_dim=64)
     annotations += [theme.heading(f"<b>{text}</b>", "2", "right", row) for row, (_, _, text) in enumerate(rows)]
     key = (
         f'<span style="color:{theme.BLUE}">■</span> whole  '
-        f'<span style="color:{theme.ORANGE}">■</span> under a mask, hatched  □ skipped'
+        f'<span style="color:{theme.ORANGE}">■</span> masked, hatched  □ skipped'
     )
     annotations.append(theme.heading(key))
     ticks = dict(tickvals=[0, time // 2, time], range=[0, time], showgrid=False, showline=True, mirror=True)
