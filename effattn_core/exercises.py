@@ -14,10 +14,7 @@ from dataclasses import dataclass
 from effattn_core import topic_modules, topics
 
 LEVELS = ("predict", "pencil", "code", "kernel", "open")  # in the order in which a chapter asks them
-NUMBERS, FUNCTIONS = (
-    ("predict", "pencil"),
-    ("code", "kernel"),
-)  # which kind of answer a level takes; "open" takes either
+NUMBERS, FUNCTIONS = ("predict", "pencil"), ("code", "kernel")  # which answers a level takes; "open" takes either
 EXERCISES = {}
 
 

@@ -37,8 +37,9 @@ class Figure:
     compute: Callable[[], float]
     unit: str
 
-    def __str__(self):
-        return f"{shown(self.compute())} {self.unit}"
+    def words(self, value):
+        """A value of it, with its unit."""
+        return f"{shown(value)} {self.unit}"
 
 
 @dataclass(frozen=True)
@@ -173,12 +174,13 @@ def _row(claim):
     mark = "" if claim.read else f" {UNVERIFIED}"
     published = claim.unit if claim.published is None else f"{claim.published:g} {claim.unit}"
     conditions = claim.conditions if isinstance(claim.conditions, str) else claim.conditions()
+    numbers = claim.numbers  # computed once: some take seconds
     return {
         "statement": f"{claim.statement} *{claim.paper}, {claim.where}*{mark}",
         "published": published or "no figure",
-        "by formula": claim.formula and str(claim.formula),
-        "measured": claim.measured and str(claim.measured),
-        "verdict": claim.verdict,
+        "by formula": claim.formula and claim.formula.words(numbers.formula),
+        "measured": claim.measured and claim.measured.words(numbers.measured),
+        "verdict": claim.rule(numbers),
         "conditions of ours": conditions,
     }
 

@@ -8,10 +8,11 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
+from effattn_core import pretrained, reproducible
 from effattn_core.data import Batches
 from effattn_core.model import build, configuration
 from effattn_core.train import train
-from kernels import runtime
+from kernels import bench, runtime
 from kernels.cache import whole_file
 
 STEPS, BATCH, CONTEXT, LONGEST = 400, 8, 256, 4096
@@ -57,6 +58,25 @@ def trained(size, vocabulary, training, path, *, seed, steps=STEPS):
     torch.manual_seed(seed)
     model = build(configuration(size, vocabulary, context=CONTEXT)).to(runtime.device())
     return model, finished(model, Batches(training, BATCH, CONTEXT, seed), path, steps=steps)
+
+
+def record_pretrained(driver, parts, *, source="smollm2", context=None, folder=None, target=None):
+    """Record what a driver, the path of a `run_smollm2.py`, measures of a trained model, in JSON beside it.
+
+    parts: from (model, tokenizer) to the pairs (name, function that makes rows): a part that is done is kept in
+    `folder`, by default in .cache/runs/TOPIC, so that an interrupted command goes on after the last.
+    source, context: as of `pretrained.load`; the model is float32. target: the file, by default smollm2-cpu.json or
+    smollm2-gpu.json.
+    """
+    reproducible(0)
+    driver, kind = Path(driver), "gpu" if runtime.mode == "gpu" else "cpu"
+    topic = driver.parent.name
+    made = bench.provenance(f"python book/measurements/{topic}/{driver.name}")
+    model, tokenizer = pretrained.load(source, context=context, dtype=torch.float32)
+    rows = []
+    for name, make in parts(model, tokenizer):
+        rows += once((folder or RUNS / topic) / f"smollm2-{name}-{runtime.mode}.pt", make)
+    bench.write_measurement(target or driver.with_name(f"smollm2-{kind}.json"), made, rows)
 
 
 def curve(losses):

@@ -22,14 +22,14 @@ CONTEXT = 8192
 CLEAR = "rgba(0,0,0,0)"
 
 
-def _works(tokens, element):
+def _works(tokens, dtype):
     """The kinds of work of a step with `tokens` rows, as the figure names them: of one text, or a row per text."""
-    whole = machine.decode(costs.LLAMA_8B, CONTEXT, texts=tokens)
+    element = costs.element_bytes(dtype)
     return {
         "linear layer": machine.linear(tokens, element=element),
         "attention, reading a prompt": machine.prefill_attention(tokens, element=element),
         "attention, writing one token": machine.decode_attention(CONTEXT, element=element),
-        "whole decode step, 8K of text each": machine.Work(whole.flops, whole.moved * element // 2),
+        "whole decode step, 8K of text each": machine.decode(costs.LLAMA_8B, CONTEXT, texts=tokens, dtype=dtype),
     }
 
 
@@ -45,21 +45,21 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
     import plotly.graph_objects as go
 
     hardware, dtype = MACHINES[on]
-    element, point = costs.element_bytes(dtype), machine.ridge(hardware, dtype)
+    point = machine.ridge(hardware, dtype)
     peak, left, right = hardware.peak(dtype), 0.2, 8192.0
     bottom = left * hardware.bandwidth
     traces = [go.Scatter(
         x=[left, point, right], y=[bottom, peak, peak], mode="lines", hoverinfo="skip", showlegend=False,
         line=dict(color=theme.INK, width=3),
     )]  # fmt: skip
+    trails = [_works(count, dtype) for count in TOKENS]
     for name, (colour, symbol) in LOOKS.items():
-        trail = [_works(count, element)[name] for count in TOKENS]
-        x = [work.intensity for work in trail]
+        x = [works[name].intensity for works in trails]
         traces.append(go.Scatter(
             x=x, y=[machine.attainable(each, hardware, dtype) for each in x], mode="markers", showlegend=False,
             marker=dict(color=colour, symbol=f"{symbol}-open", size=6), hoverinfo="skip",
         ))  # fmt: skip
-    for name, work in _works(tokens, element).items():
+    for name, work in _works(tokens, dtype).items():
         colour, symbol = LOOKS[name]
         reached = machine.attainable(work.intensity, hardware, dtype)
         traces.append(go.Scatter(
@@ -80,7 +80,7 @@ def roofline(tokens=64, on="H100 SXM, bfloat16"):
         (1, "decode:<br>1 row", dict(xanchor="left", yanchor="top", xshift=8, yshift=2)),
         (4096, "prefill:<br>4,096 rows", dict(xanchor="center", yanchor="top", yshift=-8)),
     ):
-        each = machine.linear(rows, element=element).intensity
+        each = machine.linear(rows, element=costs.element_bytes(dtype)).intensity
         notes.append(dict(
             x=math.log10(each), y=math.log10(machine.attainable(each, hardware, dtype)), text=text, showarrow=False,
             align="left", font=dict(size=theme.SMALL), **place,
@@ -103,7 +103,7 @@ def roofline_says(tokens=64, on="H100 SXM, bfloat16"):
     """`roofline` in a sentence."""
     hardware, dtype = MACHINES[on]
     parts, peak = [], hardware.peak(dtype)
-    for name, work in _works(tokens, costs.element_bytes(dtype)).items():
+    for name, work in _works(tokens, dtype).items():
         reached = machine.attainable(work.intensity, hardware, dtype)
         limit = "memory" if reached < peak else "computing"
         share = theme.significant(100 * reached / peak, 2)

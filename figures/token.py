@@ -240,7 +240,7 @@ def heads(key_value_heads=8, model=costs.LLAMA_8B):
                    marker=dict(size=13, symbol="square", color=colours, line=dict(color=theme.INK, width=1)),
                    hovertemplate="a key and a value head<extra></extra>"),
     ]  # fmt: skip
-    size = token.cached_bytes(model.layers, key_value_heads, model.head_dim)
+    size = costs.cache_bytes(model, 1, key_value_heads=key_value_heads)
     notes = [
         dict(x=0.5, xref="paper", y=1.2, text=f"● {count} query heads", showarrow=False),
         dict(x=0.5, xref="paper", y=-0.25, showarrow=False,
@@ -257,7 +257,7 @@ def heads(key_value_heads=8, model=costs.LLAMA_8B):
 def heads_says(key_value_heads=8, model=costs.LLAMA_8B):
     """`heads` in a sentence."""
     group = model.heads // key_value_heads
-    size = token.cached_bytes(model.layers, key_value_heads, model.head_dim)
+    size = costs.cache_bytes(model, 1, key_value_heads=key_value_heads)
     name = KIND.get(key_value_heads, "GQA")
     sharing = "each has a key head of its own" if group == 1 else f"groups of {group} read one key head together"
     return (

@@ -6,6 +6,7 @@ A multiply and an add are two operations. Bytes are the fewest possible: each in
 from dataclasses import dataclass
 
 from effattn_core import costs
+from effattn_core.calls import require_sizes
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ def linear(tokens, inputs=4096, outputs=4096, *, element=2):
 
     element: bytes per number. Raises ValueError for a size below 1.
     """
-    _require_positive(tokens=tokens, inputs=inputs, outputs=outputs)
+    require_sizes(tokens=tokens, inputs=inputs, outputs=outputs)
     moved = element * (inputs * outputs + tokens * (inputs + outputs))
     return Work(2 * tokens * inputs * outputs, moved)
 
@@ -37,7 +38,7 @@ def decode_attention(keys, *, heads=32, key_value_heads=8, head_dim=128, element
     Every cached number serves the heads / key_value_heads query heads of its group, with a multiply and an add each.
     Queries and output, a row each, are left out. Raises ValueError for a size below 1.
     """
-    _require_positive(keys=keys, heads=heads, key_value_heads=key_value_heads, head_dim=head_dim)
+    require_sizes(keys=keys, heads=heads, key_value_heads=key_value_heads, head_dim=head_dim)
     return Work(4 * heads * keys * head_dim, element * 2 * key_value_heads * keys * head_dim)
 
 
@@ -46,20 +47,20 @@ def prefill_attention(tokens, *, heads=32, key_value_heads=8, head_dim=128, elem
 
     No kernel quite reaches that, for keys are read again per block of queries. Raises ValueError for a size below 1.
     """
-    _require_positive(tokens=tokens, heads=heads, key_value_heads=key_value_heads, head_dim=head_dim)
+    require_sizes(tokens=tokens, heads=heads, key_value_heads=key_value_heads, head_dim=head_dim)
     moved = element * tokens * head_dim * 2 * (heads + key_value_heads)
     return Work(4 * heads * head_dim * tokens * (tokens + 1) // 2, moved)
 
 
-def prefill(model, tokens, *, element=2):
+def prefill(model, tokens):
     """A whole model reads a prompt of `tokens`: every weight is read once, every key and value is written once."""
-    weights = element * (model.matrix_parameters + model.vocabulary * model.width)
-    return Work(costs.prefill_flops(model, tokens), weights + costs.cache_bytes(model, tokens))
+    return Work(costs.prefill_flops(model, tokens), costs.decode_bytes(model, tokens))
 
 
-def decode(model, context, *, texts=1):
+def decode(model, context, *, texts=1, dtype="bfloat16"):
     """A whole model writes one token in each of `texts` texts of `context` tokens: weights once, each cache once."""
-    return Work(costs.decode_flops(model, context, batch=texts), costs.decode_bytes(model, context, batch=texts))
+    moved = costs.decode_bytes(model, context, batch=texts, dtype=dtype, weights=dtype)
+    return Work(costs.decode_flops(model, context, batch=texts), moved)
 
 
 def ridge(hardware, dtype="bfloat16"):
@@ -70,9 +71,3 @@ def ridge(hardware, dtype="bfloat16"):
 def attainable(intensity, hardware, dtype="bfloat16"):
     """Operations per second that the roofline allows: min(peak rate, intensity · bandwidth)."""
     return min(hardware.peak(dtype), intensity * hardware.bandwidth)
-
-
-def _require_positive(**sizes):
-    for name, size in sizes.items():
-        if size < 1:
-            raise ValueError(f"{name} must be at least 1; it is {size}.")

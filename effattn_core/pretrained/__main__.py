@@ -12,7 +12,7 @@ import time
 import torch
 
 from effattn_core.costs import format_bytes
-from effattn_core.pretrained import conversation, load
+from effattn_core.pretrained.interface import opened
 
 # name -> (the method of `effattn_core.rectified.neighbours`, its settings from the options, what it reads)
 CACHES = {
@@ -64,9 +64,10 @@ def run(asked):
 
     neighbours = importlib.import_module("effattn_core.rectified.neighbours")
     dtype = getattr(torch, asked.dtype) if asked.dtype else None
-    model, tokenizer = load(asked.model, device=asked.device, dtype=dtype)
+    checkpoint = opened(asked.model)
+    model, tokenizer = checkpoint.load(device=asked.device, dtype=dtype)
     if asked.chat:
-        text = conversation(asked.model, [{"role": "user", "content": asked.prompt}])
+        text = checkpoint.conversation([{"role": "user", "content": asked.prompt}], reply=True)
         ids = tokenizer.encode(text, add_special_tokens=False).ids
     else:
         ids = tokenizer.encode(asked.prompt).ids

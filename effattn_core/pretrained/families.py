@@ -2,7 +2,7 @@
 
 import math
 
-from effattn_core.model import Configuration
+from effattn_core.pretrained.checkpoint import configured, number_of, size_of
 
 FAMILIES = ("llama", "mistral", "qwen2", "qwen3")
 SIZES = {
@@ -14,7 +14,6 @@ SIZES = {
     "intermediate_size": "feed_forward",
     "max_position_embeddings": "context",
 }
-MOST = 1 << 24  # a size above this is a damaged file
 # Fields that change no number of a forward pass, or whose only value that this model computes is the one given.
 HARMLESS = set(
     "_name_or_path architectures attention_dropout attn_implementation bos_token_id dtype eos_token_id id2label "
@@ -45,35 +44,28 @@ def configuration(config, where):
     if family not in FAMILIES:
         raise ValueError(f"{where}: model_type must be one of {', '.join(FAMILIES)}; it is {family!r}.")
     _require_known(config, where)
-    sizes = {ours: _size(config, theirs, where) for theirs, ours in SIZES.items() if config.get(theirs) is not None}
+    sizes = {ours: size_of(config, theirs, where) for theirs, ours in SIZES.items() if config.get(theirs) is not None}
     for theirs, ours in SIZES.items():
         if ours not in sizes and ours != "key_value_heads":
             raise ValueError(f"{where}: the field {theirs} is missing.")
     sizes.setdefault("key_value_heads", sizes["heads"])
     if config.get("head_dim") is None and sizes["width"] % sizes["heads"]:
         raise ValueError(f"{where}: {sizes['heads']} heads do not divide the width {sizes['width']}; give head_dim.")
-    head_dim = _size(config, "head_dim", where) if config.get("head_dim") else sizes["width"] // sizes["heads"]
+    head_dim = size_of(config, "head_dim", where) if config.get("head_dim") else sizes["width"] // sizes["heads"]
     base, speeds = rotary(config, head_dim, where)
     window = config.get("sliding_window") if family == "mistral" else None
-    return _made(
+    return configured(
         where,
         **sizes,
         head_dim=head_dim,
-        window=None if window is None else _size(config, "sliding_window", where),
+        window=None if window is None else size_of(config, "sliding_window", where),
         rotary_base=base,
         rotary_speeds=speeds,
-        epsilon=_number(config, "rms_norm_eps", where, 1e-6),
+        epsilon=number_of(config, "rms_norm_eps", where, 1e-6),
         tied=bool(config.get("tie_word_embeddings", False)),
         biases=family == "qwen2",
         head_norms=family == "qwen3",
     )
-
-
-def _made(where, **sizes):
-    try:
-        return Configuration(**sizes)
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from None
 
 
 def _require_known(config, where):
@@ -91,37 +83,23 @@ def _require_known(config, where):
         raise ValueError(f"{where}: layer_types must be alike in all layers; one is {sorted(other)[0]!r}.")
 
 
-def _size(config, name, where):
-    size = config[name]
-    if not isinstance(size, int) or isinstance(size, bool) or not 0 < size <= MOST:
-        raise ValueError(f"{where}: {name} must be a whole number from 1 to {MOST:,}; it is {str(size)[:40]}.")
-    return size
-
-
-def _number(config, name, where, default=None):
-    number = config.get(name, default)
-    if not isinstance(number, (int, float)) or isinstance(number, bool) or not 0 < number < math.inf:
-        raise ValueError(f"{where}: {name} must be a positive number; it is {str(number)[:40]}.")
-    return float(number)
-
-
 def rotary(config, head_dim, where):
     """(base, speeds or None) of a config's rotary positions, in its old form or its new one."""
     settings = config.get("rope_parameters") or config.get("rope_scaling") or {}
     if not isinstance(settings, dict) or set(settings) - ROTARY:
         name = sorted(set(settings) - ROTARY)[0] if isinstance(settings, dict) else settings
         raise ValueError(f"{where}: the rotary setting {name} is not known to this book.")
-    base = _number({"rope_theta": 10000.0, **config, **settings}, "rope_theta", where)
+    base = number_of({"rope_theta": 10000.0, **config, **settings}, "rope_theta", where)
     kind = settings.get("rope_type", settings.get("type", "default"))
     speeds = [base ** (-2 * pair / head_dim) for pair in range(head_dim // 2)]
     if kind == "default":
         return base, None
-    factor = _number(settings, "factor", where)
+    factor = number_of(settings, "factor", where)
     if kind == "linear":
         return base, tuple(speed / factor for speed in speeds)
     if kind == "llama3":
-        low, high = (_number(settings, name, where) for name in ("low_freq_factor", "high_freq_factor"))
-        trained = _number(settings, "original_max_position_embeddings", where)
+        low, high = (number_of(settings, name, where) for name in ("low_freq_factor", "high_freq_factor"))
+        trained = number_of(settings, "original_max_position_embeddings", where)
         return base, tuple(llama3_speed(speed, factor, low, high, trained) for speed in speeds)
     raise ValueError(f"{where}: rope_type must be default, linear or llama3; it is {kind!r}.")
 

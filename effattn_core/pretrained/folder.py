@@ -4,7 +4,8 @@ import functools
 import json
 
 from effattn_core.pretrained import families
-from effattn_core.pretrained.assemble import assembled, halves_to_pairs, require_tensors
+from effattn_core.pretrained.checkpoint import Checkpoint
+from effattn_core.pretrained.vocabulary import from_json
 
 MOST_JSON = 1 << 26  # bytes; tokenizers of 128K words take under 20 MB
 NAMES = {
@@ -25,42 +26,27 @@ NAMES = {
 }
 
 
-def their_name(ours):
-    """A parameter of LanguageModel by the name that Hugging Face's models of these families give it."""
-    if ours in NAMES:
-        return NAMES[ours]
-    _, number, name = ours.split(".", 2)
-    part, kind = name.rsplit(".", 1)
-    return f"model.layers.{number}.{NAMES[part]}.{kind}"
+class Folder(Checkpoint):
+    """A folder that was looked at; its tensors are sliced from memory-mapped files when a model is made."""
 
-
-class Checkpoint:
-    """A folder that was looked at: its config is read, its weights are not."""
+    names, layer, halves = NAMES, "model.layers", True
 
     def __init__(self, path):
-        self.path = path
+        self.path, self.where = path, path.name
 
-    def model(self, dtype, device, context):
-        """The LanguageModel, its weights read from memory-mapped files."""
-        sizes = families.configuration(self._json("config.json"), self.path.name)
-        sizes = shortened(sizes, context, self.path.name)
-        tensors = self._tensors()
-        require_tensors(sizes, their_name, {name: each.get_shape() for name, each in tensors.items()}, self.path.name)
+    def sizes(self):
+        """The Configuration that its config.json describes."""
+        return families.configuration(self._json("config.json"), self.where)
 
-        def read(ours):
-            weight = tensors[their_name(ours)][:]
-            heads = {"query": sizes.heads, "key": sizes.key_value_heads}.get(ours.split(".")[-2])
-            if ours.endswith(("query_norm.weight", "key_norm.weight")):
-                heads = 1
-            return weight if heads is None else halves_to_pairs(weight, heads)
+    def shapes(self):
+        return {name: each.get_shape() for name, each in self._tensors.items()}
 
-        return assembled(sizes, read, dtype, device)
+    def weight(self, name):
+        return self._tensors[name][:]
 
     def tokenizer(self):
         """The tokenizer of tokenizer.json."""
-        from effattn_core.pretrained.vocabulary import from_json
-
-        return from_json(self._file("tokenizer.json").read_bytes(), self.path.name)
+        return from_json(self._file("tokenizer.json").read_bytes(), self.where)
 
     def chat_template(self):
         """The template's text, or None."""
@@ -73,14 +59,14 @@ class Checkpoint:
     def _file(self, name):
         """A file of the folder, by a bare name. Raises ValueError for a path, a missing file, one far too large."""
         if not isinstance(name, str) or "/" in name or "\\" in name or name in ("", ".", ".."):
-            raise ValueError(f"{self.path.name}: a file of the folder must be a bare name; it is {name!r}.")
+            raise ValueError(f"{self.where}: a file of the folder must be a bare name; it is {name!r}.")
         file = self.path / name
         if not file.is_file():
             pickles = sorted(each.name for kind in ("*.bin", "*.pt", "*.pth") for each in self.path.glob(kind))
             more = f" {pickles[0]} is a pickle, which can run code, and is not read." if pickles else ""
-            raise ValueError(f"{self.path.name}: {name} is missing.{more}")
+            raise ValueError(f"{self.where}: {name} is missing.{more}")
         if not name.endswith(".safetensors") and file.stat().st_size > MOST_JSON:
-            raise ValueError(f"{self.path.name}: {name} is over {MOST_JSON:,} bytes.")
+            raise ValueError(f"{self.where}: {name} is over {MOST_JSON:,} bytes.")
         return file
 
     def _json(self, name):
@@ -88,17 +74,18 @@ class Checkpoint:
         try:
             found = json.loads(self._file(name).read_text(encoding="utf-8"))
         except (UnicodeDecodeError, json.JSONDecodeError, RecursionError) as error:
-            raise ValueError(f"{self.path.name}: {name} is not JSON: {error}") from None
+            raise ValueError(f"{self.where}: {name} is not JSON: {error}") from None
         if not isinstance(found, dict):
-            raise ValueError(f"{self.path.name}: {name} must be a JSON object; it is a {type(found).__name__}.")
+            raise ValueError(f"{self.where}: {name} must be a JSON object; it is a {type(found).__name__}.")
         return found
 
+    @functools.cached_property
     def _tensors(self):
         """name -> a slice that reads its tensor when asked, over one file or those that the index names."""
         if (self.path / "model.safetensors.index.json").is_file():
             index = self._json("model.safetensors.index.json").get("weight_map")
             if not isinstance(index, dict):
-                raise ValueError(f"{self.path.name}: the index of its safetensors has no weight_map.")
+                raise ValueError(f"{self.where}: the index of its safetensors has no weight_map.")
             files = sorted({file if isinstance(file, str) else repr(file) for file in index.values()})
         else:
             files = ["model.safetensors"]
@@ -106,7 +93,7 @@ class Checkpoint:
         for file in files:
             for name in opened(file).keys():  # noqa: SIM118  (not a dict)
                 if name in tensors:
-                    raise ValueError(f"{self.path.name}: the tensor {name} stands in two files.")
+                    raise ValueError(f"{self.where}: the tensor {name} stands in two files.")
                 tensors[name] = opened(file).get_slice(name)
         return tensors
 
@@ -114,17 +101,8 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         if not str(name).endswith(".safetensors"):
-            raise ValueError(f"{self.path.name}: weights must be in safetensors files; one is {name!r}.")
+            raise ValueError(f"{self.where}: weights must be in safetensors files; one is {name!r}.")
         try:
             return safe_open(self._file(name), framework="pt")
         except (SafetensorError, OSError) as error:
-            raise ValueError(f"{self.path.name}: {name} cannot be read: {error}") from None
-
-
-def shortened(sizes, context, where):
-    """Sizes with a context of the caller's. Raises ValueError for more than the model was trained on."""
-    import dataclasses
-
-    if context is not None and context > sizes.context:
-        raise ValueError(f"{where} was trained on {sizes.context:,} tokens; a context of {context:,} is more.")
-    return dataclasses.replace(sizes, context=context or sizes.context)
+            raise ValueError(f"{self.where}: {name} cannot be read: {error}") from None

@@ -5,11 +5,11 @@ import struct
 
 import torch
 
-from effattn_core.pretrained.assemble import assembled, halves_to_pairs, require_tensors
-from effattn_core.pretrained.families import MOST, _made, _number, _size
-from effattn_core.pretrained.folder import shortened
+from effattn_core.pretrained.checkpoint import MOST, Checkpoint, configured, number_of, size_of
+from effattn_core.pretrained.vocabulary import from_pieces
 
 MAGIC, VERSIONS = b"GGUF", (2, 3)
+FACTORS = "rope_freqs.weight"  # what rotary speeds are divided by, and no parameter
 # Its name -> whether queries and keys are stored as this book turns them. llama's are, which llama.cpp permutes itself.
 INTERLEAVED = {"llama": True, "qwen2": False, "qwen3": False}
 NAMES = {
@@ -37,17 +37,10 @@ SIZES = {
 }
 
 
-def their_name(ours):
-    """A parameter of LanguageModel by the name that llama.cpp gives it."""
-    if ours in NAMES:
-        return NAMES[ours]
-    _, number, name = ours.split(".", 2)
-    part, kind = name.rsplit(".", 1)
-    return f"blk.{number}.{NAMES[part]}.{kind}"
-
-
-class Checkpoint:
+class GGUF(Checkpoint):
     """A GGUF file that was opened, memory-mapped; its weights are dequantised one by one when a model is made."""
+
+    names, layer = NAMES, "blk"
 
     def __init__(self, path):
         self.path, self.where = path, path.name
@@ -81,7 +74,7 @@ class Checkpoint:
             "rope.dimension_count", "rope.scaling.type", "attention.layer_norm_rms_epsilon", "expert_count",
             "attention.sliding_window",
         )}  # fmt: skip
-        sizes = {ours: _size(fields, theirs, self.where) for theirs, ours in SIZES.items()}
+        sizes = {ours: size_of(fields, theirs, self.where) for theirs, ours in SIZES.items()}
         kv = fields["attention.head_count_kv"]
         head_dim = fields["attention.key_length"] or sizes["width"] // sizes["heads"]
         only = {"rope.dimension_count": head_dim, "attention.value_length": head_dim, "expert_count": 0,
@@ -89,68 +82,55 @@ class Checkpoint:
         for name, wanted in only.items():
             if (fields[name] or wanted) != wanted:
                 raise ValueError(f"{self.where}: {kind}.{name} must be {wanted} here; it is {fields[name]!r}.")
-        base = _number({"freq_base": fields["rope.freq_base"] or 10000.0}, "freq_base", self.where)
+        base = number_of({"freq_base": fields["rope.freq_base"] or 10000.0}, "freq_base", self.where)
         shapes = self.shapes()
-        return _made(
+        return configured(
             self.where,
             **sizes,
             vocabulary=shapes.get("token_embd.weight", (0,))[0],
-            key_value_heads=sizes["heads"] if kv is None else _size(fields, "attention.head_count_kv", self.where),
-            head_dim=_size({"key_length": head_dim}, "key_length", self.where),
+            key_value_heads=sizes["heads"] if kv is None else size_of(fields, "attention.head_count_kv", self.where),
+            head_dim=size_of({"key_length": head_dim}, "key_length", self.where),
             rotary_base=base,
-            rotary_speeds=self.speeds(base, head_dim, shapes),
-            epsilon=_number(fields, "attention.layer_norm_rms_epsilon", self.where),
+            rotary_speeds=self.speeds(base, head_dim),
+            epsilon=number_of(fields, "attention.layer_norm_rms_epsilon", self.where),
             tied="output.weight" not in shapes,
             biases="blk.0.attn_q.bias" in shapes,
             head_norms="blk.0.attn_q_norm.weight" in shapes,
         )
 
-    def speeds(self, base, head_dim, shapes):
-        """Rotary speeds where the file divides them by factors (Llama 3.1's scaling), else None."""
-        if "rope_freqs.weight" not in shapes:
+    def speeds(self, base, head_dim):
+        """Rotary speeds where the file divides them by FACTORS (Llama 3.1's scaling), else None."""
+        if FACTORS not in self.tensors:
             return None
-        factors = self.weight("rope_freqs.weight").tolist()
+        factors = self.weight(FACTORS).tolist()
         if len(factors) != head_dim // 2 or not all(factor > 0 for factor in factors):
-            raise ValueError(f"{self.where}: rope_freqs.weight must be {head_dim // 2} positive numbers.")
+            raise ValueError(f"{self.where}: {FACTORS} must be {head_dim // 2} positive numbers.")
         return tuple(base ** (-2 * pair / head_dim) / factor for pair, factor in enumerate(factors))
 
-    @functools.cache  # noqa: B019  (a checkpoint lives as long as a call)
+    @functools.cached_property
     def tensors(self):
         return {each.name: each for each in self.reader.tensors}
 
+    @property
+    def halves(self):
+        return not INTERLEAVED[self.field("general.architecture")]
+
     def shapes(self):
-        """name -> shape as PyTorch writes it; the file lists the fastest dimension first."""
-        return {name: tuple(int(size) for size in reversed(each.shape)) for name, each in self.tensors().items()}
+        return {name: _shape(each) for name, each in self.tensors.items() if name != FACTORS}
 
     def weight(self, name):
         """A tensor, dequantised to float32."""
         import gguf
 
-        found = self.tensors()[name]
+        found = self.tensors[name]
         try:
             numbers = gguf.dequantize(found.data, found.tensor_type)
         except Exception as error:
             raise ValueError(f"{self.where}: {name} cannot be dequantised: {str(error)[:120]}") from None
-        return torch.from_numpy(numbers.copy()).float().reshape(self.shapes()[name])
-
-    def model(self, dtype, device, context):
-        """The LanguageModel of the file's sizes and weights."""
-        sizes = shortened(self.sizes(), context, self.where)
-        shapes = {name: shape for name, shape in self.shapes().items() if name != "rope_freqs.weight"}
-        require_tensors(sizes, their_name, shapes, self.where)
-        turned = not INTERLEAVED[self.field("general.architecture")]
-
-        def read(ours):
-            weight, part = self.weight(their_name(ours)), ours.split(".")[-2]
-            heads = {"query": sizes.heads, "key": sizes.key_value_heads, "query_norm": 1, "key_norm": 1}.get(part)
-            return halves_to_pairs(weight, heads) if turned and heads else weight
-
-        return assembled(sizes, read, dtype, device)
+        return torch.from_numpy(numbers.copy()).float().reshape(_shape(found))
 
     def tokenizer(self):
         """The byte-level BPE tokenizer of the file's own lists."""
-        from effattn_core.pretrained.vocabulary import from_pieces
-
         kind = self.field("tokenizer.ggml.model")
         if kind != "gpt2":
             raise ValueError(f"{self.where}: tokenizer.ggml.model must be gpt2 (byte-level BPE); it is {kind!r}.")
@@ -162,6 +142,11 @@ class Checkpoint:
     def chat_template(self):
         """The template's text, or None."""
         return self.field("tokenizer.chat_template")
+
+
+def _shape(tensor):
+    """A tensor's shape as PyTorch writes it; the file lists the fastest dimension first."""
+    return tuple(int(size) for size in reversed(tensor.shape))
 
 
 def require_header(path):

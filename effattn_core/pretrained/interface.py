@@ -5,7 +5,9 @@ from pathlib import Path
 import torch
 
 from effattn_core.calls import require_count
-from effattn_core.pretrained import folder, gguf_file, smollm2
+from effattn_core.pretrained import smollm2
+from effattn_core.pretrained.folder import Folder
+from effattn_core.pretrained.gguf_file import GGUF
 
 
 def load(source, *, dtype=None, device=None, context=None):
@@ -18,14 +20,11 @@ def load(source, *, dtype=None, device=None, context=None):
     Raises ValueError, in a sentence, for a source that is not there, is damaged, or asks for what this model has not:
     nothing in a file is ever run. Raises ModuleNotFoundError where a package of the extra "model" is missing.
     """
-    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
-    dtype = dtype or (torch.float32 if device.type == "cpu" else torch.bfloat16)
-    if not isinstance(dtype, torch.dtype) or not dtype.is_floating_point:
+    if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
         raise ValueError(f"dtype must be a floating torch.dtype or None; it is {dtype!r}.")
     if context is not None:
         require_count("context", context)
-    checkpoint = _opened(source)
-    return checkpoint.model(dtype, device, context), checkpoint.tokenizer()
+    return opened(source).load(dtype=dtype, device=device, context=context)
 
 
 def conversation(source, messages, *, reply=True):
@@ -34,20 +33,18 @@ def conversation(source, messages, *, reply=True):
     reply: whether to end where the model's answer begins. Encode it with `tokenizer.encode(text, add_special_tokens=
     False)`: the template has written the special tokens. Raises ValueError for a source without a template.
     """
-    from effattn_core.pretrained.vocabulary import rendered
-
-    return rendered(_opened(source).chat_template(), messages, reply)
+    return opened(source).conversation(messages, reply)
 
 
-def _opened(source):
-    """The checkpoint of a source: an object with model, tokenizer and chat_template."""
+def opened(source):
+    """The Checkpoint of a source, for who wants more than one thing of it: nothing is read twice."""
     if source == "smollm2":
-        return gguf_file.Checkpoint(smollm2.path())
+        return GGUF(smollm2.path())
     path = Path(source)
     if path.is_dir():
-        return folder.Checkpoint(path)
+        return Folder(path)
     if path.is_file():
-        return gguf_file.Checkpoint(path)
+        return GGUF(path)
     raise ValueError(
         f'source must be "smollm2", a GGUF file or a folder with config.json and safetensors; {str(source)!r} is none.'
     )

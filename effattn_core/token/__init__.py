@@ -2,7 +2,6 @@
 
 from effattn_core.token.forms import (
     as_unsure_as,
-    cached_bytes,
     entropy,
     key_head_of,
     letters_after,
@@ -15,7 +14,6 @@ from effattn_core.token.forms import (
 
 __all__ = [
     "as_unsure_as",
-    "cached_bytes",
     "entropy",
     "key_head_of",
     "letters_after",

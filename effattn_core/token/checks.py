@@ -5,7 +5,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.token.forms import cached_bytes, key_head_of, speeds
+from effattn_core.token.forms import key_head_of, speeds
 
 
 def _random(*shape):
@@ -24,7 +24,7 @@ def _shown(got):
 
 @exercise("token.cached_kibibytes", level="pencil")
 def cached_kibibytes(answer):
-    exact = cached_bytes(80, 8, 128) / 1024
+    exact = 2 * 80 * 8 * 128 * 2 / 1024  # keys and values, layers, heads, numbers, bytes
     mistakes = [
         (exact * 8, "That caches all 64 query heads; only the 8 key-value heads are kept."),
         (exact / 2, "A key and a value are kept: that is the factor 2 in front, beside the 2 bytes per number."),

@@ -1,7 +1,9 @@
 """The small pieces of a Transformer that every chapter takes for granted, each as short as its definition."""
 
+import collections
 import functools
 import math
+import re
 
 import torch
 
@@ -48,11 +50,6 @@ def key_head_of(query_head, heads, key_value_heads):
     return query_head // (heads // key_value_heads)
 
 
-def cached_bytes(layers, key_value_heads, head_dim, *, element=2):
-    """Bytes that one token adds to the KV cache: a key and a value per layer and key-value head."""
-    return 2 * layers * key_value_heads * head_dim * element
-
-
 def entropy(shares):
     """Mean surprise −Σ p ln p of a distribution, in nats; shares sum to one, zeros add nothing."""
     return torch.special.entr(shares).sum(-1)
@@ -74,16 +71,10 @@ def letters_after(letter):
 
     Capitals count as small letters, whatever is no letter as a space. Raises ValueError for a letter that never occurs.
     """
-    text = _letters()
-    counts = {}
-    place = text.find(letter)
-    while 0 <= place < len(text) - 1:
-        follower = text[place + 1]
-        counts[follower] = counts.get(follower, 0) + 1
-        place = text.find(letter, place + 1)
+    counts = collections.Counter(re.findall(f"{re.escape(letter)}(?=(.))", _letters()))
     if not counts:
         raise ValueError(f"letter must be one that occurs in the plays, a to z or a space; it is {letter!r}.")
-    total = sum(counts.values())
+    total = counts.total()
     return {each: counts[each] / total for each in sorted(counts, key=lambda each: (-counts[each], each))}
 
 

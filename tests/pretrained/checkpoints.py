@@ -7,7 +7,8 @@ import torch
 from safetensors.torch import save_file
 
 from effattn_core.model import Configuration, LanguageModel
-from effattn_core.pretrained import folder, gguf_file
+from effattn_core.pretrained.folder import Folder
+from effattn_core.pretrained.gguf_file import GGUF
 
 SIZES = Configuration(
     29, width=32, layers=2, heads=4, key_value_heads=2, head_dim=8, feed_forward=64, context=64, epsilon=1e-5,
@@ -42,7 +43,7 @@ def write_folder(path, made=None, **changes):
     tensors = {}
     for name, weight in (made or model()).state_dict().items():
         heads = {"query": 4, "key": 2}.get(name.split(".")[-2])
-        tensors[folder.their_name(name)] = pairs_to_halves(weight, heads) if heads else weight.clone()
+        tensors[Folder.their_name(name)] = pairs_to_halves(weight, heads) if heads else weight.clone()
     save_file(tensors, path / "model.safetensors")
     (path / "config.json").write_text(json.dumps({**CONFIG, **changes}))
     (path / "tokenizer.json").write_text(json.dumps(WORDS))
@@ -75,7 +76,7 @@ def write_gguf(path, made=None, *, architecture="llama", kind="F32", factors=Non
         if architecture != "llama" and heads:
             weight = pairs_to_halves(weight, heads)
         asked = getattr(gguf.GGMLQuantizationType, kind if weight.ndim == 2 else "F32")
-        writer.add_tensor(gguf_file.their_name(name), gguf.quantize(weight.numpy(), asked), raw_dtype=asked)
+        writer.add_tensor(GGUF.their_name(name), gguf.quantize(weight.numpy(), asked), raw_dtype=asked)
     if factors is not None:
         writer.add_tensor("rope_freqs.weight", torch.tensor(factors).numpy())
     writer.write_header_to_file()

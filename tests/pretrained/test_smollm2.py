@@ -9,6 +9,7 @@ from effattn_core.data import shakespeare
 from effattn_core.model import generate
 from effattn_core.pretrained import smollm2
 from effattn_core.pretrained.__main__ import CACHES, main
+from effattn_core.pretrained.gguf_file import GGUF
 from effattn_core.states import kept_bytes
 
 
@@ -93,7 +94,7 @@ def test_without_the_wheel_it_says_how_to_get_it(monkeypatch):
 @pytest.mark.parametrize("cache", CACHES)
 def test_the_command_writes_a_text_and_says_what_it_cost(capsys, monkeypatch, loaded, cache):
     if cache != "dense":  # loading takes seconds: one of them shows that it works
-        monkeypatch.setattr("effattn_core.pretrained.__main__.load", lambda *source, **settings: loaded)
+        monkeypatch.setattr(GGUF, "load", lambda checkpoint, **settings: loaded)
     given = ["Once upon a time", "--cache", cache, "--tokens", "5", "--device", "cpu"]
     assert main(given) == 0
     out, account = capsys.readouterr()

@@ -62,8 +62,7 @@ def test_query_heads_read_the_key_heads_that_the_library_gives_them():
 
 def test_llama_3_8b_keeps_128_kib_per_token():
     model = costs.LLAMA_8B
-    assert token.cached_bytes(model.layers, model.key_value_heads, model.head_dim) == 128 * 1024
-    assert token.cached_bytes(model.layers, model.key_value_heads, model.head_dim) == costs.cache_bytes(model, 1)
+    assert costs.cache_bytes(model, 1) == 128 * 1024
 
 
 def test_equal_shares_are_as_unsure_as_their_number():

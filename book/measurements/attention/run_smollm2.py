@@ -6,14 +6,11 @@ A passage that is done is kept in .cache/runs/attention: an interrupted command 
 """
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from effattn_core import pretrained, reproducible
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import record_pretrained
 from effattn_core.pretrained import probe
-from kernels import bench, runtime
 
 PASSAGES, LENGTH, BUCKET, WINDOW = 3, 4096, 128, 256
 READINGS = {
@@ -50,18 +47,14 @@ def sink_rows(model, tokens, passage, queries=ROWS):
     return rows
 
 
-def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=RUNS / "attention", target=None):
-    reproducible(0)
-    kind = "gpu" if runtime.mode == "gpu" else "cpu"
-    target = target or Path(__file__).with_name(f"smollm2-{kind}.json")
-    made = bench.provenance("python book/measurements/attention/run_smollm2.py")
-    model, tokenizer = pretrained.load(source, context=length, dtype=torch.float32)
-    texts, rows = probe.passages(tokenizer, passages, length).to(model.head.weight.device), []
-    for passage, tokens in enumerate(texts):
-        for make in (window_rows, sink_rows):
-            path = folder / f"smollm2-{make.__name__}-{passage}-{length}-{runtime.mode}.pt"
-            rows += once(path, partial(make, model, tokens, passage))
-    bench.write_measurement(target, made, rows)
+def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=None, target=None):
+    def parts(model, tokenizer):
+        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
+        for passage, tokens in enumerate(texts):
+            for make in (window_rows, sink_rows):
+                yield f"{make.__name__}-{passage}-{length}", partial(make, model, tokens, passage)
+
+    record_pretrained(__file__, parts, source=source, context=length, folder=folder, target=target)
 
 
 if __name__ == "__main__":

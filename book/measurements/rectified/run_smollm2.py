@@ -9,18 +9,15 @@ part that is done is kept in .cache/runs/rectified: an interrupted command goes 
 import math
 import statistics
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from effattn_core import pretrained, reproducible
 from effattn_core.frontier import ways
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import record_pretrained
 from effattn_core.pretrained import probe
 from effattn_core.rectified.cache import SparseDecoder, kl_divergence
 from effattn_core.rectified.neighbours import cache_maker
-from kernels import bench, runtime
 
 PASSAGES, LENGTHS, STEPS = 2, (1024, 2048, 4096, 7936), 48
 DIALS = (0.06, 0.12, 0.25)  # of each way: a share of blocks, or of the text that its window holds
@@ -131,27 +128,22 @@ def needle_rows(model, tokenizer, text, length, numbers, seed=0):
 
 def main(
     source="smollm2", passages=PASSAGES, lengths=LENGTHS, steps=STEPS, drift=DRIFT, needles=NEEDLE_LENGTHS,
-    numbers=NUMBERS, folder=RUNS / "rectified", target=None,
+    numbers=NUMBERS, folder=None, target=None,
 ):  # fmt: skip
-    reproducible(0)
-    kind = "gpu" if runtime.mode == "gpu" else "cpu"
-    target = target or Path(__file__).with_name(f"smollm2-{kind}.json")
-    made = bench.provenance("python book/measurements/rectified/run_smollm2.py")
-    model, tokenizer = pretrained.load(source, dtype=torch.float32)
-    longest = max(*lengths, *needles, sum(drift)) + steps + 1
-    texts, rows = probe.passages(tokenizer, passages, longest).to(model.head.weight.device), []
-    parts = {}
-    for passage, text in enumerate(texts):
-        parts[f"drift-{passage}-{drift}"] = partial(drift_rows, model, text, passage, *drift)
-        for length in lengths:
-            parts[f"frontier-{passage}-{length}-{steps}"] = partial(
-                frontier_rows, model, text, passage, length, steps
-            )  # fmt: skip
-    for length in needles:
-        parts[f"needle-{length}-{numbers}"] = partial(needle_rows, model, tokenizer, texts[0], length, numbers)
-    for name, make in parts.items():
-        rows += once(folder / f"smollm2-{name}-{runtime.mode}.pt", make)
-    bench.write_measurement(target, made, rows)
+    def parts(model, tokenizer):
+        longest = max(*lengths, *needles, sum(drift)) + steps + 1
+        texts = probe.passages(tokenizer, passages, longest).to(model.head.weight.device)
+        for passage, text in enumerate(texts):
+            yield f"drift-{passage}-{drift}", partial(drift_rows, model, text, passage, *drift)
+            for length in lengths:
+                yield (
+                    f"frontier-{passage}-{length}-{steps}",
+                    partial(frontier_rows, model, text, passage, length, steps),
+                )
+        for length in needles:
+            yield f"needle-{length}-{numbers}", partial(needle_rows, model, tokenizer, texts[0], length, numbers)
+
+    record_pretrained(__file__, parts, source=source, folder=folder, target=target)
 
 
 if __name__ == "__main__":

@@ -4,14 +4,11 @@ python book/measurements/retention/run_smollm2.py     writes smollm2-cpu.json or
 """
 
 from functools import partial
-from pathlib import Path
 
 import torch
 
-from effattn_core import pretrained, reproducible
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import record_pretrained
 from effattn_core.pretrained import probe
-from kernels import bench, runtime
 
 PASSAGES, LENGTH = 3, 2048
 DISTANCES = tuple(1 << power for power in range(11))  # 1, 2, … 1,024 tokens
@@ -30,17 +27,13 @@ def forgetting_rows(model, tokens, passage, distances=DISTANCES, queries=ROWS):
     return rows
 
 
-def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=RUNS / "retention", target=None):
-    reproducible(0)
-    kind = "gpu" if runtime.mode == "gpu" else "cpu"
-    target = target or Path(__file__).with_name(f"smollm2-{kind}.json")
-    made = bench.provenance("python book/measurements/retention/run_smollm2.py")
-    model, tokenizer = pretrained.load(source, context=length, dtype=torch.float32)
-    texts, rows = probe.passages(tokenizer, passages, length).to(model.head.weight.device), []
-    for passage, tokens in enumerate(texts):
-        path = folder / f"smollm2-{passage}-{length}-{runtime.mode}.pt"
-        rows += once(path, partial(forgetting_rows, model, tokens, passage))
-    bench.write_measurement(target, made, rows)
+def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=None, target=None):
+    def parts(model, tokenizer):
+        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
+        for passage, tokens in enumerate(texts):
+            yield f"{passage}-{length}", partial(forgetting_rows, model, tokens, passage)
+
+    record_pretrained(__file__, parts, source=source, context=length, folder=folder, target=target)
 
 
 if __name__ == "__main__":

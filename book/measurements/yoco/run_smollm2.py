@@ -6,17 +6,14 @@ A passage that is done is kept in .cache/runs/yoco: an interrupted command goes 
 """
 
 from functools import partial
-from pathlib import Path
 
 import torch
 from torch.nn import functional
 
-from effattn_core import pretrained, reproducible
 from effattn_core.attention import attention
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import record_pretrained
 from effattn_core.pretrained import probe
 from effattn_core.states import KeyValueCache
-from kernels import bench, runtime
 
 PASSAGES, LENGTH = 3, 1024
 
@@ -76,18 +73,14 @@ def lending_rows(model, tokens, passage):
     return rows
 
 
-def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=RUNS / "yoco", target=None):
-    reproducible(0)
-    kind = "gpu" if runtime.mode == "gpu" else "cpu"
-    target = target or Path(__file__).with_name(f"smollm2-{kind}.json")
-    made = bench.provenance("python book/measurements/yoco/run_smollm2.py")
-    model, tokenizer = pretrained.load(source, context=length, dtype=torch.float32)
-    texts, rows = probe.passages(tokenizer, passages, length).to(model.head.weight.device), []
-    for passage, tokens in enumerate(texts):
-        for make in (likeness_rows, lending_rows):
-            path = folder / f"smollm2-{make.__name__}-{passage}-{length}-{runtime.mode}.pt"
-            rows += once(path, partial(make, model, tokens, passage))
-    bench.write_measurement(target, made, rows)
+def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=None, target=None):
+    def parts(model, tokenizer):
+        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
+        for passage, tokens in enumerate(texts):
+            for make in (likeness_rows, lending_rows):
+                yield f"{make.__name__}-{passage}-{length}", partial(make, model, tokens, passage)
+
+    record_pretrained(__file__, parts, source=source, context=length, folder=folder, target=target)
 
 
 if __name__ == "__main__":
