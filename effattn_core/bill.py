@@ -5,8 +5,9 @@ Stages are found, not listed, and stand in the order of the chapters. All pages 
 design costs the same everywhere.
 """
 
+import functools
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from effattn_core import costs, topic_modules
 
@@ -92,8 +93,9 @@ def start(context=CONTEXT, *, key_value_heads=None, dtype="bfloat16"):
     return {line.key: line for line in rows}
 
 
+@functools.cache
 def stages():
-    """Every chapter's Stage, in the order of the chapters."""
+    """Every chapter's Stage, in the order of the chapters: looked for once."""
     found = [module.STAGE for module in topic_modules("costs") if hasattr(module, "STAGE")]
     return sorted(found, key=lambda each: each.place)
 
@@ -123,12 +125,6 @@ def lines(topic=None, context=CONTEXT):
     return before | found.changes(before, context)
 
 
-def changed(line, *, weights=None, text=None, parts=None, explanation=None):
-    """A line with some of its fields replaced: for a stage's `changes`."""
-    given = dict(weights=weights, text=text, parts=parts, explanation=explanation)
-    return replace(line, **{name: value for name, value in given.items() if value is not None})
-
-
 def lowers(found, key, context=CONTEXT):
     """Whether a stage makes a line smaller than it is in the design that it changes."""
     return lines(found.topic, context)[key].value < lines(found.on, context)[key].value
@@ -140,14 +136,19 @@ def moved(topic, context=CONTEXT):
     return [(before[key], after[key]) for key in after if before[key].amount() != after[key].amount()]
 
 
+def moves(topic, context=CONTEXT):
+    """`moved` in words: cache kept 16 GiB → 256 MiB; …"""
+    found = (f"{new.name.lower()} {old.amount()} → {new.amount()}" for old, new in moved(topic, context))
+    return "; ".join(found) or "no line"
+
+
 def overview(context=CONTEXT):
     """Rows for a table, a chapter each: its method, the design it prices, what it moves, and what is paid for that."""
     rows = []
     for found in stages():
-        moves = [f"{new.name.lower()} {old.amount()} → {new.amount()}" for old, new in moved(found.topic, context)]
         on = "the start" if found.on is None else stage(found.on).design
         rows.append(
-            {"method": found.method, "model": f"{found.design}, after {on}", "moves": "; ".join(moves) or "no line",
+            {"method": found.method, "model": f"{found.design}, after {on}", "moves": moves(found.topic, context),
              "paid for it": found.cost}
         )  # fmt: skip
     return rows

@@ -43,12 +43,11 @@ def after_says(topic, context=source.CONTEXT):
 
 def after_caption(topic, context=source.CONTEXT):
     """A caption for `after`: the design, what the chapter moved, from what to what, and what it cost."""
-    moves = [f"{new.name.lower()} {old.amount()} → {new.amount()}" for old, new in source.moved(topic, context)]
     found = source.stage(topic)
     on = source.stage(found.on).design if found.on else "a key head per query head, scores stored"
     return (
         f"The bill at {theme.tokens(context)} tokens of {found.design}; hollow, where it differs, of {on}. "
-        f"*Moved:* {'; '.join(moves) or 'no line'}. *Paid for it:* {found.cost}"
+        f"*Moved:* {source.moves(topic, context)}. *Paid for it:* {found.cost}"
     )
 
 

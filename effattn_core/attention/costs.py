@@ -1,15 +1,17 @@
 """What the first chapter does to the bill: grouped key heads, and a softmax that stores no scores."""
 
+from dataclasses import replace
+
 from effattn_core import costs
-from effattn_core.bill import MODEL, Stage, changed
+from effattn_core.bill import MODEL, Stage
 
 
 def _changes(lines, context):
     cache = costs.cache_bytes(MODEL, context)
     return {
-        "scores": changed(lines["scores"], text=0, explanation="a tile of scores lives on the chip, none is stored"),
-        "cache": changed(lines["cache"], text=cache),
-        "decode": changed(lines["decode"], text=cache),
+        "scores": replace(lines["scores"], text=0, explanation="a tile of scores lives on the chip, none is stored"),
+        "cache": replace(lines["cache"], text=cache),
+        "decode": replace(lines["decode"], text=cache),
     }
 
 

@@ -1,7 +1,9 @@
 """What pruned key channels save: bytes kept, bytes read, the traffic of the kernels, and the bill of a model."""
 
+from dataclasses import replace
+
 from effattn_core import costs
-from effattn_core.bill import Stage, changed
+from effattn_core.bill import Stage
 
 # Counted in the masks that were released with LeanK for Llama 3.1 8B: share of key channels kept, heads without any of
 # 32 layers × 8; by quarters of the rotary pairs, fastest first, the share kept; heads by their count. Then sinks,
@@ -67,11 +69,13 @@ def _changes(lines, context):
     cache = lines["cache"].text
     kept = int(cache / context * (whole + (context - whole) * relative_bytes(RELEASED_KEPT, RELEASED_EMPTY)))
     return {
-        "cache": changed(lines["cache"], text=kept,
-                              explanation="values of heads that keep a channel, three of ten key channels"),
-        "decode": changed(lines["decode"], text=kept,
-                               explanation="all weights but the embedding, and the cache with its keys thinned"),
-    }  # fmt: skip
+        "cache": replace(
+            lines["cache"], text=kept, explanation="values of heads that keep a channel, three of ten key channels"
+        ),
+        "decode": replace(
+            lines["decode"], text=kept, explanation="all weights but the embedding, and the cache with its keys thinned"
+        ),
+    }
 
 
 STAGE = Stage(

@@ -1,17 +1,17 @@
 """What one shared index costs: bytes and operations a decoded token, the kernels' traffic, and the bill."""
 
-import dataclasses
 import math
+from dataclasses import dataclass, replace
 
 from effattn_core import costs
-from effattn_core.bill import MODEL, Stage, changed
+from effattn_core.bill import MODEL, Stage
 
 TOP_K, INDEX_DIM, INDEX_HEADS = 2048, 128, 64  # top_k as published of CLSA; the others are DSA's
 INDEX_ELEMENT = 1  # bytes per number of an index key: DSA keeps FP8, and one float32 factor per token
 SCALE_BYTES = 4
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Step:
     """Bytes read for one decoded token by the layers that share a cache: index keys, and rows of keys and values."""
 
@@ -84,11 +84,18 @@ def _changes(lines, context):
     sizes = (context, readers, model.key_value_heads, model.head_dim)
     saved = step(*sizes, top_k=None).total - step(*sizes).total
     return {
-        "cache": changed(lines["cache"], text=lines["cache"].text + index_bytes(context),
-                              explanation="one cache for all layers, small states, and one index key per token"),
-        "decode": changed(lines["decode"], text=lines["decode"].text - saved, parts=("weights", "index and rows"),
-                               explanation="all weights, the index keys once, the chosen rows once per layer"),
-    }  # fmt: skip
+        "cache": replace(
+            lines["cache"],
+            text=lines["cache"].text + index_bytes(context),
+            explanation="one cache for all layers, small states, and one index key per token",
+        ),
+        "decode": replace(
+            lines["decode"],
+            text=lines["decode"].text - saved,
+            parts=("weights", "index and rows"),
+            explanation="all weights, the index keys once, the chosen rows once per layer",
+        ),
+    }
 
 
 STAGE = Stage(

@@ -1,15 +1,15 @@
 """What rectified sparse attention costs: shares of the cache read per token, the kernels' traffic, the bill."""
 
-import dataclasses
 import math
+from dataclasses import dataclass, replace
 
 import torch
 
 from effattn_core import costs
-from effattn_core.bill import Stage, changed
+from effattn_core.bill import Stage
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Share:
     """Shares of the cache's bytes that a decoded token reads, by what they are read for."""
 
@@ -81,11 +81,19 @@ def _changes(lines, context):
     """Every layer decodes by ReSA: what is read per token falls, what is kept grows by the bounds."""
     read, cache = share(BLOCK_SIZE, ACTIVE, PERIOD), lines["cache"].text
     return {
-        "cache": changed(lines["cache"], text=cache * (1 + read.descriptors), parts=("", "cache and bounds"),
-                              explanation="keys and values per token, and two bounds per block"),
-        "decode": changed(lines["decode"], text=cache * read.total, parts=("weights", "bounds and blocks"),
-                               explanation="all weights, all bounds, the chosen blocks, a share of the rectification"),
-    }  # fmt: skip
+        "cache": replace(
+            lines["cache"],
+            text=cache * (1 + read.descriptors),
+            parts=("", "cache and bounds"),
+            explanation="keys and values per token, and two bounds per block",
+        ),
+        "decode": replace(
+            lines["decode"],
+            text=cache * read.total,
+            parts=("weights", "bounds and blocks"),
+            explanation="all weights, all bounds, the chosen blocks, a share of the rectification",
+        ),
+    }
 
 
 STAGE = Stage(

@@ -1,12 +1,12 @@
 """What retention costs: operations and bytes of a chunk size, the state that is kept, the bill of a RetNet."""
 
-import dataclasses
+from dataclasses import dataclass, replace
 
 from effattn_core import costs
-from effattn_core.bill import MODEL, Stage, changed
+from effattn_core.bill import MODEL, Stage
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class ChunkCost:
     """A token of one head by chunks. inner, state: FLOP inside the chunk and for the state; moved: bytes in all."""
 
@@ -123,13 +123,25 @@ def _changes(lines, context):
     kept = state_bytes(MODEL.layers, HEADS, KEY_DIM, VALUE_DIM)
     prompt = MODEL.layers * HEADS * (chunked.inner + chunked.state) * context
     return {
-        "prefill": changed(lines["prefill"], text=prompt, parts=("matrices", "retention"),
-                                explanation="every matrix for every token, and chunks with one state between them"),
-        "cache": changed(lines["cache"], text=kept, parts=("", "states"),
-                              explanation="one state per layer and head, however long the text"),
-        "decode": changed(lines["decode"], text=kept, parts=("weights", "states"),
-                               explanation="all weights but the embedding, and the states"),
-    }  # fmt: skip
+        "prefill": replace(
+            lines["prefill"],
+            text=prompt,
+            parts=("matrices", "retention"),
+            explanation="every matrix for every token, and chunks with one state between them",
+        ),
+        "cache": replace(
+            lines["cache"],
+            text=kept,
+            parts=("", "states"),
+            explanation="one state per layer and head, however long the text",
+        ),
+        "decode": replace(
+            lines["decode"],
+            text=kept,
+            parts=("weights", "states"),
+            explanation="all weights but the embedding, and the states",
+        ),
+    }
 
 
 STAGE = Stage(

@@ -5,10 +5,10 @@ does not are priced by the same formula. A multiply and an add are two operation
 out, as in `effattn_core.costs`.
 """
 
-import dataclasses
+from dataclasses import replace
 
 from effattn_core import costs
-from effattn_core.bill import Stage, changed
+from effattn_core.bill import Stage
 from effattn_core.model import Configuration
 
 CHUNK = 256  # tokens that gated retention reads at once, as YOCO's released code has it
@@ -157,7 +157,7 @@ def most_loops(sizes, context, budget, *, element=2, most=64):
     """The largest number of loops up to `most` whose caches fit into `budget` bytes; 0 if not even one does."""
     fits = (
         loops for loops in range(most, 0, -1)
-        if kept(dataclasses.replace(sizes, loops=loops), context, element=element).total <= budget
+        if kept(replace(sizes, loops=loops), context, element=element).total <= budget
     )  # fmt: skip
     return next(fits, 0)
 
@@ -175,14 +175,24 @@ def _changes(lines, context):
     states = kept(sizes, context).constant * more // LOOPS
     prompt, read = lines["prefill"], lines["decode"]
     return {
-        "prefill": changed(prompt, weights=prompt.weights + more * matrices, text=prompt.text + more * mixing,
-                                explanation=f"half of the layers {LOOPS} times, the other half for one token"),
-        "cache": changed(lines["cache"], text=lines["cache"].text + states,
-                              explanation="one cache for all, and a state per loop and layer below it"),
-        "decode": changed(read, weights=read.weights + more * 2 * layers * looped_matrices(sizes),
-                               text=read.text + states,
-                               explanation="looped weights once per loop, the cache once per layer that reads it"),
-    }  # fmt: skip
+        "prefill": replace(
+            prompt,
+            weights=prompt.weights + more * matrices,
+            text=prompt.text + more * mixing,
+            explanation=f"half of the layers {LOOPS} times, the other half for one token",
+        ),
+        "cache": replace(
+            lines["cache"],
+            text=lines["cache"].text + states,
+            explanation="one cache for all, and a state per loop and layer below it",
+        ),
+        "decode": replace(
+            read,
+            weights=read.weights + more * 2 * layers * looped_matrices(sizes),
+            text=read.text + states,
+            explanation="looped weights once per loop, the cache once per layer that reads it",
+        ),
+    }
 
 
 STAGE = Stage(

@@ -4,8 +4,10 @@ Four architectures of one size are compared. "Transformer" keeps a key and a val
 its key-value heads; the two YOCOs keep one grouped cache for all layers, and in half of the layers a window or a state.
 """
 
+from dataclasses import replace
+
 from effattn_core import costs
-from effattn_core.bill import MODEL, Stage, changed
+from effattn_core.bill import MODEL, Stage
 
 ARCHITECTURES = ("Transformer", "grouped", "YOCO, window", "YOCO, gated")
 WINDOW = 1024  # tokens of the self-decoder's window: our choice, the released code takes any
@@ -190,9 +192,9 @@ def sent_bytes(sizes, ranks, context, *, batch=1, element=4):
     return (ranks - 1) * batch * element * (first * layer + cache)
 
 
-def _changes(lines, context, architecture="YOCO, gated"):
+def _changes(lines, context):
     """A YOCO of the same sizes: half of the layers read all tokens, the other half the last one and the one cache."""
-    model = MODEL
+    model, architecture = MODEL, "YOCO, gated"
     parts, found = prefill_parts(model, context, architecture), kept(model, context, architecture)
     weights = matrix_parameters(model, architecture)
     upper = (model.layers - model.layers // 2) * layer_matrices(model, architecture, cross=True)
@@ -201,17 +203,25 @@ def _changes(lines, context, architecture="YOCO, gated"):
     read = decode_bytes(model, context, architecture)
     small = 2 * weights + costs.head_bytes(model)
     return {
-        "prefill": changed(lines["prefill"], weights=matrices,
-                                text=prefill_flops(model, context, architecture) - matrices,
-                                parts=("matrices", "mixing"),
-                                explanation="half of the layers for every token, the other half for the last"),
-        "weights": changed(lines["weights"], weights=2 * parameters(model, architecture)),
-        "cache": changed(lines["cache"], text=found.total,
-                              explanation="one cache for all layers, and small states below it"),
-        "decode": changed(lines["decode"], weights=small, text=read - small,
-                               explanation="all weights, and the one cache once per layer that reads it"),
-        "optimizer": changed(lines["optimizer"], weights=8 * parameters(model, architecture)),
-    }  # fmt: skip
+        "prefill": replace(
+            lines["prefill"],
+            weights=matrices,
+            text=prefill_flops(model, context, architecture) - matrices,
+            parts=("matrices", "mixing"),
+            explanation="half of the layers for every token, the other half for the last",
+        ),
+        "weights": replace(lines["weights"], weights=2 * parameters(model, architecture)),
+        "cache": replace(
+            lines["cache"], text=found.total, explanation="one cache for all layers, and small states below it"
+        ),
+        "decode": replace(
+            lines["decode"],
+            weights=small,
+            text=read - small,
+            explanation="all weights, and the one cache once per layer that reads it",
+        ),
+        "optimizer": replace(lines["optimizer"], weights=8 * parameters(model, architecture)),
+    }
 
 
 STAGE = Stage(
