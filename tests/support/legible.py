@@ -1,5 +1,6 @@
 """What every figure of the book is held to: colours of the theme, type that can be read, narrow forms that exist."""
 
+import itertools
 import re
 
 from figures import codec, theme
@@ -16,6 +17,16 @@ def walk(node, path=()):
             yield from walk(each, (*path, key))
         else:
             yield (*path, key), each
+
+
+def check_states(build, says, longest, **grid):
+    """Every state of a figure is legible, and says a sentence of its own of under `longest` letters."""
+    states = [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
+    for state in states:
+        check_legible(build(**state))
+    sentences = [says(**state) for state in states]
+    assert all(sentence.endswith(".") and len(sentence) < longest for sentence in sentences)
+    assert len(set(sentences)) == len(sentences)
 
 
 def check_legible(figure):
