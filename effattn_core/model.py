@@ -9,7 +9,7 @@ from torch import nn
 from torch.nn import functional
 
 from effattn_core.attention import attention
-from effattn_core.positions import speeds, turn
+from effattn_core.positions import given_speeds, speeds, turn
 from effattn_core.states import KeyValueCache, WindowCache, require_sizes
 
 
@@ -201,9 +201,10 @@ class AttentionMixer(nn.Module):
         sizes = self.sizes
         if sizes.head_norms:
             query, key = self.query_norm(query), self.key_norm(key)
-        speed = speeds(sizes.head_dim, sizes.rotary_base, query)
-        if sizes.rotary_speeds is not None:
-            speed = speed.new_tensor(sizes.rotary_speeds)
+        if sizes.rotary_speeds is None:
+            speed = speeds(sizes.head_dim, sizes.rotary_base, query)
+        else:
+            speed = given_speeds(sizes.rotary_speeds, query.dtype, query.device)
         # One call for both: the angles are computed once.
         return turn(torch.cat((query, key), 1), first, speed).split((sizes.heads, sizes.key_value_heads), 1)
 

@@ -1,5 +1,7 @@
 """Rotary positions: pairs of dimensions that turn with the token's position, interleaved as in this whole book."""
 
+import functools
+
 import torch
 
 
@@ -21,6 +23,12 @@ def even_speeds(head_dim, base, like):
     """base^-linspace(0, 1, head_dim / 2), as the released RetNet and YOCO have them: the slowest is 1 / base."""
     wide = torch.promote_types(like.dtype, torch.float32)
     return base ** -torch.linspace(0, 1, head_dim // 2, dtype=wide, device=like.device)
+
+
+@functools.lru_cache(maxsize=8)
+def given_speeds(speeds, dtype, device):
+    """Speeds that a checkpoint lists, a tuple, as `turn` takes them: moved to the device once, not in every layer."""
+    return torch.tensor(speeds, dtype=torch.promote_types(dtype, torch.float32), device=device)
 
 
 def turn(tensor, first, speed):
