@@ -107,12 +107,17 @@ def _running_mean(values, window):
     return [sum(part := values[max(0, end - window) : end]) / len(part) for end in range(1, len(values) + 1)]
 
 
-def _smooth(histories):
-    """(smoothed losses by name, the window): a fortieth of the longest run, at least one step."""
+def _smooth(histories, every):
+    """(smoothed losses by name, steps that each is the mean of, steps from one to the next).
+
+    A fortieth of the longest run, at least one step; what is the mean of `every` steps already stays as it is.
+    """
     if not histories or not all(len(losses) for losses in histories.values()):
         raise ValueError("losses needs at least one model, and a loss of each; it was given none.")
+    if every is not None:
+        return histories, every, every
     window = max(1, max(map(len, histories.values())) // 40)
-    return {name: _running_mean(list(losses), window) for name, losses in histories.items()}, window
+    return {name: _running_mean(list(losses), window) for name, losses in histories.items()}, window, 1
 
 
 def losses(histories, title="training loss, nats per letter", every=None):
@@ -123,8 +128,7 @@ def losses(histories, title="training loss, nats per letter", every=None):
     """
     import plotly.graph_objects as go
 
-    smooth, window = _smooth(histories) if every is None else (histories, every)
-    step = every or 1
+    smooth, window, step = _smooth(histories, every)
     traces = [
         go.Scatter(
             x=[step * (place + 1) for place in range(len(smooth[name]))], y=list(smooth[name]), mode="lines",
@@ -141,7 +145,6 @@ def losses(histories, title="training loss, nats per letter", every=None):
 
 def losses_says(histories, title="training loss, nats per letter", every=None):
     """`losses` in a sentence: the mean loss of each model at its end."""
-    smooth, window = _smooth(histories) if every is None else (histories, every)
-    step = every or 1
+    smooth, window, step = _smooth(histories, every)
     ends = "; ".join(f"{name} {each[-1]:.2f} after {step * len(each):,} steps" for name, each in smooth.items())
     return f"{title[:1].upper()}{title[1:]}, mean of the last {window} steps: {ends}."
