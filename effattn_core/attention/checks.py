@@ -7,7 +7,8 @@ import torch
 from effattn_core import costs
 from effattn_core.attention import Part, attention, attention_part, merge, oracle, visible
 from effattn_core.exercises import compare_number, exercise
-from kernels import runtime
+from effattn_core.primer.judge import random
+from effattn_core.primer.watch import watch
 
 
 def _parts(cut, size):
@@ -145,26 +146,20 @@ def learned_sink(function):
 
 
 def _watched(call):
-    """A sentence if the launches of `call()` are unsafe or none was made, else None. Known only where interpreted."""
-    if runtime.mode != "interpreter":
-        call()
-        return None
-    from kernels.sanitize import sanitize
-
-    findings = sanitize(call)
-    if not findings.launches:
-        return "No Triton kernel was launched: this exercise asks for one."
-    if findings:
-        first = findings[0]
-        if first.kind == "outside":
-            cause = "mask the lanes past the end" if first.access == "store" else "mask them, with other= for the rest"
-            return f"`{first.code}` touches elements outside its tensor of shape {first.shape}: {cause}."
-        return f"`{first.code}`: two programs touch the same element ({first.kind}); each output has one owner."
-    return None
-
-
-def _random(*shape):
-    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(runtime.device())
+    """(what `call()` returns, a sentence if its launches are unsafe or none was made). Known only where interpreted."""
+    found = watch(call)
+    if found.launches == 0:
+        return found.result, "No Triton kernel was launched: this exercise asks for one."
+    if not found.findings:
+        return found.result, None
+    first = found.findings[0]
+    if first.kind == "outside":
+        cause = "mask the lanes past the end" if first.access == "store" else "mask them, with other= for the rest"
+        return found.result, f"`{first.code}` touches elements outside its tensor of shape {first.shape}: {cause}."
+    return (
+        found.result,
+        f"`{first.code}`: two programs touch the same element ({first.kind}); each output has one owner.",
+    )
 
 
 def _near(got, wanted):
@@ -175,12 +170,12 @@ def _near(got, wanted):
 def merge_kernel(function):
     for rows, splits, dim in ((3, 1, 32), (4, 8, 16), (5, 3, 32), (2, 5, 64)):
         case = f"{rows} rows of {splits} parts"
-        outputs, sums = _random(rows, splits, dim), 3 * _random(rows, splits)
+        outputs, sums = random(rows, splits, dim), 3 * random(rows, splits)
         wanted = _merged(outputs, sums)
-        unsafe = _watched(lambda outputs=outputs, sums=sums: function(outputs, sums))
+        result, unsafe = _watched(lambda outputs=outputs, sums=sums: function(outputs, sums))
         if unsafe:
             return f"With {case}: {unsafe}"
-        output, log_sum_exp = function(outputs, sums)
+        output, log_sum_exp = result
         if output.shape != wanted.output.shape or log_sum_exp.shape != wanted.log_sum_exp.shape:
             shapes = tuple(output.shape), tuple(log_sum_exp.shape)
             return f"With {case} the results are {shapes}; they must be [rows, dim] and [rows]."
@@ -200,7 +195,7 @@ def merge_kernel(function):
             return f"With {case} the output is off by {(output - wanted.output).abs().max():.2g}."
         if not _near(log_sum_exp, wanted.log_sum_exp):
             return f"With {case} the log-sum-exp is off by {(log_sum_exp - wanted.log_sum_exp).abs().max():.2g}."
-    outputs, sums = _random(2, 3, 32), _random(2, 3) + 500
+    outputs, sums = random(2, 3, 32), random(2, 3) + 500
     output, log_sum_exp = function(outputs, sums)
     if not (output.isfinite().all() and log_sum_exp.isfinite().all()):
         return "Log-sum-exps near 500 give inf or nan: subtract the largest before you exponentiate."
@@ -218,11 +213,10 @@ def _merged(outputs, sums):
 @exercise("attention.causal_kernel", level="kernel")
 def causal_kernel(function):
     for time, head_dim in ((16, 16), (64, 32), (33, 16), (1, 16), (65, 32)):
-        query, key, value = (4 * _random(3, time, head_dim)).unbind()
-        unsafe = _watched(lambda query=query, key=key, value=value: function(query, key, value))
+        query, key, value = (4 * random(3, time, head_dim)).unbind()
+        got, unsafe = _watched(lambda query=query, key=key, value=value: function(query, key, value))
         if unsafe:
             return f"With {time} tokens: {unsafe}"
-        got = function(query, key, value)
         if not isinstance(got, torch.Tensor) or got.shape != query.shape:
             shown = tuple(getattr(got, "shape", [type(got).__name__]))
             return f"With {time} tokens the output must be {tuple(query.shape)}; got {shown}."
