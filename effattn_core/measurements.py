@@ -3,6 +3,7 @@
 import json
 import statistics
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -11,6 +12,7 @@ from torch.nn import functional
 from effattn_core import pretrained, reproducible
 from effattn_core.data import Batches
 from effattn_core.model import build, configuration
+from effattn_core.pretrained import probe
 from effattn_core.train import train
 from kernels import bench, runtime
 from kernels.cache import whole_file
@@ -77,6 +79,18 @@ def record_pretrained(driver, parts, *, source="smollm2", context=None, folder=N
     for name, make in parts(model, tokenizer):
         rows += once((folder or RUNS / topic) / f"smollm2-{name}-{runtime.mode}.pt", make)
     bench.write_measurement(target or driver.with_name(f"smollm2-{kind}.json"), made, rows)
+
+
+def by_passage(passages, length, *makes):
+    """Parts of `record_pretrained`: each of `makes`, from (model, tokens, passage) to rows, on passages of the plays."""
+
+    def parts(model, tokenizer):
+        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
+        for passage, tokens in enumerate(texts):
+            for make in makes:
+                yield f"{make.__name__}-{passage}-{length}", partial(make, model, tokens, passage)
+
+    return parts
 
 
 def curve(losses):

@@ -5,11 +5,9 @@ python book/measurements/attention/run_smollm2.py     writes smollm2-cpu.json or
 A passage that is done is kept in .cache/runs/attention: an interrupted command goes on after the last.
 """
 
-from functools import partial
-
 import torch
 
-from effattn_core.measurements import record_pretrained
+from effattn_core.measurements import by_passage, record_pretrained
 from effattn_core.pretrained import probe
 
 PASSAGES, LENGTH, BUCKET, WINDOW = 3, 4096, 128, 256
@@ -48,12 +46,7 @@ def sink_rows(model, tokens, passage, queries=ROWS):
 
 
 def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=None, target=None):
-    def parts(model, tokenizer):
-        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
-        for passage, tokens in enumerate(texts):
-            for make in (window_rows, sink_rows):
-                yield f"{make.__name__}-{passage}-{length}", partial(make, model, tokens, passage)
-
+    parts = by_passage(passages, length, window_rows, sink_rows)
     record_pretrained(__file__, parts, source=source, context=length, folder=folder, target=target)
 
 

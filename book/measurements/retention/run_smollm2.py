@@ -3,11 +3,9 @@
 python book/measurements/retention/run_smollm2.py     writes smollm2-cpu.json or smollm2-gpu.json beside this file
 """
 
-from functools import partial
-
 import torch
 
-from effattn_core.measurements import record_pretrained
+from effattn_core.measurements import by_passage, record_pretrained
 from effattn_core.pretrained import probe
 
 PASSAGES, LENGTH = 3, 2048
@@ -28,11 +26,7 @@ def forgetting_rows(model, tokens, passage, distances=DISTANCES, queries=ROWS):
 
 
 def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=None, target=None):
-    def parts(model, tokenizer):
-        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
-        for passage, tokens in enumerate(texts):
-            yield f"{passage}-{length}", partial(forgetting_rows, model, tokens, passage)
-
+    parts = by_passage(passages, length, forgetting_rows)
     record_pretrained(__file__, parts, source=source, context=length, folder=folder, target=target)
 
 

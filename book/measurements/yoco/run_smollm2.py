@@ -5,13 +5,11 @@ python book/measurements/yoco/run_smollm2.py     writes smollm2-cpu.json or smol
 A passage that is done is kept in .cache/runs/yoco: an interrupted command goes on after the last.
 """
 
-from functools import partial
-
 import torch
 from torch.nn import functional
 
 from effattn_core.attention import attention
-from effattn_core.measurements import record_pretrained
+from effattn_core.measurements import by_passage, record_pretrained
 from effattn_core.pretrained import probe
 from effattn_core.states import KeyValueCache
 
@@ -74,12 +72,7 @@ def lending_rows(model, tokens, passage):
 
 
 def main(source="smollm2", passages=PASSAGES, length=LENGTH, folder=None, target=None):
-    def parts(model, tokenizer):
-        texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
-        for passage, tokens in enumerate(texts):
-            for make in (likeness_rows, lending_rows):
-                yield f"{make.__name__}-{passage}-{length}", partial(make, model, tokens, passage)
-
+    parts = by_passage(passages, length, likeness_rows, lending_rows)
     record_pretrained(__file__, parts, source=source, context=length, folder=folder, target=target)
 
 
