@@ -82,7 +82,7 @@ def record_pretrained(driver, parts, *, source="smollm2", context=None, folder=N
 
 
 def by_passage(passages, length, *makes):
-    """Parts of `record_pretrained`: each of `makes`, from (model, tokens, passage) to rows, on passages of the plays."""
+    """Parts of `record_pretrained`: each of `makes`, from (model, tokens, passage) to rows, over passages of plays."""
 
     def parts(model, tokenizer):
         texts = probe.passages(tokenizer, passages, length).to(model.head.weight.device)
