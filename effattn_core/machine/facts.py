@@ -22,6 +22,8 @@ def _steps(model, hardware, context):
         "moving": f"{1e3 * moving:.1f} ms",
         "times": f"{moving / computing:.0f}",
         "prefill-time": f"{1e3 * reading.flops / peak:.0f} ms",
+        "prefill-weights": costs.format_flops(2 * model.matrix_parameters * context),
+        "prefill-attention": costs.format_flops(costs.attention_flops(model, context)),
         "prefill-each": f"{1e6 * reading.flops / peak / context:.0f} µs",
         "matrices": f"{2 * model.matrix_parameters:,}",
         "head": f"{costs.head_bytes(model):,}",

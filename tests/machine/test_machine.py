@@ -124,6 +124,33 @@ def test_what_the_page_types_is_what_the_library_computes():
         assert float(re.search(r"\d+", said)[0]) == pytest.approx(machine.linear(rows).intensity, rel=0.01)
     first = next(n for n in range(1, 999) if machine.linear(n).intensity > machine.ridge(H100))
     assert 256 < first < 512 and "at 256 it was short of it" in PAGE
+    levels_with_rate = [level for level in levels.H100 if level.bandwidth]
+    steps = list(itertools.pairwise(levels_with_rate))
+    assert "a factor of two to four in\nrate, and one of 2.5 to 8 in waiting" in PAGE
+    assert all(1.95 < near.bandwidth / far.bandwidth < 4 for near, far in steps)
+    waits = sorted(far.cycles / near.cycles for near, far in steps)
+    assert round(waits[0], 1) == 2.5 and 7.5 < waits[-1] < 8
+
+
+def test_the_square_is_what_the_page_derives_and_the_caption_names_every_mark():
+    n, heads, key_heads, size, element = 64, 32, 8, 128, 2
+    assert "$2 H D n (n + 1)$ operations" in PAGE and "$2 b D n (H + H_{kv})$ bytes" in PAGE
+    square = draw._works(n, element)["attention, reading a prompt"]
+    assert square == machine.Work(2 * heads * size * n * (n + 1), 2 * element * size * n * (heads + key_heads))
+    caption = re.sub(r'"\s+"', "", PAGE[PAGE.index('caption="A roofline.') : PAGE.index("alt=draw.roofline_says")])
+    for name, (_, symbol) in draw.LOOKS.items():
+        assert f"{symbol.removesuffix('-up')}: {'a ' * (name[0] in 'lw')}{name.partition(', 8K')[0]}" in caption.lower()
+
+
+def test_the_stored_prediction_follows_from_the_rates_stored_beside_it():
+    """Stored times of a cell are kept while its source is unchanged: rates and what follows from them are one cell."""
+    stored = (ROOT / "book" / "0-before" / "machine.ipynb").read_text(encoding="utf-8")
+    rates = (re.search(rf"{name}: +([\d,.]+) G", stored)[1] for name in ("copying", "multiplying"))
+    copied, multiplied = map(float, rates)
+    predicted = float(re.search(r"so 64 rows take ([\d.]+) times", stored)[1])
+    element = costs.element_bytes(re.search(r"per byte, in (\w+)", stored)[1])
+    times = [max(2 * n * 4096**2 / multiplied, element * (4096**2 + 2 * n * 4096) / copied) for n in (1, 64)]
+    assert predicted == pytest.approx(times[1] / times[0], rel=0.02)
 
 
 def least_seconds(flops, moved, peak, bandwidth):
