@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+import triton
+import triton.language as tl
+from support.house import ROOT
 
 from effattn_core.primer.checks import product_bytes
 from effattn_core.primer.watch import moved
 from kernels import inspect, primer, runtime
-from kernels.sanitize import scattered
+from kernels.sanitize import sanitize, scattered
 
 pytestmark = pytest.mark.usefixtures("nan_filled")
 
+PAGE = (ROOT / "book" / "0-before" / "primer.md").read_text(encoding="utf-8")
 SHAPES = [(1, 1), (5, 33), (33, 65), (3, 257)]
 DTYPES = [torch.float32, torch.float16]
 
@@ -113,6 +117,29 @@ def test_a_branch_is_compiled_away_and_tf32_brings_the_matrix_units_in():
     assert sum(with_branch.instructions.values()) > sum(plain.instructions.values())
     ieee, tf32 = (named["product_kernel", None, precision] for precision in ("ieee", "tf32"))
     assert ieee.instructions["matrix"] == 0 < tf32.instructions["matrix"]
+
+
+@triton.jit
+def careless_kernel(source_pointer, total_pointer, BLOCK: tl.constexpr):
+    places = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+    mine = tl.sum(tl.load(source_pointer + places), 0)
+    tl.store(total_pointer, tl.load(total_pointer) + mine)
+
+
+@pytest.mark.skipif(runtime.mode != "interpreter", reason="the sanitizer watches interpreted kernels")
+def test_the_careless_kernel_meets_as_often_as_the_page_says():
+    """Four programs: three load what is written and store where was read, one line; the same three write twice."""
+    source, total = torch.arange(32.0), torch.zeros(1)
+    found = sanitize(lambda: careless_kernel[(4,)](source, total, BLOCK=8))
+    assert [(each.kind, each.lanes) for each in found] == [("read and written", 6), ("written twice", 3)]
+    assert "two lanes each, six in all. The three stores also\nmeet" in PAGE
+
+
+def test_registers_are_full_when_the_places_are():
+    """29 registers count as 32, and 64 warps of them fill a multiprocessor."""
+    assert inspect.occupancy(29, 0, 4, 90) == inspect.occupancy(32, 0, 4, 90) == (1.0, "registers")
+    assert inspect.occupancy(33, 0, 4, 90)[0] < 1 and inspect.occupancy(24, 0, 4, 90) == (1.0, "warps")
+    assert 32 * 32 * 64 == inspect.LIMITS[90][0] and "29 count as 32, of which 64 warps take all 65,536" in PAGE
 
 
 def test_what_does_not_fit_is_refused_in_a_sentence():

@@ -6,12 +6,13 @@ import re
 
 import pytest
 import torch
-from support.house import assert_named, assert_solved
+from support.house import ROOT, assert_named, assert_solved
 from support.legible import check_states, notes
 
 from effattn_core import costs, token
 from effattn_core.attention import attention
 from effattn_core.positions import rotate
+from figures import theme
 from figures import token as draw
 
 
@@ -125,6 +126,17 @@ def test_the_picture_of_pairs_holds_the_numbers_of_the_library():
         assert shown(pairs, "cat", 7.5, 5, 1, 4) == token.read(draw.KEYS[1], state).tolist()
         last = torch.outer(draw.KEYS[pairs - 1], draw.VALUES[pairs - 1])
         assert shown(pairs, "cat", 1.5, 1.5, 3, 4) == last.flatten().tolist()
+
+
+def test_the_caption_of_the_rotary_figure_says_the_speeds_that_it_draws():
+    page = (ROOT / "book" / "0-before" / "token.md").read_text(encoding="utf-8")
+    flat = re.sub(r'"\s+"', "", page)
+    speeds = [theme.significant(speed) for speed in token.speeds(draw.HEAD_DIM, 10000.0).tolist()]
+    said = [draw.pair_words(pair) for pair in draw.PAIRS]
+    assert said == [f"{pair}, {speeds[pair]} radians per token" for pair in draw.PAIRS]
+    drawn = speeds[: len(draw.PAIRS)]
+    assert f"a head of {draw.HEAD_DIM} numbers, base 10,000, counted from 0" in flat
+    assert f"speeds are {', '.join(drawn[:-1])} and {drawn[-1]} radians per token" in flat
 
 
 def test_moving_both_leaves_the_rotary_score_alone():
