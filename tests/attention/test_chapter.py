@@ -7,9 +7,10 @@ import re
 import pytest
 from support.house import ROOT
 
-from effattn_core import costs
+from effattn_core import bill, costs
 from figures import attention as draw
 from kernels.attention import backward, backward_query, forward
+from kernels.merge import splits_for
 
 CHAPTER = (ROOT / "book" / "1-attention" / "attention.md").read_text(encoding="utf-8")
 
@@ -23,7 +24,9 @@ def test_the_walk_by_hand_is_the_walk():
         row = next(line for line in table.splitlines() if line.startswith(f"{score:.0f} & "))
         *_, m, l_, a = (cell.replace("\\\\", "").split()[-1] for cell in row.split("&"))
         assert float(m) == maximum and float(l_) == round(total, 3) and float(a) == round(weighted, 2)
-    assert f"= {states[3][2][0] / states[3][1]:.2f}" in CHAPTER
+    total, (weighted,) = states[3][1:3]
+    assert f"$o = {weighted:.3f} / {total:.4f} = {weighted / total:.2f}$" in CHAPTER
+    assert f"{round(weighted, 3) / round(total, 4):.2f}" == f"{weighted / total:.2f}"  # what is typed gives it, too
 
 
 def test_the_merge_by_hand_is_the_merge():
@@ -58,6 +61,25 @@ def test_a_cached_token_of_llama_takes_what_the_text_multiplies():
     model = costs.LLAMA_8B
     assert r"$2 \cdot 32 \cdot 8 \cdot 128 \cdot 2$" in CHAPTER
     assert costs.cache_bytes(model, 1) == 2 * 32 * 8 * 128 * 2 == 128 * 1024
+
+
+def test_the_scores_of_the_opening_are_those_of_the_bill():
+    assert costs.LLAMA_8B.heads * 131072**2 * 2 == bill.lines()["scores"].value == 1 << 40
+    assert "{glue:text}`scores` (32 heads · 131,072² scores · 2 bytes)" in CHAPTER
+    before, after = (bill.lines(topic)["decode"] for topic in (None, "attention"))
+    assert before.weights == after.weights and after.text == before.text / 4
+
+
+def test_the_naive_form_moves_what_the_text_adds_up():
+    time, size, element = 512, 64, 2
+    naive = costs.naive_traffic(1, 1, time, time, size, element=element)
+    assert naive.loaded + naive.stored == 4 * element * time**2 + 4 * element * time * size
+    assert "$4bT^2$ bytes per head, and $4bTD$ for" in CHAPTER
+
+
+def test_splits_are_two_programs_per_multiprocessor_and_at_most_128():
+    assert [splits_for(1 << 20, programs, 64, 132) for programs in (1, 8, 264, 1000)] == [128, 33, 1, 1]
+    assert "two per\nmultiprocessor are wanted" in CHAPTER and "split into more than 128" in CHAPTER
 
 
 @pytest.mark.parametrize("key_heads", [8, 4, 2, 1])
