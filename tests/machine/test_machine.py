@@ -135,7 +135,7 @@ def test_what_the_page_types_is_what_the_library_computes():
 def test_the_square_is_what_the_page_derives_and_the_caption_names_every_mark():
     n, heads, key_heads, size, element = 64, 32, 8, 128, 2
     assert "$2 H D n (n + 1)$ operations" in PAGE and "$2 b D n (H + H_{kv})$ bytes" in PAGE
-    square = draw._works(n, element)["attention, reading a prompt"]
+    square = draw._works(n, "bfloat16")["attention, reading a prompt"]
     assert square == machine.Work(2 * heads * size * n * (n + 1), 2 * element * size * n * (heads + key_heads))
     caption = re.sub(r'"\s+"', "", PAGE[PAGE.index('caption="A roofline.') : PAGE.index("alt=draw.roofline_says")])
     for name, (_, symbol) in draw.LOOKS.items():
