@@ -71,6 +71,29 @@ def test_sparse_ways_differ_from_dense_and_a_text_shorter_than_the_period_is_nev
     assert len(needles) == 13 and all(row["found"] <= row["asked"] == 4 for row in needles)
 
 
+def test_lists_of_their_own_cover_most_and_a_list_of_everything_changes_nothing(record):
+    rows = record("indexing", length=96, lessons=1, steps=3, counts=(8, 96), agreed=8)
+    agreement = [row for row in rows if row["what"] == "agreement"]
+    same = [row["same"] for row in agreement]
+    assert [row["layer"] for row in agreement] == [0, 1] and same[0][0] == same[1][1] == 1
+    assert 0 <= same[0][1] == same[1][0] < 1
+    found = {(row["layers"], row["count"], row["name"]): row for row in rows if row["what"] == "coverage"}
+    assert len(found) == 2 * 7 + 2 * 8  # the taught indexer serves the upper half alone
+    for kind in ("covered", "beyond"):
+        assert all(
+            share == pytest.approx(1, abs=1e-3) for key, row in found.items() if key[1] == 96 for share in row[kind]
+        )
+    mean = {name: sum(row["covered"]) for (layers, count, name), row in found.items() if (layers, count) == ("all", 8)}
+    assert mean["per head"] >= mean["per layer"] >= mean["shared oracle"] > mean["random"]
+    losses = {(row["count"], row["name"]): row["loss"] for row in rows if row["what"] == "loss"}
+    assert all(
+        loss == pytest.approx(losses[None, "dense"], abs=2e-4) for (count, _), loss in losses.items() if count != 8
+    )
+    assert losses[8, "per layer"] == losses[8, "shared oracle"] != losses[None, "dense"]  # one layer is the upper half
+    (distance,) = (row for row in rows if row["what"] == "distance")
+    assert distance["indexer"] > 0 == pytest.approx(distance["layers"], abs=1e-6)
+
+
 def test_the_bench_compares_before_it_times(tmp_path):
     spec = importlib.util.spec_from_file_location("bench_pretrained", ROOT / "book/measurements/pretrained/bench.py")
     driver = importlib.util.module_from_spec(spec)
