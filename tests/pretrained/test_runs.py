@@ -94,6 +94,28 @@ def test_lists_of_their_own_cover_most_and_a_list_of_everything_changes_nothing(
     assert distance["indexer"] > 0 == pytest.approx(distance["layers"], abs=1e-6)
 
 
+def test_masks_keep_what_they_say_and_a_mask_of_everything_is_dense(record):
+    rows = record(
+        "channels", prompt=120, scored=16, lesson=100, lessons=1, first=3, second=1, needle=110, numbers=1
+    )  # fmt: skip
+    masks = {(row["rule"], row["pruned"]): row for row in rows if row["what"] == "mask"}
+    assert len(masks) == 1 + 3 * 6 and masks["dense", 0.0]["kept"] == 1
+    for row in masks.values():
+        counts = torch.tensor(row["counts"])
+        assert counts.shape == (2, 2) and (counts % 2 == 0).all() and counts.float().mean() / 8 == row["kept"]
+        assert row["empty"] == (counts == 0).float().mean()
+    for share in (0.3, 0.5, 0.7):
+        slow, fast = (masks[f"{kind} pairs", share]["eighths"] for kind in ("slowest", "fastest"))
+        assert slow == fast[::-1] == sorted(slow)
+    stages = {row["stage"]: row for row in rows if row["what"] == "importance"}
+    assert stages.keys() == {"1", "2 0.3", "2 0.5", "2 0.7"} and stages["1"]["one"] < 1
+    texts = {(row["rule"], row["pruned"]): row for row in rows if row["what"] == "text"}
+    assert texts.keys() == masks.keys() and texts["dense", 0.0]["kl"] == 0
+    assert all(row["kl"] > 0 for key, row in texts.items() if masks[key]["kept"] < 1)
+    needles = [row for row in rows if row["what"] == "needle"]
+    assert len(needles) == len(masks) and all(row["asked"] == 4 and 0 <= row["digits"] <= 1 for row in needles)
+
+
 def test_the_bench_compares_before_it_times(tmp_path):
     spec = importlib.util.spec_from_file_location("bench_pretrained", ROOT / "book/measurements/pretrained/bench.py")
     driver = importlib.util.module_from_spec(spec)
