@@ -5,6 +5,7 @@
   const MATHEMATICS = new URL("mathjax/tex-chtml.js", document.currentScript.src).href;
   const MARGIN = 400; // pixels around the screen within which a figure is drawn (explore.js has the same)
   const LONGEST = 2000; // milliseconds that the mathematics waits for a figure
+  const FIRST = 300; // and then for a reader who moves that figure at once
 
   function fetchMathematics() {
     const script = document.createElement("script");
@@ -30,7 +31,7 @@
       begun = true;
       fetchMathematics();
     };
-    document.addEventListener("explorable-drawn", () => setTimeout(begin), {once: true});
+    document.addEventListener("explorable-drawn", () => setTimeout(begin, FIRST), {once: true});
     setTimeout(begin, LONGEST);
   }
 

@@ -2,6 +2,7 @@
 
 import re
 import time
+from contextlib import contextmanager
 
 import pytest
 from support.house import chapters
@@ -128,30 +129,58 @@ def test_mathematics_and_search_need_no_network(visit):
     assert not [each for each in wrong if each.startswith("http")]
 
 
+# What plotly alone costs, on a page with nothing else: its script, and one chart drawn five times.
+ALONE = """async () => {
+  const chart = document.body.appendChild(document.createElement("div"));
+  for (let last = 0; last < 5; last += 1) {
+    await Plotly.react(chart, [{y: [1, 2, last]}, {type: "bar", y: [1, last]}], {width: 700, height: 400});
+  }
+}"""
+QUIET = 0.55  # processor seconds of that on a quiet core of 2024; a page may use 2 s of such a core
+
+
+@contextmanager
+def measured_page(browser):
+    """A new page, and a call that gives the processor seconds which the page itself has used so far."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
+    page = context.new_page()
+    session = context.new_cdp_session(page)
+    session.send("Performance.enable", {"timeDomain": "threadTicks"})
+
+    def used():
+        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
+        return metrics["TaskDuration"]
+
+    yield page, used
+    context.close()
+
+
 @pytest.mark.parametrize("chapter", [each for each in chapters() if each == "index" or re.match("[1-6]-", each)])
 def test_a_page_is_usable_within_two_seconds(browser, pages, chapter):
     """From a link to the first figure with controls until it has answered them, in the page's own processor time, so
-    that waiting for a core does not count. The time by the clock is printed: a reader's, where nothing else runs.
+    that waiting for a core does not count, and as a multiple of what plotly alone costs in the same browser in the
+    same minute, so that a slow core does not count. The time by the clock is printed: a reader's, where nothing else
+    runs.
     """
     first = re.search(
         r'<figure class="explorable" id="([^"]+)"[^>]*>\s*<fieldset', (pages / f"{chapter}.html").read_text()
     )
     figure = f"document.getElementById('{first[1]}')"
-    waited, worked = [], []
-    for _ in range(3):
-        context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-        page = context.new_page()
-        session = context.new_cdp_session(page)
-        session.send("Performance.enable", {"timeDomain": "threadTicks"})
-        begin = time.perf_counter()
-        page.goto(f"{(pages / chapter).as_uri()}.html#{first[1]}:", wait_until="commit")
-        page.wait_for_function(f"{figure}?.dataset.drawn", polling=10)
-        page.evaluate(f"(delete {figure}.dataset.drawn, {figure}.querySelector('[data-parameter]').focus())")
-        page.keyboard.press(page.evaluate(KEY))
-        page.wait_for_function(f"{figure}.dataset.drawn", polling=10)
-        waited.append(time.perf_counter() - begin)
-        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
-        worked.append(metrics["TaskDuration"])
-        context.close()
-    print(f"{chapter}: the first figure answers after {sorted(waited)[1]:.2f} s, {sorted(worked)[1]:.2f} s of work")
-    assert 0.01 < sorted(worked)[1] < 2
+    for _ in range(3):  # a neighbour can only add to it: the first time that is short enough tells
+        with measured_page(browser) as (page, used):
+            begin = time.perf_counter()
+            page.goto(f"{(pages / chapter).as_uri()}.html#{first[1]}:", wait_until="commit")
+            page.wait_for_function(f"{figure}?.dataset.drawn", polling=10)
+            page.evaluate(f"(delete {figure}.dataset.drawn, {figure}.querySelector('[data-parameter]').focus())")
+            page.keyboard.press(page.evaluate(KEY))
+            page.wait_for_function(f"{figure}.dataset.drawn", polling=10)
+            clock, work = time.perf_counter() - begin, used()
+        with measured_page(browser) as (page, used):
+            page.goto((pages / "_static" / "vendor" / "plotly.LICENSE").as_uri())
+            page.add_script_tag(path=pages / "_static" / "vendor" / "plotly.min.js")
+            page.evaluate(ALONE)
+            unit = used()
+        print(f"{chapter}: the first figure answers after {clock:.2f} s, {work:.2f} of work, plotly alone {unit:.2f}")
+        if work / unit < 2 / QUIET:
+            break
+    assert 0.01 < work / unit < 2 / QUIET

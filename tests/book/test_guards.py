@@ -4,7 +4,6 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import sys
 
 import pytest
@@ -12,6 +11,7 @@ import torch
 from support.house import ROOT, build
 from support.links import broken, outside
 from support.pairs import compare, differences
+from support.processes import finished
 
 from effattn_core.attention import oracle
 from kernels import runtime
@@ -95,7 +95,8 @@ def test_a_spoiled_kernel_leaves_its_budget(what, copy):
     tensors = list(torch.randn(4, 1, 2, 129, 32, generator=torch.Generator().manual_seed(0)))
     torch.save(tensors, copy / "inputs.pt")
     environment = os.environ | {"PYTHONPATH": str(copy), "TRITON_INTERPRET": "1"}
-    subprocess.run([sys.executable, "-c", PROGRAM], cwd=copy, env=environment, check=True, capture_output=True)
+    done = finished([sys.executable, "-c", PROGRAM], cwd=copy, env=environment)
+    assert done.returncode == 0, done.stderr
     exact = [tensor.double().requires_grad_() for tensor in tensors[:3]]
     truth = oracle(*exact, window=70, sinks=4, scale=0.2).output
     truths = [truth, *torch.autograd.grad(truth, exact, tensors[3].double())]
@@ -108,14 +109,14 @@ def test_an_arrow_the_wrong_way_is_refused(copy):
     spoil(copy / "kernels" / "trace.py", "import numpy as np", "import numpy as np\n\nimport effattn_core.costs")
     tool = os.path.join(os.path.dirname(sys.executable), "lint-imports")
     environment = os.environ | {"PYTHONPATH": str(copy)}
-    done = subprocess.run([tool, "--no-cache"], cwd=copy, env=environment, capture_output=True, text=True)
+    done = finished([tool, "--no-cache"], cwd=copy, env=environment)
     assert done.returncode != 0 and re.search("BROKEN|broken", done.stdout + done.stderr)
 
 
 def new(copy, topic, part, **settings):
     command = [sys.executable, ".ci/new.py", topic, part]
     command += [each for name, value in settings.items() for each in (f"--{name}", value)]
-    return subprocess.run(command, cwd=copy, capture_output=True, text=True)
+    return finished(command, cwd=copy)
 
 
 def test_new_rooms_keep_the_house_s_rules_and_say_what_is_left_to_write(copy):
@@ -129,13 +130,11 @@ def test_new_rooms_keep_the_house_s_rules_and_say_what_is_left_to_write(copy):
     assert contents.index("4-sparse/channels") < contents.index("4-sparse/focus") < contents.index("The whole")
     environment, tools = os.environ | {"PYTHONPATH": str(copy)}, os.path.dirname(sys.executable)
     for command in ("ruff check .", "ruff format --check .", "lint-imports --no-cache"):
-        held = subprocess.run([f"{tools}/{command.split()[0]}", *command.split()[1:]], cwd=copy, env=environment,
-                              capture_output=True, text=True)  # fmt: skip
+        held = finished([f"{tools}/{command.split()[0]}", *command.split()[1:]], cwd=copy, env=environment)
         assert held.returncode == 0, held.stdout + held.stderr
     suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "focus"]
     kept = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
-    ran = subprocess.run([*suite, "tests/focus", "tests/shared/test_topics.py"], cwd=copy, env=kept,
-                         capture_output=True, text=True)  # fmt: skip
+    ran = finished([*suite, "tests/focus", "tests/shared/test_topics.py"], cwd=copy, env=kept)
     assert ran.returncode == 1
     for sentence in (
         "has no executed pair: run make notebooks CHAPTER=focus",

@@ -12,6 +12,7 @@ from pathlib import Path
 
 TOPIC = 60  # wall seconds that a topic may take on two cores
 WHOLE = 15 * 60  # and all of the suite
+LONGEST_SHOWN = 12
 TESTS = Path(__file__).resolve().parents[1]
 SHARED = ("book", "shared", "support", "tools")
 TOPICS = sorted(path.name for path in TESTS.iterdir() if path.is_dir() and path.name not in SHARED)
@@ -69,11 +70,12 @@ class Budget:
 
     def __init__(self, workers=1):
         self.workers, self.begin = workers, time.perf_counter()
-        self.topics, self.kinds = defaultdict(float), defaultdict(float)
+        self.topics, self.kinds, self.tests = defaultdict(float), defaultdict(float), defaultdict(float)
 
     def pytest_runtest_logreport(self, report):
         self.topics[topic_of(report.nodeid)] += report.duration
         self.kinds[kind_of(report.nodeid)] += report.duration
+        self.tests[report.nodeid] += report.duration
 
     def lines(self, wall):
         """(text, whether it is over a budget) of each line of the account of a run that took `wall` seconds."""
@@ -89,6 +91,9 @@ class Budget:
                 over = key in TOPICS and seconds / self.workers > TOPIC
                 note = f"  over the {TOPIC} s of a topic" if over else ""
                 yield f"  {key:<18} {seconds:8.0f}  {seconds / self.workers:6.0f}{note}", over
+        yield "longest tests        worker s", False
+        for name in sorted(self.tests, key=self.tests.get, reverse=True)[:LONGEST_SHOWN]:
+            yield f"  {self.tests[name]:8.0f}  {name.removeprefix('tests/')}", False
 
     def pytest_terminal_summary(self, terminalreporter):
         if not self.topics:

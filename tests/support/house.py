@@ -2,11 +2,11 @@
 
 import importlib
 import shutil
-import subprocess
 import sys
 from pathlib import Path
 
 import yaml
+from support.processes import finished
 
 from effattn_core.exercises import grade
 
@@ -59,4 +59,4 @@ def build(root, target):
     """Build the book under `root` into `target`, warnings as errors. Returns the finished process."""
     tool = Path(sys.executable).parent / "jupyter-book"
     command = [str(tool), "build", "book", "--config", "_config.yml", "--path-output", str(target), "-W", "-n"]
-    return subprocess.run([*command, "--keep-going"], cwd=root, capture_output=True, text=True)
+    return finished([*command, "--keep-going"], cwd=root)

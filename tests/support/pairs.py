@@ -1,10 +1,10 @@
 """Chapters and their executed pairs: whether they say the same, and whether a fresh run gives what is stored."""
 
 import os
-import subprocess
 import sys
 
 import jupytext
+from support.processes import finished
 
 
 def differences(notebook):
@@ -24,8 +24,8 @@ def differences(notebook):
 def compare(notebook):
     """Run a notebook in a fresh kernel, alone, and compare every stored output. Returns the finished process."""
     command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:xdist", "-p", "no:cacheprovider", "-q"]
-    command += ["-o", "addopts=", "--rootdir", str(notebook.parent), str(notebook)]
+    command += ["-o", "addopts=", "--nbval-cell-timeout", "300", "--rootdir", str(notebook.parent), str(notebook)]
     environment = os.environ | {"EFFATTN_STATIC": "1"}
     for name in [name for name in environment if name.startswith(("PYTEST_", "TRITON_INTERPRET"))]:
         environment.pop(name)
-    return subprocess.run(command, cwd=notebook.parent, env=environment, capture_output=True, text=True)
+    return finished(command, cwd=notebook.parent, env=environment)

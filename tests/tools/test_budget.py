@@ -27,6 +27,7 @@ def test_seconds_of_all_phases_are_summed_and_what_is_over_its_budget_is_said():
         account.pytest_runtest_logreport(SimpleNamespace(nodeid=nodeid, duration=seconds))
     lines = {text.split()[0]: (text, over) for text, over in account.lines(wall=WHOLE)}
     assert lines["retention"] == (f"  {'retention':<18} {122:8.0f}  {61:6.0f}  over the 60 s of a topic", True)
+    assert lines["62"] == (f"  {62:8.0f}  {RUN[0][0].removeprefix('tests/')}", False)  # two phases of one test
     assert lines["yoco"][1] is False and lines[str(WHOLE)][1] is False
     assert [over for _, over in account.lines(wall=WHOLE + 1)][0] is True
 

@@ -1,0 +1,45 @@
+"""Other programs that tests run: each has a limit, and nothing of it is left when it has ended."""
+
+import os
+import signal
+import subprocess
+import tempfile
+
+LIMIT = 600  # seconds; the longest program of the suite takes a tenth of that on two cores
+
+
+def finished(command, *, limit=LIMIT, tries=2, **settings):
+    """Run `command` to its end. Returns a subprocess.CompletedProcess with the text of stdout and stderr.
+
+    What is written goes to files, for a pipe stays open as long as any grandchild holds it, such as a kernel that has
+    lost its client. A command that has not ended after `limit` seconds is stopped with all that it has started and, as
+    a lost message of a kernel is no fault of the book, tried once more. Raises subprocess.TimeoutExpired after that.
+    """
+    for left in reversed(range(tries)):
+        with tempfile.TemporaryFile("w+") as stdout, tempfile.TemporaryFile("w+") as stderr:
+            child = subprocess.Popen(command, stdout=stdout, stderr=stderr, start_new_session=True, **settings)
+            try:
+                code = child.wait(limit)
+            except subprocess.TimeoutExpired as late:
+                print(f"stopped after {limit} s: {command}")
+                if not left:
+                    late.stdout, late.stderr = _text(stdout), _text(stderr)
+                    raise
+                continue
+            finally:
+                _stop(child)
+            return subprocess.CompletedProcess(command, code, _text(stdout), _text(stderr))
+
+
+def _text(stream):
+    stream.seek(0)
+    return stream.read()
+
+
+def _stop(child):
+    """End what is left of the child's session."""
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+    child.wait()
