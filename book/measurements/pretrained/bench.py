@@ -3,17 +3,20 @@
 python book/measurements/pretrained/bench.py     writes cpu.json beside this file, or gpu.json on a GPU
 
 Both read the same file in one process, in float32 on a CPU, on the same threads; logits are compared first. `formula`
-of a row: what `effattn_core.costs` says that it computes (FLOP) or reads (bytes).
+of a row: what `effattn_core.costs` says that it computes (FLOP), reads or keeps (bytes). The rates of rows "rate" are
+those of this machine, measured before and after in the same process: they turn a formula into a least time.
 """
 
 import gc
 import time
 from pathlib import Path
 
+import psutil
 import torch
 
-from effattn_core import costs, pretrained, reproducible
+from effattn_core import costs, machine, pretrained, reproducible
 from effattn_core.pretrained import probe, smollm2
+from effattn_core.states import kept_bytes
 from kernels import bench, runtime
 
 PROMPT, REPEATS = 1024, 9
@@ -27,11 +30,34 @@ def loaded_by_transformers(dtype, device):
     return model.to(device).eval()
 
 
-def timed(make):
-    """(what it makes, its seconds)."""
+def loaded(name, make):
+    """(what it makes, the row of its seconds and of the bytes by which the process grew)."""
     gc.collect()
-    begin = time.perf_counter()
-    return make(), time.perf_counter() - begin
+    process = psutil.Process()
+    before, begin = process.memory_info().rss, time.perf_counter()
+    made = make()
+    taken = time.perf_counter() - begin
+    gc.collect()
+    return made, {"what": "load", "name": name, "seconds": taken, "resident": process.memory_info().rss - before}
+
+
+def rate_rows(device, when):
+    """How fast this machine copies and multiplies, with quartiles."""
+    found = machine.measure(device)
+    for name, rate, unit in (("copying", found.copied, "B/s"), ("multiplying", found.multiplied, "FLOP/s")):
+        quartiles = {"lower_quartile": rate.lower_quartile, "upper_quartile": rate.upper_quartile}
+        yield {"what": "rate", "name": name, "when": when, "unit": unit, "median": rate.median, **quartiles}
+
+
+def byte_rows(model, tokens):
+    """Bytes that the model's weights and the states after a prompt keep, beside the formulas."""
+    name = str(model.head.weight.dtype)[6:]
+    weights = sum({each.data_ptr(): each.nbytes for each in model.parameters()}.values())
+    _, states = model.prefill(tokens)
+    cache = costs.cache_bytes(costs.SMOLLM2, tokens.shape[1], dtype=name)
+    yield {"what": "bytes", "name": "weights", "bytes": weights, "formula": costs.weight_bytes(costs.SMOLLM2, name)}
+    kept = kept_bytes(states)
+    yield {"what": "bytes", "name": "cache", "tokens": tokens.shape[1], "bytes": kept, "formula": cache}
 
 
 def agree(ours, theirs, tokens):
@@ -76,17 +102,18 @@ def main(prompt=PROMPT, repeats=REPEATS, target=None):
     target = target or Path(__file__).with_name("gpu.json" if gpu else "cpu.json")
     source = bench.provenance("make bench")
     smollm2.path()  # the digest is checked once, before anything is timed
-    (ours, tokenizer), seconds = timed(lambda: pretrained.load("smollm2", dtype=dtype, device=device))
-    theirs, seconds_theirs = timed(lambda: loaded_by_transformers(dtype, device))
+    (ours, tokenizer), ours_loaded = loaded("this book", lambda: pretrained.load("smollm2", dtype=dtype, device=device))
+    theirs, theirs_loaded = loaded("transformers", lambda: loaded_by_transformers(dtype, device))
     text = probe.passages(tokenizer, 1, max(prompt, 257)).to(device)
     error = agree(ours, theirs, text[:, :256])
-    rows = [{"what": "load", "name": name, "seconds": taken}
-            for name, taken in (("this book", seconds), ("transformers", seconds_theirs))]  # fmt: skip
+    rows = [ours_loaded, theirs_loaded, *rate_rows(device, "before")]
     rows.append({"what": "logits", "name": "largest difference over largest logit", "error": error})
     loss = probe.token_losses(ours, text[:, : prompt + 1]).mean().item()
     rows.append({"what": "text", "name": "nats per token", "tokens": prompt, "loss": loss})
+    rows += byte_rows(ours, text[:, :prompt])
     rows += prompt_rows(ours, theirs, text[:, :prompt], repeats, device)
     rows += token_rows(ours, theirs, text[:, :prompt], 3 * repeats, device)
+    rows += rate_rows(device, "after")
     for row in rows:
         print(*(f"{value:.3g}" if isinstance(value, float) else value for value in row.values()), sep="; ", flush=True)
     bench.write_measurement(target, source, rows)
