@@ -210,9 +210,10 @@ def rounding_says(importance, pruned=0.7, align=8):
 
 FAR = tuple(1 << power for power in range(7, 18))
 LOGITS = (0.0, 2.0, 4.0, 6.0, 8.0)
+WHOLE = costs_channels.SINKS + costs_channels.TRAINED_RECENT  # tokens that an empty head read in the released training
 
 
-def empty_head(far=8192, logit=4.0, whole=132):
+def empty_head(far=65536, logit=4.0, whole=WHOLE):
     """How much of its attention does a head without channels give to the middle? As trained, over the middle's length.
 
     whole: tokens that are read whole, each with `logit`; as deployed the share is 0.
@@ -239,12 +240,12 @@ def empty_head(far=8192, logit=4.0, whole=132):
     )  # fmt: skip
 
 
-def empty_head_says(far=8192, logit=4.0, whole=132):
+def empty_head_says(far=65536, logit=4.0, whole=WHOLE):
     """`empty_head` in a sentence."""
     here = channels.middle_mass(whole, logit, far)
     return (
-        f"{whole} tokens read whole with logits of {logit:g}, {far:,} in the middle with logits of 0: the middle takes "
-        f"{here:.1%} of the attention as masks are trained, nothing as they are deployed."
+        f"{whole:,} tokens read whole with logits of {logit:g}, {far:,} in the middle with logits of 0: the middle "
+        f"takes {here:.1%} of the attention as masks are trained, nothing as they are deployed."
     )
 
 

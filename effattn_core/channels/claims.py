@@ -14,6 +14,7 @@ PAPER, RELEASED = "Zhang et al. 2025 (LeanK)", "masks released for Llama 3.1 8B,
 TRAINING, TWO_STAGES = "channels/training-cpu", "learned, two stages"
 SLOWER = "% of what is kept, in the slower half of the pairs"
 RELEASED_SLOWER = round(100 * sum(costs_channels.RELEASED_QUARTERS[2:]) / sum(costs_channels.RELEASED_QUARTERS))
+WHOLE, FAR = costs_channels.SINKS + costs_channels.TRAINED_RECENT, 65536  # of an empty head, in training
 NOTE = "a small model on letters of Shakespeare, three seeds, recorded by make runs"
 
 
@@ -35,10 +36,10 @@ def _largest_difference():
     return max((a - b[:, plan.order]).abs().max().item() for a, b in zip(ours, wanted, strict=True))
 
 
-def _mass_of_an_empty_head():
-    """By attention itself: 132 keys with logits of 4, 8,192 whose logits are 0, values that mark the middle."""
-    whole = Part(torch.zeros(1, 1), torch.full((1,), 4.0) + torch.tensor(132.0).log())
-    return merge([whole, Part(torch.ones(1, 1), torch.tensor([8192.0]).log())]).output.item()
+def _mass_of_an_empty_head(far=FAR):
+    """In per cent, by attention itself: WHOLE keys with logits of 4, `far` with 0, values that mark the middle."""
+    whole = Part(torch.zeros(1, 1), torch.full((1,), 4.0) + torch.tensor(float(WHOLE)).log())
+    return 100 * merge([whole, Part(torch.ones(1, 1), torch.tensor([float(far)]).log())]).output.item()
 
 
 def _kl(rule, share=0.75):
@@ -132,7 +133,7 @@ CLAIMS = [
         published=18,
         unit="% of the values, at most",
         formula=Figure(lambda: 100 * costs_channels.RELEASED_EMPTY, "% of the heads are empty"),
-        rule=exact(0.5),
+        rule=within(2, whole=100),
         conditions=RELEASED,
     ),
     Claim(
@@ -140,11 +141,15 @@ CLAIMS = [
         paper=PAPER,
         where="released code: training keeps the middle's logits at 0, deployment drops them",
         statement=(
-            "A head without channels that still sees its middle with logits of 0 gives most of its attention to it."
+            "On a long text a head without channels that still sees its middle with logits of 0 gives most of its "
+            "attention to it."
         ),
-        formula=Figure(lambda: 100 * _mass_of_an_empty_head(), "% of the mass"),
+        formula=Figure(_mass_of_an_empty_head, "% of the mass"),
         rule=at_least(50.0),
-        conditions="132 tokens read whole with logits of 4, 8,192 with logits of 0",
+        conditions=lambda: (
+            f"{WHOLE:,} tokens read whole, as in the released training; their logits of 4 are our choice; {FAR:,} with "
+            f"logits of 0, and with 8,192 it is {_mass_of_an_empty_head(8192):.0f} %"
+        ),
     ),
     Claim(
         topic="channels",
@@ -182,7 +187,7 @@ CLAIMS = [
     Claim(
         topic="channels",
         paper=PAPER,
-        where="ablation, by summaries",
+        where="ablation, second-hand",
         read=False,
         statement="A learned mask is better than one from the sizes of queries and keys.",
         published=7.51,
@@ -194,7 +199,7 @@ CLAIMS = [
     Claim(
         topic="channels",
         paper=PAPER,
-        where="ablation, by summaries",
+        where="ablation, second-hand",
         read=False,
         statement="A budget of its own for each head is better than the same for all.",
         published=41.3,
@@ -206,7 +211,7 @@ CLAIMS = [
     Claim(
         topic="channels",
         paper=PAPER,
-        where="loss of points at 70 %, by summaries",
+        where="loss of points at 70 %, second-hand",
         read=False,
         statement="Quality hardly falls.",
         published=0.3,
@@ -226,7 +231,9 @@ CLAIMS = [
             lambda: 1 / costs_channels.relative_bytes(costs_channels.RELEASED_KEPT, costs_channels.RELEASED_EMPTY),
             "times fewer bytes",
         ),
-        measured=Figure(lambda: median(_speeds()), "times faster, median of all cells"),
+        measured=Figure(
+            lambda: median(_speeds()), "times the speed of a whole cache, median of all cells; under 1 is slower"
+        ),
         rule=at_least(1.0),
         conditions=_speed_conditions,
     ),

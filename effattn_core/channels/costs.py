@@ -7,11 +7,12 @@ from effattn_core.bill import Stage
 
 # Counted in the masks that were released with LeanK for Llama 3.1 8B: share of key channels kept, heads without any of
 # 32 layers × 8; by quarters of the rotary pairs, fastest first, the share kept; heads by their count. Then sinks,
-# recent and chunk as deployed.
+# recent and chunk as deployed, and the recent tokens that training reads whole.
 RELEASED_KEPT, RELEASED_EMPTY = 0.3125, 47 / 256
 RELEASED_QUARTERS = (0.046, 0.139, 0.470, 0.599)
 RELEASED_COUNTS = {0: 47, 32: 120, 64: 67, 96: 22, 128: 0}
 SINKS, RECENT, CHUNK = 128, 768, 128
+TRAINED_RECENT = 1024
 
 
 def relative_bytes(kept, empty=0.0):

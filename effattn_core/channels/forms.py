@@ -44,7 +44,8 @@ def oracle(query, key, value, factor, *, sinks, recent, chunk=1, scale, empty="r
     key, value = key.repeat_interleave(group, 1), value.repeat_interleave(group, 1)
     key_position = torch.arange(key.shape[2], device=query.device)
     query_position = torch.arange(query.shape[2], device=query.device) + key.shape[2] - query.shape[2]
-    thin = key.masked_fill((factor == 0)[:, None] & ~key.isfinite(), 0.0)  # 0 times what was dropped is 0
+    # Of a channel that is dropped 0 times anything is 0; what is finite stays, for a gradient by its factor.
+    thin = torch.where((factor == 0)[:, None], key.nan_to_num(0.0, 0.0, 0.0), key)
     pruned = middle(query_position, key_position, **region)
     scores = torch.where(pruned, scale * query * factor[:, None] @ thin.mT, scale * query @ key.mT)
     scores = scores.masked_fill(unseen(query_position, key_position, factor, empty=empty, **region), -math.inf)

@@ -51,9 +51,11 @@ def compare(importance, shares, generator, count=512):
     query, key, value = texts(count, generator)
     rules = dict(zip(RULES, (importance, torch.rand(importance.shape, generator=generator),
                              by_frequency(importance.shape, fastest=True)), strict=True))  # fmt: skip
-    rows = [
-        {"rule": rule, "pruned": pruned, "error": distance(build_mask(each, pruned).float(), query, key, value).item()}
-        for pruned in shares for rule, each in rules.items()
-    ]  # fmt: skip
-    power = masked(query, key, value, torch.ones_like(importance), **REGION).output.square().mean().item()
+    dense = masked(query, key, value, torch.ones_like(importance), **REGION).output
+    rows = []
+    for pruned in shares:
+        for rule, each in rules.items():
+            ours = masked(query, key, value, build_mask(each, pruned).float(), **REGION).output
+            rows.append({"rule": rule, "pruned": pruned, "error": functional.mse_loss(ours, dense).item()})
+    power = dense.square().mean().item()
     return [*rows, {"rule": "nothing read", "pruned": 1.0, "error": power}]

@@ -9,6 +9,9 @@ from effattn_core.bill import MODEL, Stage
 TOP_K, INDEX_DIM, INDEX_HEADS = 2048, 128, 64  # top_k as published of CLSA; the others are DSA's
 INDEX_ELEMENT = 1  # bytes per number of an index key: DSA keeps FP8, and one float32 factor per token
 SCALE_BYTES = 4
+# Of the published model: layers of the cross-decoder, half of all, and its cache; the windows of the self-decoder below
+# it. UNVERIFIED: the sections of CLSA that give them were not read.
+CROSS_DECODER, WINDOW = dict(layers=16, key_value_heads=4, head_dim=128), 512
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,21 @@ def step(context, layers, key_value_heads, head_dim, *, top_k=TOP_K, element=2, 
         return Step(0, layers * context * row)
     rows = (layers + bool(gathered)) * min(top_k, context) * row
     return Step(index_bytes(context, **index) * (1 if shared else layers), rows)
+
+
+def published(context, *, gathered=False):
+    """Bytes of cache that a token reads in three models of CLSA's sizes, two bytes per number, as a tuple of three.
+
+    A Transformer with a cache in every layer; a YOCO of the same depth, windows below and a shared cache above; that
+    YOCO with one index. gathered: as in `step`.
+    """
+    heads = {name: CROSS_DECODER[name] for name in ("key_value_heads", "head_dim")}
+    half = CROSS_DECODER["layers"]
+    windows = step(min(WINDOW, context), half, **heads, top_k=None).total
+    transformer = step(context, 2 * half, **heads, top_k=None).total
+    yoco, indexed = (step(context, half, **heads, top_k=k, gathered=gathered and k is not None).total
+                     for k in (None, TOP_K))  # fmt: skip
+    return transformer, windows + yoco, windows + indexed
 
 
 def select_traffic(batch, time, index_dim, index_heads, top_k, *, splits, element=4):

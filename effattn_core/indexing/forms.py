@@ -2,7 +2,7 @@
 
 A score is a sum of ReLUs, one per index head, against one index key per token. The `top_k` best tokens are chosen once,
 and every layer of the cross-decoder attends to those rows alone. Tensors are [batch, heads, time, head_dim].
-Sources: "You Only Index Once" (arXiv 2606.06467), of which we know the abstract and summaries; the scoring function is
+Sources: the abstract of "You Only Index Once" (arXiv 2606.06467), whose sections were not read; the scoring function is
 that of DeepSeek-V3.2-Exp (DSA), whose report and code are public. What follows from neither is a RECONSTRUCTION.
 """
 

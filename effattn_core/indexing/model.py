@@ -1,7 +1,7 @@
 """A YOCO that indexes once: one lightning indexer before the cross-decoder, one list of rows for all of its layers.
 
-Training has two stages, as we know them of CLSA from summaries: first the indexer alone learns what all cross-layers
-together attend to, then everything learns with sparse attention, the indexer by its own loss only.
+Training has two stages (UNVERIFIED of CLSA: its section on training was not read): first the indexer alone learns what
+all cross-layers together attend to, then everything learns with sparse attention, the indexer by its own loss only.
 """
 
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from effattn_core.positions import even_speeds, turn
 from effattn_core.states import KeyValueCache, SharedKeyValue, State, require_fit
 from effattn_core.yoco import YOCO
 
-DISTILLATION = 0.1  # weight of the indexer's loss in the joint stage, of CLSA by two summaries
+DISTILLATION = 0.1  # weight of the indexer's loss in the joint stage; UNVERIFIED of CLSA
 
 
 class LightningIndexer(nn.Module):

@@ -108,9 +108,11 @@ def test_rounding_shows_both_counts_and_an_empty_head_its_two_masses():
                      for align in (1, 16))  # fmt: skip
     solid, hollow = draw.rounding(IMPORTANCE, 0.7, 16).data
     assert list(solid.y) == after and list(hollow.y) == before
-    trained, deployed, here = draw.empty_head(8192, 4.0).data
-    assert list(here.y) == [channels.middle_mass(132, 4.0, 8192)] and set(deployed.y) == {0.0}
-    assert list(trained.y) == sorted(trained.y) and "53.2%" in draw.empty_head_says(8192, 4.0)
+    trained, deployed, here = draw.empty_head(65536, 4.0).data
+    assert list(here.y) == [channels.middle_mass(1152, 4.0, 65536)] and set(deployed.y) == {0.0}
+    assert list(trained.y) == sorted(trained.y) and "51.0%" in draw.empty_head_says(65536, 4.0)
+    assert list(draw.empty_head(8192, 4.0, whole=132).data[2].y) == [channels.middle_mass(132, 4.0, 8192)]
+    assert "1,152 tokens" in draw.empty_head_says() and "53.2%" in draw.empty_head_says(8192, 4.0, whole=132)
 
 
 def test_errors_are_means_between_the_least_and_the_most():

@@ -179,6 +179,13 @@ def test_nsa_with_every_block_is_dense_attention_and_sees_no_future():
     assert (nsa(query, key, value, chosen, **few) - attention(query, key, value)).abs().max() > 1e-3
 
 
+def test_the_published_sizes_divide_into_what_yoco_saves_and_what_the_index_saves():
+    transformer, yoco, indexed = (each / 2**20 for each in prices.published(131072))
+    assert (transformer, yoco, indexed) == (8192, 16 + 4096, 16 + 16.5 + 64)
+    assert prices.published(131072, gathered=True) == (8192 * 2**20, 4112 * 2**20, 100.5 * 2**20)
+    assert prices.published(256)[0] == 2 * 16 * 256 * prices.row_bytes(4, 128) == prices.published(256)[1]
+
+
 def test_costs_follow_from_their_formulas():
     dense = prices.step(131072, 16, 8, 128, top_k=None)
     ours = prices.step(131072, 16, 8, 128)
