@@ -181,15 +181,16 @@ def sent_bytes(sizes, ranks, context, *, batch=1, element=4):
 
     sizes: a Configuration of `effattn_core.model` with cross_layers. Of each layer of the self-decoder the others'
     states and decays, or their last window - 1 keys and values; of the shared cache the others' keys and values, once.
+    element: bytes of a number of a key or value; states and decays are exchanged in float32 at least.
     """
     share = context // ranks
     first = sizes.layers - sizes.cross_layers
     if sizes.mixer == "attention":
-        layer = 2 * sizes.key_value_heads * sizes.head_dim * (sizes.window - 1)
+        layer = element * 2 * sizes.key_value_heads * sizes.head_dim * (sizes.window - 1)
     else:
-        layer = sizes.heads * (sizes.head_dim * (sizes.value_dim or sizes.head_dim) + 1)
-    cache = 2 * sizes.key_value_heads * sizes.head_dim * share
-    return (ranks - 1) * batch * element * (first * layer + cache)
+        layer = max(element, 4) * sizes.heads * (sizes.head_dim * (sizes.value_dim or sizes.head_dim) + 1)
+    cache = element * 2 * sizes.key_value_heads * sizes.head_dim * share
+    return (ranks - 1) * batch * (first * layer + cache)
 
 
 def _changes(lines, context):

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from effattn_core.model import build, configuration
+from effattn_core.yoco import costs as prices
 from effattn_core.yoco.parallel import GatheredCache, PassedWindow, parallel_loss, parallel_states
 
 LINE = re.compile(
@@ -61,3 +62,21 @@ def test_what_ranks_cannot_share_is_refused_in_a_sentence():
         PassedWindow(ranks, 0, 5).attend(key, key, key)
     states = parallel_states(build(configuration("small-yoco-gated", 5)), 4, SimpleNamespace(rank=1, ranks=2))
     assert [state.length for state in states] == [4, 4, 4] and isinstance(states[-1], GatheredCache)
+
+
+@pytest.mark.parametrize("size", ["small-yoco", "small-yoco-gated"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_states_are_exchanged_in_float32_whatever_the_precision_of_keys_and_values(size, dtype):
+    """One process stands for the second of two ranks; the first sends the same tensors."""
+    sent = []
+
+    def gather(tensor):
+        sent.append(tensor.nbytes)
+        return torch.stack([tensor, tensor])
+
+    sizes, share, batch = configuration(size, 5, context=128), 64, 3
+    model = build(sizes).to(dtype)
+    with torch.no_grad():
+        states = parallel_states(model, share, SimpleNamespace(rank=1, ranks=2, gather=gather))
+        model(torch.zeros(batch, share, dtype=torch.int64), states)
+    assert sum(sent) == prices.sent_bytes(sizes, 2, 2 * share, batch=batch, element=dtype.itemsize)
