@@ -105,23 +105,23 @@ def test_a_dry_bench_holds_every_way_and_budget_and_goes_on_where_it_stopped(dri
     provenance = bench.provenance
     monkeypatch.setattr(bench, "provenance", lambda command: provenance(command) | {"commit": "abc"})
     settings = dict(budgets=(0.1, 0.25), timed=0.25, queries=3, probes=2, folder=tmp_path)
-    driver.main(contexts=(512,), **settings)
+    driver.main(contexts=(256,), **settings)
     path = tmp_path / "cpu.json"
     first = json.loads(path.read_text())["rows"]
     names = {way.name for way in frontier.ways()}
     for name in names:
         low, high = (row for row in first if row["what"] == "frontier" and row["name"] == name)
         assert (low["budget"], high["budget"]) == (0.1, 0.25)
-        assert high["share"] <= 0.3 and high["bytes"] == high["share"] * 512 * 2 * 128 * 4
+        assert high["share"] <= 0.3 and high["bytes"] == high["share"] * 256 * 2 * 128 * 4
         assert "left_out" in low or low["share"] < high["share"]
     assert any("left_out" in row for row in first if row["name"] == "ReSA")  # its bounds alone are a sixteenth
     times = {row["name"]: row for row in first if row["what"] == "time of a token"}
     assert set(times) == names | {"dense", "ReSA: rectification"} and times["dense"]["ratio"] == 1
     spread = times["ReSA: rectification"]["median"] / 32
     assert times["ReSA"]["amortised"] == spread and "amortised" not in times["Quest"]
-    driver.main(contexts=(512, 1024), **settings)
+    driver.main(contexts=(256, 512), **settings)
     after = json.loads(path.read_text())["rows"]
-    assert after[: len(first)] == first and {row["tokens"] for row in after} == {512, 1024}
+    assert after[: len(first)] == first and {row["tokens"] for row in after} == {256, 512}
 
 
 def test_a_dry_run_records_table_drift_and_reads_and_goes_on_from_what_is_done(drivers, tmp_path, monkeypatch, capsys):
@@ -254,6 +254,22 @@ def test_the_teeth_of_the_drift_end_at_zero():
             assert max(errors[period - 1 :: period]) < 1e-3 < max(errors)
         assert f"every {period} tokens" in draw.drift_says(period, 1)
     assert max(max(layer) for layer in draw._drift(0)[1]) <= draw.drift().layout.yaxis.range[1]
+
+
+@pytest.mark.parametrize("period", [128, 32, 8])
+def test_the_table_of_the_drift_says_what_a_pass_finds_and_not_what_it_leaves(period):
+    over_all, unmended = claims_rectified.off_before_passes(draw.drift_least(), period)
+    before = range(period - 2, 256, period)  # counted from 0: the step before the one that a pass ends
+    for layer, (whole, part) in enumerate(zip(over_all, unmended, strict=True), 1):
+        for found, over in ((whole, draw.OVER[0]), (part, draw.OVER[1])):
+            shown = draw._error(period, layer, over)
+            assert found == pytest.approx(sum(shown[step] for step in before) / len(before))
+        assert whole > 0.01
+    least = draw.drift_least()
+    never = claims_rectified.off_before_passes(least, 0)
+    for found, over in zip(never, draw.OVER, strict=True):
+        assert found == pytest.approx([draw._error(0, layer, over)[-1] for layer in (1, 2, 3)])
+    assert claims_rectified.off_before_passes(4, 0)[0] < never[0] and least == 2
 
 
 def rows_of_a_frontier():
