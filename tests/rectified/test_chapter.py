@@ -18,7 +18,7 @@ from effattn_core.rectified.cache import RewindableCache
 from effattn_core.rectified.frontier import WAYS
 from effattn_core.rectified.neighbours import needle_recall
 from figures import frontier as edge
-from figures import rectified as draw
+from figures.rectified import decoding as draw
 from kernels import bench
 
 FOLDER = ROOT / "book" / "measurements"
