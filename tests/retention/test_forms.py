@@ -59,8 +59,9 @@ def distances(function, inputs, decay, truth):
 
 
 NAMES = ("output", "final state", "d query", "d key", "d value", "d state")
-CASES = [dict(time=time) for time in (1, 63, 65, 130, 257)] + [dict(time=65, strided=True)]
-CASES += [dict(time=65, key_dim=64, value_dim=32), dict(time=65, key_dim=32, value_dim=128), dict(time=130, heads=1)]
+CASES = [dict(time=1), dict(time=63), dict(time=130), dict(time=65, strided=True)]
+CASES += [dict(time=257, batch=1, heads=1), dict(time=65, batch=1, key_dim=64, value_dim=32),
+          dict(time=65, batch=1, key_dim=32, value_dim=128)]  # fmt: skip
 IMPLEMENTATIONS = {"torch": dict(implementation="torch", chunk_size=48), "kernels": dict(implementation="triton")}
 
 
@@ -110,7 +111,7 @@ def test_three_forms_and_any_split_with_the_state_carried_are_one_function(time,
 
 @pytest.mark.parametrize("form", ["parallel", "recurrent", "chunkwise"])
 def test_gradients_are_those_of_differences(form):
-    inputs, decay = tensors(torch.float64, 7, key_dim=3, value_dim=2, batch=1)
+    inputs, decay = tensors(torch.float64, 5, key_dim=3, value_dim=2, batch=1)
     assert torch.autograd.gradcheck(
         lambda query, key, value, state: retention(query, key, value, decay, state=state, form=form, chunk_size=3),
         inputs, check_forward_ad=True,
@@ -153,7 +154,7 @@ WAYS = [dict(), dict(implementation="oracle"), dict(form="parallel"), dict(form=
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_a_token_does_not_reach_the_outputs_before_it_nor_their_gradients(kind, entry, settings):
     """Neither within its chunk nor from another text of the batch: weights of 0 are not enough, 0 times inf is nan."""
-    inputs, decay = tensors(torch.float32, 12)
+    inputs, decay = tensors(torch.float32, 12, heads=1)
     *given, state = (each.detach() for each in inputs)
     before, _ = retention(*given, decay, state=state, **settings)
     for place in (0, 6, 11):
@@ -170,7 +171,7 @@ def test_a_token_does_not_reach_the_outputs_before_it_nor_their_gradients(kind, 
 
 @pytest.mark.parametrize("form", ["parallel", "recurrent", "chunkwise"])
 def test_a_second_derivative_is_right_and_so_is_a_forward_one(form):
-    inputs, decay = tensors(torch.float64, 7, key_dim=3, value_dim=2, batch=1)
+    inputs, decay = tensors(torch.float64, 5, heads=1, key_dim=3, value_dim=2, batch=1)
 
     def summed(*each):
         return sum((part * part).sum() for part in retention(*each[:3], decay, state=each[3], form=form, chunk_size=3))
@@ -272,9 +273,10 @@ def test_the_mask_holds_powers_of_the_decay_below_its_diagonal():
 
 
 def test_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
-    inputs, decay = tensors(torch.float32, 33)
+    inputs, decay = tensors(torch.float32, 33, heads=1, batch=1)
     torch.library.opcheck(retention_forward, (*inputs[:3], decay, inputs[3], 0.2))
     query, key, value, state = (each.detach() for each in inputs)
+    torch._dynamo.reset()
     compiled = torch.compile(retention, backend="aot_eager", fullgraph=True)
     for ours, wanted in zip(
         compiled(query, key, value, decay, state=state), retention(query, key, value, decay, state=state), strict=True
@@ -323,9 +325,14 @@ def test_no_batch_and_no_token_give_empty_outputs_and_an_untouched_state(impleme
 
 @pytest.mark.proves("traffic", "retention_*_kernel")
 @pytest.mark.skipif(runtime.mode != "interpreter", reason="kernels are not interpreted here")
-@pytest.mark.parametrize(("time", "key_dim", "value_dim"), [(65, 32, 32), (70, 64, 32), (64, 32, 64), (33, 64, 128)])
-def test_the_kernels_move_exactly_what_the_formula_says(time, key_dim, value_dim):
-    (query, key, value, state), decay = tensors(torch.float32, time, key_dim=key_dim, value_dim=value_dim)
+@pytest.mark.parametrize(
+    ("batch", "heads", "time", "key_dim", "value_dim"),
+    [(2, 2, 65, 32, 32), (1, 2, 70, 64, 32), (2, 1, 64, 32, 64), (1, 1, 33, 64, 128)],
+)
+def test_the_kernels_move_exactly_what_the_formula_says(batch, heads, time, key_dim, value_dim):
+    shape = batch, heads, time, key_dim, value_dim
+    made = dict(batch=batch, heads=heads, key_dim=key_dim, value_dim=value_dim)
+    (query, key, value, state), decay = tensors(torch.float32, time, **made)
     query, key, value, state = (each.detach() for each in (query, key, value, state))
     chunk = chunk_for(query.dtype, key_dim, value_dim)
     tiles = {
@@ -337,18 +344,18 @@ def test_the_kernels_move_exactly_what_the_formula_says(time, key_dim, value_dim
         launch_outputs(query, key, value, decay.log2(), states, 0.2, chunk)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     sizes = dict(states=tiles["states"], outputs=tiles["outputs"])
-    assert counted == costs_retention.retention_traffic(2, 2, time, key_dim, value_dim, chunk=chunk, **sizes)
+    assert counted == costs_retention.retention_traffic(*shape, chunk=chunk, **sizes)
     with trace() as traffic:
         states, final = launch_states(key, value, decay.log2(), state, chunk)
         grad_states, _ = launch_grad_states(query, value, decay.log2(), final, 0.2, chunk)
         launch_gradients(value, query, key, value, decay.log2(), states, grad_states, 0.2, chunk)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     sizes = {name: tiles[name] for name in ("states", "grad_value", "grad_query_key")}
-    assert counted == costs_retention.retention_backward_traffic(2, 2, time, key_dim, value_dim, chunk=chunk, **sizes)
+    assert counted == costs_retention.retention_backward_traffic(*shape, chunk=chunk, **sizes)
     with trace() as traffic:
         launch_step(query[:, :, :1], key[:, :, :1], value[:, :, :1], decay, state, 0.2)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
-    assert counted == costs_retention.step_traffic(2, 2, key_dim, value_dim, block_value=tiles["step"][1])
+    assert counted == costs_retention.step_traffic(batch, heads, key_dim, value_dim, block_value=tiles["step"][1])
 
 
 def test_costs_of_a_chunk_and_the_bill_follow_from_their_formulas():

@@ -62,7 +62,7 @@ def test_factors_kept_out_of_the_gradient_change_it_in_size_and_not_in_the_forwa
     assert relative(*gradients) > 0.1
 
 
-def test_the_slip_counts_each_chunk_twice():
+def test_the_slip_lets_a_token_see_the_rest_of_its_chunk():
     query, key, value, decay = inputs()
     wrong, right = slipped_chunkwise(query, key, value, decay, 16), chunkwise(query, key, value, decay, scale=1.0)[0]
     assert 0.3 < relative(wrong, right) < 3
@@ -70,6 +70,16 @@ def test_the_slip_counts_each_chunk_twice():
     _, own = chunkwise(query[:, :, :16], key[:, :, :16], value[:, :, :16], decay, scale=1.0)
     extra = query[:, :, :1] * decay[:, None, None] @ own
     torch.testing.assert_close(wrong[:, :, :1] - right[:, :, :1], extra)
+    # A later value of the chunk moves every output of it, by decay^(16 + i - j); of the chunk before, none.
+    later = value.clone()
+    later[:, :, 26] += 1
+    moved = (slipped_chunkwise(query, key, later, decay, 16) - wrong)[..., 0]
+    assert not moved[:, :, :16].any()
+    place = torch.arange(10)
+    score = (query[:, :, 16:26] * key[:, :, 26:27]).sum(-1)
+    torch.testing.assert_close(moved[:, :, 16:26], score * decay[:, None] ** (16 + place - 10))
+    kept = chunkwise(query, key, later, decay, scale=1.0)[0][..., 0] - right[..., 0]
+    assert kept[:, :, :26].abs().max() < 1e-12
 
 
 def test_the_released_chunks_must_be_whole():
