@@ -275,7 +275,7 @@ LOOKS = {
 
 
 def errors(tables, task="Shakespeare"):
-    """What does each rule's mask cost? Means over seeds against the share of channels kept; bars from least to most.
+    """What does each rule's mask cost? Means over seeds, or passages, against the share kept; bars from least to most.
 
     tables: task -> (rows, key, title of the upward axis, whether it is logarithmic). rows: dicts with rule, pruned,
     `key` and, where counts were rounded, kept, as measurements/channels/run.py writes them.
@@ -303,9 +303,9 @@ def errors(tables, task="Shakespeare"):
     )  # fmt: skip
 
 
-def errors_says(tables, task="Shakespeare"):
-    """`errors` in a sentence: where each rule ends."""
+def errors_says(tables, task="Shakespeare", over="seeds"):
+    """`errors` in a sentence: where each rule ends. over: what the means are over."""
     rows, key, title, _ = tables[task]
     ends = "; ".join(f"{rule} {theme.significant(points[-1][1], 2)}" for rule, points in _curves(rows, key).items())
     share = max(row["pruned"] for row in rows if row["rule"] in RULES)
-    return f"{title[:1].upper()}{title[1:]}, {share:.0%} asked to go, means over seeds: {ends}."
+    return f"{title[:1].upper()}{title[1:]}, {share:.0%} asked to go, means over {over}: {ends}."
