@@ -1,6 +1,5 @@
 """Recorded measurements: reading one, and what the runs that make them share (parts that go on where they stopped)."""
 
-import json
 import statistics
 import sys
 from functools import partial
@@ -13,27 +12,15 @@ from effattn_core import pretrained, reproducible
 from effattn_core.data import Batches
 from effattn_core.model import build, configuration
 from effattn_core.pretrained import probe
+from effattn_core.recordings import MEASUREMENTS as MEASUREMENTS  # told here as well, where runs look for both
+from effattn_core.recordings import measured as measured
 from effattn_core.train import train
 from kernels import bench, runtime
 from kernels.cache import whole_file
 
 STEPS, BATCH, CONTEXT, LONGEST = 400, 8, 256, 4096
 EVERY = 20  # steps whose mean loss a curve holds
-ROOT = Path(__file__).resolve().parents[1]
-MEASUREMENTS, RUNS = ROOT / "book" / "measurements", ROOT / ".cache" / "runs"
-
-
-def measured(name):
-    """The rows of a recorded measurement of this repository, by its topic and file: "retention/cpu".
-
-    Raises FileNotFoundError, with the command that makes it, where there is none.
-    """
-    path = MEASUREMENTS / f"{name}.json"
-    if not MEASUREMENTS.exists():
-        raise FileNotFoundError(f"{name}.json lies in the book's repository, not in the installed package: clone it.")
-    if not path.exists():
-        raise FileNotFoundError(f"{name}.json is not recorded yet: run make bench or make runs.")
-    return json.loads(path.read_text(encoding="utf-8"))["rows"]
+RUNS = Path(__file__).resolve().parents[1] / ".cache" / "runs"
 
 
 def once(path, make):
