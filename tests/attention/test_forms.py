@@ -26,10 +26,11 @@ from kernels.attention.operators import attention_forward
 
 DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
 
+TWO = dict(heads=2, key_heads=2)  # enough where the text is long: two heads of two texts, and every block is walked
 CASES = [
-    dict(time=1), dict(time=63), dict(time=65), dict(time=257), dict(time=65, key_heads=1), dict(time=65, key_heads=2),
-    dict(time=257, window=70), dict(time=257, window=70, sinks=4),
-    dict(time=40, key_time=257), dict(time=63, causal=False),
+    dict(time=1), dict(time=63), dict(time=65), dict(time=257, **TWO), dict(time=65, key_heads=1),
+    dict(time=65, key_heads=2), dict(time=257, window=70, **TWO), dict(time=257, window=70, sinks=4, **TWO),
+    dict(time=40, key_time=257, **TWO), dict(time=63, causal=False),
 ]  # fmt: skip
 
 
@@ -179,7 +180,7 @@ HIDDEN = [dict(), dict(window=3), dict(window=3, sinks=1), dict(query_time=4), d
 @pytest.mark.filterwarnings("ignore::RuntimeWarning")
 def test_what_a_query_does_not_see_does_not_reach_it(kind, entry, implementation, case):
     """Neither an infinite key nor an infinite value, at any place, changes the rows that do not see it."""
-    query, key, value = (each.detach()[:1] for each in tensors(torch.float32, 12, key_heads=2))
+    query, key, value = (each.detach()[:1] for each in tensors(torch.float32, 12, heads=2, key_heads=1))
     query = query[:, :, -case.get("query_time", 12) :]
     masks = {name: case.get(name, default) for name, default in (("window", None), ("sinks", 0))}
     places = torch.arange(12)
