@@ -1,8 +1,11 @@
 """What the papers on softmax attention say, and how this library measures it."""
 
+from statistics import fmean
+
 import torch
 
 from effattn_core import attention, costs
+from effattn_core.attention import sinks
 from effattn_core.ledger import Claim, Figure, at_least, exact
 
 
@@ -41,6 +44,18 @@ def _cached_with_all_heads():
     return _cached(costs.LLAMA_8B.heads) / _cached(costs.LLAMA_8B.key_value_heads)
 
 
+def _lost_to_a_window():
+    return fmean(sinks.lost("window of 256"))
+
+
+def _given_back_by_four():
+    return sinks.given_back("window of 252, 4 sinks")
+
+
+READ = (
+    "SmolLM2 135M, three passages of 4,096 tokens of the plays, 256 keys kept, "
+    "places counted in the text (the paper: in the cache)"
+)
 SOFTMAX = "Milakov and Gimelshein 2018"
 
 CLAIMS = [
@@ -85,5 +100,25 @@ CLAIMS = [
         conditions=lambda: (
             f"Llama 3 8B, 16 bits: {_cached(8) // 1024} KiB per token instead of {_cached(32) // 1024} KiB"
         ),
+    ),
+    Claim(
+        topic="attention",
+        paper="Xiao et al. 2024",
+        where="abstract",
+        statement="Window attention fails when the text is longer than the cache.",
+        unit="fails",
+        measured=Figure(_lost_to_a_window, "nats per token lost past the window"),
+        rule=at_least(0.5),
+        conditions=f"{READ}: the loss does not run away, it stays that much higher",
+    ),
+    Claim(
+        topic="attention",
+        paper="Xiao et al. 2024",
+        where="abstract",
+        statement="Keeping the first tokens' keys and values largely recovers the performance of window attention.",
+        unit="largely recovered",
+        measured=Figure(_given_back_by_four, "of the lost nats given back by 4 sinks"),
+        rule=at_least(0.5),
+        conditions=lambda: f"{READ}; one sink: {sinks.given_back('window of 255, 1 sink'):.3g}",
     ),
 ]
