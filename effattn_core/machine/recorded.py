@@ -7,7 +7,7 @@ def against_formulas(rows):
     """A table row per formula of `effattn_core.costs`, from the rows of the measurement "pretrained/cpu" or "/gpu".
 
     "by formula": bytes kept, or the least time: operations, or bytes read, over the rate that the same process
-    measured. "this book" and "transformers": what they kept, or the median time. "ratio": this book's measured value
+    measured. "this book" and "transformers": what they kept, or the median time. "times the formula": this book's measured value
     over the formula's.
     """
     rate = {
@@ -28,7 +28,7 @@ def against_formulas(rows):
 def _row(what, formula, found, words):
     shown = {name: words(value) for name, value in found.items()}
     return {"what": what, "by formula": words(formula), "this book": shown["this book"],
-            "transformers": shown.get("transformers"), "ratio": found["this book"] / formula}  # fmt: skip
+            "transformers": shown.get("transformers"), "times the formula": found["this book"] / formula}  # fmt: skip
 
 
 def _seconds(value):
@@ -49,5 +49,7 @@ def recorded_facts(rows):
         "smollm2-token-ratio": f"{token['this book']['median'] / token['transformers']['median']:.2f}",
         "smollm2-copying": f"{first['rate', 'copying']['median'] / 1e9:.1f} GB/s",
         "smollm2-multiplying": f"{first['rate', 'multiplying']['median'] / 1e9:.0f} GFLOP/s",
+        "smollm2-flops": costs.format_flops(prompt["this book"]["formula"]),
+        "smollm2-moved": costs.format_bytes(token["this book"]["formula"]),
         "smollm2-loading": f"{first['load', 'this book']['seconds']:.1f} s",
     }
