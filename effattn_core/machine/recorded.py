@@ -7,8 +7,8 @@ def against_formulas(rows):
     """A table row per formula of `effattn_core.costs`, from the rows of the measurement "pretrained/cpu" or "/gpu".
 
     "by formula": bytes kept, or the least time: operations, or bytes read, over the rate that the same process
-    measured. "this book" and "transformers": what they kept, or the median time. "times the formula": this book's measured value
-    over the formula's.
+    measured. "this book" and "transformers": what they kept, or the median time. "times the formula": this book's
+    measured value over the formula's.
     """
     rate = {
         name: max(row["median"] for row in rows if row["what"] == "rate" and row["name"] == name)

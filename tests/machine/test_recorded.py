@@ -20,7 +20,8 @@ def test_bytes_are_the_formulas():
     kept = rows_of("bytes")
     assert kept["weights"]["bytes"] == costs.weight_bytes(costs.SMOLLM2, "float32")
     assert kept["cache"]["bytes"] == costs.cache_bytes(costs.SMOLLM2, kept["cache"]["tokens"], dtype="float32")
-    assert TABLE["weights"]["times the formula"] == 1 and TABLE["weights"]["this book"] == TABLE["weights"]["by formula"]
+    row = TABLE["weights"]
+    assert row["times the formula"] == 1 and row["this book"] == row["by formula"]
 
 
 def test_the_least_times_are_the_formulas_over_the_rates_and_no_time_is_below_what_arithmetic_takes():
