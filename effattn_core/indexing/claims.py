@@ -89,9 +89,9 @@ CLAIMS = [
         rule=against(lambda: _gap("newest"), at_most(0.006)),
         conditions=lambda: (
             "a YOCO of four cross-layers on letters of Shakespeare, 16 of up to 256 letters, after the joint stage, "
-            f"recorded by make runs; the newest 16 letters, no index, cost {_gap('newest'):.3f}. SmolLM2, which never "
-            f"learned to read lists, loses {_smollm2_gap():.2f} nats per token by a taught list of 64 of up to 1,024 "
-            f"tokens, {_smollm2_gap('newest'):.2f} by the newest"
+            f"recorded by make runs; the newest 16 letters, no index, cost {_gap('newest'):.3f}. SmolLM2 is no judge, "
+            f"for the statement is of models trained on with their lists: it loses {_smollm2_gap():.2f} nats per token "
+            f"by a taught list of 64 of up to 1,024 tokens, {_smollm2_gap('newest'):.2f} by the newest"
         ),
     ),
     Claim(
@@ -105,8 +105,8 @@ CLAIMS = [
         measured=Figure(_covered, "% of the mass"),
         rule=against(lambda: _covered("newest"), within(2, whole=100)),
         conditions=lambda: (
-            "the upper half of SmolLM2, three passages, 64 of 512 to 1,024 tokens by one taught indexer; the first "
-            f"token and the newest 63, no index, cover {_covered('newest'):.0f} %"
+            "the upper half of SmolLM2, three passages, 64 of 512 to 1,024 tokens (an eighth to a sixteenth) by one "
+            f"taught indexer; the first token and the newest 63, no index, cover {_covered('newest'):.0f} %"
         ),
     ),
     Claim(
