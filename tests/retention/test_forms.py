@@ -5,7 +5,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from effattn_core import bill, costs
+from effattn_core import costs
 from effattn_core.retention import chunkwise, decay_mask, decay_schedule, half_life, parallel, recurrent, retention
 from effattn_core.retention import costs as costs_retention
 from kernels import runtime
@@ -356,24 +356,6 @@ def test_the_kernels_move_exactly_what_the_formula_says(batch, heads, time, key_
         launch_step(query[:, :, :1], key[:, :, :1], value[:, :, :1], decay, state, 0.2)
     counted = costs.Traffic(traffic.loaded_bytes, traffic.stored_bytes, traffic.flops)
     assert counted == costs_retention.step_traffic(batch, heads, key_dim, value_dim, block_value=tiles["step"][1])
-
-
-def test_costs_of_a_chunk_and_the_bill_follow_from_their_formulas():
-    cost = costs_retention.chunk_cost(64, 64, 64)
-    assert (cost.inner, cost.state, cost.moved) == (2 * 64 * 128, 4 * 64 * 64, 2 * 6 * 64 + 8 * 64)
-    card = costs.HARDWARE["H100 SXM"]
-    best = costs_retention.best_chunk(card)
-    seconds = {chunk: costs_retention.chunk_cost(chunk).seconds(card) for chunk in costs_retention.CHUNKS}
-    assert seconds[best] == min(seconds.values()) and best not in (min(seconds), max(seconds))
-    wide = costs_retention.chunk_cost(1024)
-    assert seconds[8] == costs_retention.chunk_cost(8).moved / card.bandwidth, "moving is the longer with small chunks"
-    assert seconds[1024] == (wide.inner + wide.state) / card.peak("bfloat16"), "computing is, with large ones"
-    moved = {new.key: new.value < old.value for old, new in bill.moved("retention")}
-    assert moved == {"prefill": True, "cache": True, "decode": True}
-    short, long = (bill.lines("retention", context)["cache"] for context in (131072, 1 << 20))
-    assert short.value == 32 * 16 * 256 * 512 * 4 and long == short
-    with pytest.raises(ValueError, match="at least 1 token; it is 0"):
-        costs_retention.chunk_cost(0)
 
 
 QUERY = torch.randn(1, 2, 6, 8)
