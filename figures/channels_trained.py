@@ -57,7 +57,7 @@ def kept(pruned=0.7):
                    line=dict(color=theme.VERMILLION, width=3, dash="dot", shape="hv"), xaxis="x2", yaxis="y2",
                    name="released for Llama 3.1 8B", hoverinfo="skip"),
     ]  # fmt: skip
-    title = f"<b>{mask['kept']:.0%} kept</b>, {pruned:.0%} asked to go, {mask['empty']:.0%} of heads empty"
+    title = f"<b>{mask['kept']:.0%} kept</b>, {mask['empty']:.0%} of heads empty"
     across = dict(range=[-0.5, len(pairs[0]) - 0.5], showgrid=False)
     return theme.figure(
         *traces, height=500, showlegend=True, legend=dict(y=-0.16, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),

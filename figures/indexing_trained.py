@@ -22,7 +22,7 @@ WAYS = {
 MEASURES = {
     "attention": ("attention covered", "{:.0%}"),
     "attention beyond the first token": ("attention beyond the first token covered", "{:.0%}"),
-    "loss": ("nats per token above reading all", "{:.2f}"),
+    "loss": ("nats per token lost", "{:.2f}"),
 }
 FIELDS = {"attention": "covered", "attention beyond the first token": "beyond"}
 
