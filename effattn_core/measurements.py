@@ -12,8 +12,6 @@ from effattn_core import pretrained, reproducible
 from effattn_core.data import Batches
 from effattn_core.model import build, configuration
 from effattn_core.pretrained import probe
-from effattn_core.recordings import MEASUREMENTS as MEASUREMENTS  # told here as well, where runs look for both
-from effattn_core.recordings import measured as measured
 from effattn_core.train import train
 from kernels import bench, runtime
 from kernels.cache import whole_file

@@ -8,7 +8,7 @@ import math
 from statistics import fmean
 
 from effattn_core import costs
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from effattn_core.universal import costs as costs_universal
 from figures import theme
 
@@ -162,9 +162,8 @@ def prices_says(loops=4, context=131072):
 RECORDED = "universal/training-cpu"
 
 
-@functools.cache
 def _rows(what):
-    return [row for row in measured(RECORDED) if row["what"] == what]
+    return measured(RECORDED, what=what)
 
 
 # The YOCO-Us of the recorded run, by how they were trained: name and loops in its rows.

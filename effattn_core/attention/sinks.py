@@ -32,7 +32,7 @@ class Reading(NamedTuple):
 @functools.cache
 def recorded():
     """(tokens per bucket, the Reading of each name) of the recording attention/smollm2-cpu."""
-    rows = [row for row in measured("attention/smollm2-cpu") if row["what"] == "window"]
+    rows = measured("attention/smollm2-cpu", what="window")
     readings = {}
     for row in rows:
         name = row["name"]
@@ -69,7 +69,6 @@ def given_back(name, bare="window of 256"):
 def resting():
     """The share of each head's attention on the first token, late in the text: [layers][heads], mean of passages."""
     layers = {}
-    for row in measured("attention/smollm2-cpu"):
-        if row["what"] == "sink":
-            layers.setdefault(row["layer"], []).append(row["first"])
+    for row in measured("attention/smollm2-cpu", what="sink"):
+        layers.setdefault(row["layer"], []).append(row["first"])
     return tuple(tuple(map(fmean, zip(*layers[layer], strict=True))) for layer in sorted(layers))

@@ -8,7 +8,7 @@ from effattn_core import channels
 from effattn_core.attention import Part, merge
 from effattn_core.channels import costs as costs_channels
 from effattn_core.ledger import Claim, Figure, against, at_least, at_most, exact, within
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 
 PAPER, RELEASED = "Zhang et al. 2025 (LeanK)", "masks released for Llama 3.1 8B, our count"
 TRAINING, SMOLLM2, TWO_STAGES = "channels/training-cpu", "channels/smollm2-cpu", "learned, two stages"
@@ -45,14 +45,12 @@ def _mass_of_an_empty_head(far=FAR):
 
 
 def _kl(rule, share=0.75):
-    return fmean(row["kl"] for row in measured(TRAINING)
-                 if row["what"] == "text" and row["rule"] == rule and row["pruned"] == share)  # fmt: skip
+    return fmean(row["kl"] for row in measured(TRAINING, what="text", rule=rule, pruned=share))
 
 
 def _smollm2(key, rule=TWO_STAGES, share=0.7):
     """Recorded of a rule's mask on SmolLM2, the mean over passages."""
-    return fmean(row[key] for row in measured(SMOLLM2)
-                 if row["what"] == "text" and (row["rule"], row["pruned"]) == (rule, share))  # fmt: skip
+    return fmean(row[key] for row in measured(SMOLLM2, what="text", rule=rule, pruned=share))
 
 
 def _over_sizes():
@@ -71,7 +69,7 @@ def _loss_at(rule=TWO_STAGES):
 def _masks(what, share, align, stage=None):
     """The mask of each seed, bool [heads, head_dim], from its recorded importances."""
     return [channels.build_mask(torch.tensor(row["values"]), share, align).flatten(0, -2)
-            for row in measured(TRAINING) if row["what"] == what and row.get("stage") == stage]  # fmt: skip
+            for row in measured(TRAINING, what=what, stage=stage)]  # fmt: skip
 
 
 def _slower_half(*masks):
@@ -86,8 +84,7 @@ def _slower_half_needle():
 
 def _slower_half_text():
     """Of the channels that SmolLM2's learned mask keeps, the share in the slower half of the pairs; in per cent."""
-    eighths = next(row["eighths"] for row in measured(SMOLLM2)
-                   if row["what"] == "mask" and (row["rule"], row["pruned"]) == (TWO_STAGES, 0.7))  # fmt: skip
+    eighths = measured(SMOLLM2, what="mask", rule=TWO_STAGES, pruned=0.7)[0]["eighths"]
     return 100 * sum(eighths[4:]) / sum(eighths)
 
 

@@ -7,15 +7,14 @@ import torch
 from effattn_core.indexing import costs as prices
 from effattn_core.indexing.model import distillation
 from effattn_core.ledger import Claim, Figure, against, at_most, exact, upper_bound, within
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 
 RUN, SMOLLM2 = "indexing/training-cpu", "indexing/smollm2-cpu"
 PAPER = "Sun et al. 2026 (CLSA)"
 
 
 def _text(stage, top_k):
-    return [row for row in measured(RUN)
-            if row["what"] == "text" and row["stage"] == stage and row["top_k"] == top_k]  # fmt: skip
+    return measured(RUN, what="text", stage=stage, top_k=top_k)
 
 
 def _gap(chooser="trained shared", top_k=16):
@@ -26,8 +25,8 @@ def _gap(chooser="trained shared", top_k=16):
 
 def _smollm2(what, field, name, count=64):
     """Recorded of a list for the upper half of SmolLM2, the mean over passages and layers."""
-    found = [row[field] for row in measured(SMOLLM2) if row["what"] == what
-             and (row["name"], row["count"], row.get("layers", "upper")) == (name, count, "upper")]  # fmt: skip
+    rows = measured(SMOLLM2, what=what, name=name, count=count)
+    found = [row[field] for row in rows if row.get("layers", "upper") == "upper"]
     return fmean(fmean(each) if isinstance(each, list) else each for each in found)
 
 
@@ -48,7 +47,7 @@ def _bytes_ratio(context=131072, **settings):
 
 
 def _agreeing():
-    rows = [row["coverage"] for row in measured(RUN) if row["what"] == "agreement" and row["agreement"] == 1.0]
+    rows = [row["coverage"] for row in measured(RUN, what="agreement", agreement=1.0)]
     return fmean(row["per layer"] - row["trained shared"] for row in rows)
 
 

@@ -27,6 +27,31 @@ def passages(tokenizer, count, length, *, letters=6):
     return torch.tensor([tokenizer.encode(text[start : start + letters * length]).ids[:length] for start in starts])
 
 
+def hidden_numbers(tokenizer, text, length, *, numbers, depths, seed=0):
+    """Numbers of five digits, hidden in a text and asked for at its end: per number a list, one entry per depth.
+
+    text: tokens, [time] int64, of which each number takes another stretch. depths: where a number stands, from 0, the
+    beginning, to 1. An entry: (the tokens to read, length - 1 of them; those to give then, one by one; those that
+    should be the likeliest after each). Seeded.
+    """
+
+    def coded(words):
+        return torch.tensor(tokenizer.encode(words).ids, device=text.device)
+
+    dice, question = torch.Generator().manual_seed(seed), "\n\nThe secret number is"
+    ask = coded(question)
+    for number in range(numbers):
+        found = []
+        for depth in depths:
+            secret = " ".join(map(str, torch.randint(10, (5,), generator=dice).tolist()))
+            fact, answer = coded(f"{question} {secret}.\n\n"), coded(f" {secret}")
+            hay = text[number * length // 8 :][: length - len(fact) - len(ask)]
+            place = int(depth * len(hay))
+            prompt = torch.cat([hay[:place], fact, hay[place:], ask])
+            found.append((prompt[:-1], torch.cat([prompt[-1:], answer[:-1]]), answer))
+        yield found
+
+
 class Recorder(KeyValueCache):
     """A cache that keeps the queries of the last read beside the keys and values: `query` [batch, heads, time, D]."""
 

@@ -6,8 +6,8 @@ from statistics import fmean, stdev
 import torch
 
 from effattn_core.ledger import Claim, Figure, at_least, beyond, exact, upper_bound, within
-from effattn_core.measurements import measured
 from effattn_core.model import Configuration, LanguageModel
+from effattn_core.recordings import measured
 from effattn_core.rectified import Choice, block_bounds, bound_scores
 from effattn_core.rectified import costs as costs_rectified
 from effattn_core.rectified.cache import RectifiedCache, RewindableCache, SparseDecoder, states_of
@@ -25,7 +25,7 @@ def recovered(dense, sparse, rectified):
 
 def table():
     """(least, period) -> the row of the recorded run."""
-    return {(row["least"], row["period"]): row for row in measured(RUN) if row["what"] == "table"}
+    return {(row["least"], row["period"]): row for row in measured(RUN, what="table")}
 
 
 def gap_recovered(least, period, rows=None):
@@ -47,27 +47,31 @@ def gap_error(least, period, rows=None):
     return spread([a - b for a, b in zip(never, now, strict=True)]) / (rows[least, 0]["kl"] - rows[least, 1]["kl"])
 
 
+def value_errors(least, period):
+    """(position of the first step, relative error of the cache's values after every step, by layer from 1)."""
+    (row,) = measured(RUN, what="drift", least=least, period=period)
+    return row["first"], [[float(word) for word in layer.split()] for layer in row["value_error"]]
+
+
 def off_before_passes(least, period):
     """How far the values are from the dense ones just before a pass, mean over passes, by layer from 1: two lists.
 
     The norm of the difference over that of the values, of all rows of the cache, and of those alone that no pass has
     mended yet (as if all values were equally long). Period 0, never: after the last letter. Period 1 leaves no row.
     """
-    row = next(row for row in measured(RUN)
-               if row["what"] == "drift" and (row["least"], row["period"]) == (least, period))  # fmt: skip
-    layers = [[float(word) for word in layer.split()] for layer in row["value_error"]]
+    first, layers = value_errors(least, period)
     steps = len(layers[0])
     # A step's error was measured once the pass that ends it was done, so the step before says what a pass finds.
     before = range(period - 1, steps, period) if period else (steps,)
     over_all = [[errors[step - 1] for step in before] for errors in layers]
-    unmended = [[error * ((row["first"] + step) / (step % period if period else step)) ** 0.5
+    unmended = [[error * ((first + step) / (step % period if period else step)) ** 0.5
                  for error, step in zip(errors, before, strict=True)] for errors in over_all]  # fmt: skip
     return [fmean(errors) for errors in over_all], [fmean(errors) for errors in unmended]
 
 
 def judged_drift(period):
     """KL of SmolLM2's sparse decoding to dense, stretch by stretch: [passages][stretches]. Period 0: never."""
-    return [row["kl"] for row in measured(JUDGED) if row["what"] == "drift" and row["period"] == period]
+    return [row["kl"] for row in measured(JUDGED, what="drift", period=period)]
 
 
 def _pairs(period, part=slice(None)):
@@ -141,7 +145,7 @@ def _rectification_share():
 
 def _timed():
     """The recorded step of a token: (name, tokens) -> row."""
-    return {(row["name"], row["tokens"]): row for row in measured("rectified/cpu") if row["what"] == "time of a token"}
+    return {(row["name"], row["tokens"]): row for row in measured("rectified/cpu", what="time of a token")}
 
 
 def _speed():

@@ -6,7 +6,7 @@ import torch
 
 from effattn_core import bill
 from effattn_core.ledger import Claim, Figure, at_most, exact, within
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from effattn_core.retention import chunkwise, decay_schedule, parallel, recurrent
 from effattn_core.retention import costs as costs_retention
 
@@ -24,19 +24,15 @@ def _largest_difference():
 
 
 def _decode_growth():
-    times = {
-        row["tokens"]: row["median"]
-        for row in measured("retention/cpu")
-        if row["what"] == "decode one token" and "state" in row["name"]
-    }
+    rows = measured("retention/cpu", what="decode one token")
+    times = {row["tokens"]: row["median"] for row in rows if "state" in row["name"]}
     return times[65536] / times[1024]
 
 
 def _loss_ratio():
     losses = {name: [] for name in ("RetNet", "Transformer")}
-    for row in measured("retention/training-cpu"):
-        if row["what"] == "held out" and row["start"] == 0:
-            losses[row["name"]].append(row["loss"])
+    for row in measured("retention/training-cpu", what="held out", start=0):
+        losses[row["name"]].append(row["loss"])
     return fmean(losses["RetNet"]) / fmean(losses["Transformer"])
 
 

@@ -9,7 +9,7 @@ import math
 from statistics import fmean
 from typing import NamedTuple
 
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 
 QUERIES = range(1023, 2048, 64)  # places of the tokens whose attention is recorded
 

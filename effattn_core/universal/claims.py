@@ -3,13 +3,13 @@
 from statistics import fmean, variance
 
 from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from effattn_core.universal import costs as costs_universal
 
 
 def _bytes_kept(name, loops):
     """Measured, of the longest text that the run looked at."""
-    rows = [row for row in measured("universal/training-cpu") if row["what"] == "kept" and row["name"] == name]
+    rows = measured("universal/training-cpu", what="kept", name=name)
     longest = max(row["tokens"] for row in rows)
     return next(row["bytes"] for row in rows if row["loops"] == loops and row["tokens"] == longest)
 
@@ -29,11 +29,8 @@ def _prefill_of_twice_the_text():
 
 def _losses(name, loops):
     """Held-out losses, a seed each, asked with the loops that the model was trained with."""
-    return [
-        row["loss"]
-        for row in measured("universal/training-cpu")
-        if row["what"] == "held out" and (row["name"], row["loops"], row["asked"]) == (name, loops, loops)
-    ]
+    rows = measured("universal/training-cpu", what="held out", name=name, loops=loops, asked=loops)
+    return [row["loss"] for row in rows]
 
 
 def held_out(name, loops):

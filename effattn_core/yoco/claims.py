@@ -5,8 +5,8 @@ from statistics import fmean
 import torch
 
 from effattn_core.ledger import Claim, Figure, at_least, at_most, exact, within
-from effattn_core.measurements import measured
 from effattn_core.model import build, configuration
+from effattn_core.recordings import measured
 from effattn_core.yoco import costs as prices
 
 MILLION = 1 << 20
@@ -38,26 +38,20 @@ def _prefill_ratio(context):
 
 
 def _found(tokens=256):
-    rows = [row for row in measured("yoco/training-cpu") if row["what"] == "needle" and row["tokens"] == tokens]
+    rows = measured("yoco/training-cpu", what="needle", tokens=tokens)
     return min(fmean(row["found"] for row in rows if row["name"] == name) for name in ("YOCO, window", "YOCO, gated"))
 
 
 def _loss_ratio():
-    def mean(rows, name):
-        return fmean(
-            row["loss"] for row in rows if row["what"] == "held out" and row["start"] == 0 and row["name"] == name
-        )
+    def mean(recording, name):
+        return fmean(row["loss"] for row in measured(recording, what="held out", start=0, name=name))
 
-    ours = min(mean(measured("yoco/training-cpu"), name) for name in ("YOCO, window", "YOCO, gated"))
-    return ours / mean(measured("retention/training-cpu"), "Transformer")
+    ours = min(mean("yoco/training-cpu", name) for name in ("YOCO, window", "YOCO, gated"))
+    return ours / mean("retention/training-cpu", "Transformer")
 
 
 def _prefill_time_ratio(tokens=16384):
-    rows = {
-        row["name"]: row["median"]
-        for row in measured("yoco/cpu")
-        if row["what"] == "prefill" and row["tokens"] == tokens
-    }
+    rows = {row["name"]: row["median"] for row in measured("yoco/cpu", what="prefill", tokens=tokens)}
     return rows["Transformer"] / min(rows["YOCO, window"], rows["YOCO, gated"])
 
 

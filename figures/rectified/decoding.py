@@ -9,8 +9,8 @@ import math
 import torch
 
 from effattn_core import costs
-from effattn_core.measurements import measured
-from effattn_core.rectified import block_bounds, bound_scores
+from effattn_core.recordings import measured
+from effattn_core.rectified import block_bounds, bound_scores, claims
 from effattn_core.rectified import costs as costs_rectified
 from figures import theme
 
@@ -164,8 +164,7 @@ COLUMNS = 32  # letters of a row of the text
 @functools.cache
 def _reads(active):
     """The recorded reads of one text, by layer: (text, first position, block size, rows)."""
-    rows = [row for row in measured(RUN) if row["what"] == "reads" and row["active"] == active]
-    rows.sort(key=lambda row: row["layer"])
+    rows = sorted(measured(RUN, what="reads", active=active), key=lambda row: row["layer"])
     return rows[0]["text"], rows[0]["first"], rows[0]["block_size"], rows
 
 
@@ -192,7 +191,7 @@ def read_steps(every=32):
 
 @functools.cache
 def _actives():
-    return tuple(sorted({row["active"] for row in measured(RUN) if row["what"] == "reads"}))
+    return tuple(sorted({row["active"] for row in measured(RUN, what="reads")}))
 
 
 def caught(step, layer, key_head, active):
@@ -263,17 +262,13 @@ def reads_says(step=64, layer=1, key_head=1, active=0.1):
 
 def drift_least():
     """The least number of blocks that the drawn run of the drift reads: the fewest recorded."""
-    return min(row["least"] for row in measured(RUN) if row["what"] == "drift")
+    return min(row["least"] for row in measured(RUN, what="drift"))
 
 
 @functools.cache
 def _drift(period):
     """Relative error of the cache's values after every step, by layer from 1: of the recorded run."""
-    row = next(
-        row for row in measured(RUN)
-        if row["what"] == "drift" and (row["least"], row["period"]) == (drift_least(), period)
-    )  # fmt: skip
-    return row["first"], [[float(word) for word in layer.split()] for layer in row["value_error"]]
+    return claims.value_errors(drift_least(), period)
 
 
 OVER = ("all rows of the cache", "the rows since the last pass")

@@ -12,7 +12,7 @@ import torch
 from effattn_core import costs, retention
 from effattn_core.retention import costs as prices
 from figures import theme
-from figures.attention import TOKENS
+from figures.attention.forms import TOKENS
 
 CLEAR = "rgba(0,0,0,0)"
 HEADS = 8

@@ -8,7 +8,7 @@ import pytest
 from support.house import ROOT
 
 from effattn_core import bill, costs
-from figures import attention as draw
+from figures.attention import forms as draw
 from kernels.attention import backward, backward_query, forward
 from kernels.merge import splits_for
 

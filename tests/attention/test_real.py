@@ -9,7 +9,7 @@ from support.house import MEASUREMENTS, ROOT, driver
 from support.stored import explorables, state_of
 
 from effattn_core.attention import sinks
-from figures import attention_real as draw
+from figures.attention import trained as draw
 from figures.codec import decode
 
 PAGE = ROOT / "book" / "1-attention" / "attention"

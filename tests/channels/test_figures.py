@@ -9,8 +9,8 @@ from support.legible import check_legible
 
 from effattn_core import channels
 from effattn_core.channels import costs as costs_channels
-from figures import channels as draw
 from figures import explore
+from figures.channels import forms as draw
 
 IMPORTANCE = draw.frozen(torch.rand(2, 4, 32, generator=torch.Generator().manual_seed(0)).round(decimals=4).tolist())
 NEEDLE = torch.rand(3, 2, 64, generator=torch.Generator().manual_seed(1)).round(decimals=4)

@@ -7,7 +7,8 @@ import pytest
 from support.house import ROOT
 from support.legible import check_legible, check_states
 
-from figures import channels, channels_trained
+from figures.channels import forms as channels
+from figures.channels import trained as channels_trained
 
 SHARES = [0.3, 0.5, 0.7]
 RULES = {"learned, two stages", "learned, stage 1", "sizes of q and k", "random", "slowest pairs", "fastest pairs"}

@@ -9,7 +9,7 @@ from support.house import ROOT
 from effattn_core.indexing import costs as prices
 from effattn_core.ledger import ledger
 from figures import codec, explore, theme
-from figures import indexing as draw
+from figures.indexing import forms as draw
 
 # The table that the miniature follows, found by another program before this one was written: coverage by agreement,
 # in the order of CHOICES.

@@ -7,7 +7,7 @@ import pytest
 from support.house import ROOT
 from support.legible import check_legible, check_states
 
-from figures import indexing_trained as draw
+from figures.indexing import trained as draw
 
 COUNTS = (32, 64, 128)
 

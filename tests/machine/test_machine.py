@@ -11,7 +11,7 @@ from support.legible import check_states
 from effattn_core import costs, machine
 from effattn_core.machine import facts, levels
 from effattn_core.machine.recorded import recorded_facts
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from figures import machine as draw
 
 H100 = costs.HARDWARE["H100 SXM"]

@@ -4,7 +4,8 @@ import math
 
 import pytest
 
-from effattn_core.measurements import measured
+from effattn_core import recordings
+from effattn_core.recordings import measured
 from effattn_core.rectified import claims
 from figures.rectified import judged
 
@@ -88,7 +89,7 @@ def test_needles_are_counted_by_way_length_and_dial():
 
 
 def test_what_a_period_wins_back_is_of_the_whole_kl_and_its_error_that_of_pairs(monkeypatch):
-    monkeypatch.setattr(claims, "measured", lambda name: drift_rows())
+    monkeypatch.setattr(recordings, "_rows", lambda recording: drift_rows())
     never = 0.85 * 1.75
     assert claims.won_back(8) == pytest.approx(1 - 0.45 / never)
     assert claims.won_back(8) > claims.won_back(32) > claims.won_back(128) and claims.won_back(0) == 0

@@ -12,7 +12,8 @@ from support.house import ROOT
 from support.legible import check_legible, notes
 
 from effattn_core import costs, data, retention
-from effattn_core.measurements import CONTEXT, MEASUREMENTS, STEPS
+from effattn_core.measurements import CONTEXT, STEPS
+from effattn_core.recordings import MEASUREMENTS
 from effattn_core.retention import costs as prices
 from figures import explore, measured
 from figures.retention import forms as draw

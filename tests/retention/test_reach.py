@@ -8,7 +8,7 @@ import torch
 from support import house
 from support.house import ROOT
 
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from effattn_core.retention import decay_mask, half_life, reach
 from figures import theme
 from figures.retention import heads as draw

@@ -7,7 +7,8 @@ from pathlib import Path
 import book_pages
 import pytest
 
-from figures import attention, bill, explore, theme
+from figures import bill, explore, theme
+from figures.attention import forms as attention
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("explorables")]
 

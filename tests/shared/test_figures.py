@@ -13,8 +13,8 @@ from support.house import ROOT
 from support.stored import data_of, state_of
 
 from effattn_core import attention, costs
-from figures import attention as pictures
 from figures import codec, explore, theme
+from figures.attention import forms as pictures
 
 EXPLORE = dict(name="demo", caption="Notice `step`.", alt="Bars that grow.")
 

@@ -23,7 +23,7 @@ def test_in_a_real_kernel_the_environment_decides_whether_widgets_are_stored(mon
 
     monkeypatch.setenv("EFFATTN_STATIC", "1" if static else "0")
     code = (
-        "from figures import attention\nfrom figures.explore import explore\n"
+        "from figures.attention import forms as attention\nfrom figures.explore import explore\n"
         "explore(attention.visibility, name='mask', caption='c', alt='The mask.', window=[1, 2])"
     )
     notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(code)])

@@ -6,7 +6,9 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import attention, bill, channels, machine, measured, theme, token
+from figures import bill, machine, measured, theme, token
+from figures.attention import forms as attention
+from figures.channels import forms as channels
 from figures.explore import explore, show
 from figures.retention import forms, numerics
 

@@ -49,7 +49,7 @@ def test_every_state_is_told_and_drawn_differently():
 
 
 def test_what_was_recorded_lies_inside_the_axes_and_fits_its_budget():
-    from effattn_core.measurements import measured
+    from effattn_core.recordings import measured
 
     found = measured("yoco/smollm2-cpu")
     assert {row["passage"] for row in found} == {0, 1, 2}

@@ -24,7 +24,6 @@ FIRST, SECOND, RATE = 50, 10, 0.04  # steps of the two stages; the published rat
 SHARES, ENDS = (0.3, 0.5, 0.7), dict(sinks=4, recent=64)
 WIDTHS = 4  # channels are kept by quarters of a head, as in the release: 16 of 64, 32 of 128
 DEPTHS, NUMBERS, NEEDLE_TOKENS = (0.1, 0.35, 0.6, 0.85), 2, 768
-QUESTION = "\n\nThe secret number is"
 
 
 class ThinCache(KeyValueCache):
@@ -129,19 +128,12 @@ def text_rows(model, made, text, passage, prompt=PROMPT):
 @torch.no_grad()
 def needle_rows(model, tokenizer, made, text, tokens=NEEDLE_TOKENS, numbers=NUMBERS):
     """Is a number of five digits found that stood in the prompt? A row per mask: how many whole, how many digits."""
-    dice, ask = torch.Generator().manual_seed(0), tokenizer.encode(QUESTION).ids
     found = {(rule, share): [] for rule, share, _ in made}
-    for number in range(numbers):
-        for depth in DEPTHS:
-            secret = " ".join(map(str, torch.randint(10, (5,), generator=dice).tolist()))
-            fact, answer = (tokenizer.encode(each).ids for each in (f"{QUESTION} {secret}.\n\n", f" {secret}"))
-            hay = text[number * tokens // 8 :][: tokens - len(fact) - len(ask)].tolist()
-            place = int(depth * len(hay))
-            prompt, wanted = torch.tensor([*hay[:place], *fact, *hay[place:], *ask]), torch.tensor(answer)
-            recorded = probe.recorded(model, prompt[None, :-1].to(text.device))
-            given = torch.cat([prompt[-1:], wanted[:-1]]).to(text.device)
+    for number, hidden in enumerate(probe.hidden_numbers(tokenizer, text, tokens, numbers=numbers, depths=DEPTHS)):
+        for read, given, answer in hidden:
+            recorded = probe.recorded(model, read[None])
             for rule, share, mask in made:
-                right = followed(model, recorded, given, mask).argmax(-1).cpu() == wanted
+                right = followed(model, recorded, given, mask).argmax(-1) == answer
                 found[rule, share].append((bool(right.all()), right.float().mean().item()))
         print(f"needles: {number + 1} of {numbers} numbers", flush=True)
     return [

@@ -24,7 +24,6 @@ DIALS = (0.06, 0.12, 0.25)  # of each way: a share of blocks, or of the text tha
 DRIFT, PERIODS, ACTIVE, BLOCK = (1024, 512), (8, 32, 128, 0), 0.12, 16
 LEFT_OUT = {"CLSA"}  # its indexer was taught on another reader
 NEEDLE_LENGTHS, DEPTHS, NUMBERS = (1024, 4096), (0.1, 0.35, 0.6, 0.85), 3
-QUESTION = "\n\nThe secret number is"
 
 
 def filled(make, recorded, capacity):
@@ -104,19 +103,11 @@ def drift_rows(model, text, passage, length, steps, bucket=32):
 
 def needle_rows(model, tokenizer, text, length, numbers, seed=0):
     """Is a number found that stood in the prompt? A row per way and dial: how many of depths times numbers."""
-    dice, hits = torch.Generator().manual_seed(seed), {}
-    ask = torch.tensor(tokenizer.encode(QUESTION).ids, device=text.device)
-    for number in range(numbers):
-        for depth in DEPTHS:
-            secret = " ".join(map(str, torch.randint(10, (5,), generator=dice).tolist()))
-            fact = torch.tensor(tokenizer.encode(f"{QUESTION} {secret}.\n\n").ids, device=text.device)
-            answer = torch.tensor(tokenizer.encode(f" {secret}").ids, device=text.device)
-            hay = text[number * length // 8 :][: length - len(fact) - len(ask)]
-            place = int(depth * len(hay))
-            prompt = torch.cat([hay[:place], fact, hay[place:], ask])
-            recorded = probe.recorded(model, prompt[None, :-1])
+    hits, asked = {}, probe.hidden_numbers(tokenizer, text, length, numbers=numbers, depths=DEPTHS, seed=seed)
+    for number, hidden in enumerate(asked):
+        for read, given, answer in hidden:
+            recorded = probe.recorded(model, read[None])
             for name, dial, period, make in makers():
-                given = torch.cat([prompt[-1:], answer[:-1]])
                 logits, _ = followed(model, recorded, make, given, period)
                 hits.setdefault((name, dial), []).append(bool((logits.argmax(-1) == answer).all()))
         print(f"needles in {length:,} tokens: {number + 1} of {numbers} numbers", flush=True)

@@ -3,7 +3,7 @@
 import functools
 from statistics import fmean
 
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from figures import theme
 
 RUN = "indexing/smollm2-cpu"
@@ -27,17 +27,16 @@ MEASURES = {
 FIELDS = {"attention": "covered", "attention beyond the first token": "beyond"}
 
 
-@functools.cache
-def rows(what):
-    """The recorded rows of one kind."""
-    return tuple(row for row in measured(RUN) if row["what"] == what)
+def rows(what, **wanted):
+    """The recorded rows of one kind, with the fields that are wanted."""
+    return measured(RUN, what=what, **wanted)
 
 
 @functools.cache
 def alike():
     """[layers][layers]: share of their best tokens that two layers have in common, the mean over passages."""
     layers = 1 + max(row["layer"] for row in rows("agreement"))
-    by_layer = [[row["same"] for row in rows("agreement") if row["layer"] == layer] for layer in range(layers)]
+    by_layer = [[row["same"] for row in rows("agreement", layer=layer)] for layer in range(layers)]
     return tuple(tuple(round(fmean(each), 3) for each in zip(*same, strict=True)) for same in by_layer)
 
 
@@ -56,8 +55,8 @@ def counts():
 def found(measure, name, count, layers="upper"):
     """What was measured of a list, one number per passage; of "loss", above the loss of reading everything."""
     if measure != "loss":
-        return [fmean(row[FIELDS[measure]]) for row in rows("coverage")
-                if (row["name"], row["count"], row["layers"]) == (name, count, layers)]  # fmt: skip
+        covered = rows("coverage", name=name, count=count, layers=layers)
+        return [fmean(row[FIELDS[measure]]) for row in covered]
     losses = {(row["name"], row["count"], row["passage"]): row["loss"] for row in rows("loss")}
     passages = sorted({row["passage"] for row in rows("loss")})
     return [
@@ -67,8 +66,7 @@ def found(measure, name, count, layers="upper"):
 
 def worst(name, count):
     """What a list holds of the attention of the upper layer that it serves worst, the mean over passages."""
-    return fmean(min(row["covered"]) for row in rows("coverage")
-                 if (row["name"], row["count"], row["layers"]) == (name, count, "upper"))  # fmt: skip
+    return fmean(min(row["covered"]) for row in rows("coverage", name=name, count=count, layers="upper"))
 
 
 def agreement():

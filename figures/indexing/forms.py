@@ -12,7 +12,7 @@ from effattn_core import costs
 from effattn_core.indexing import choose_rows
 from effattn_core.indexing import costs as prices
 from effattn_core.indexing.neighbours import agreeing_layers, coverage
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from figures import theme
 
 RUN = "indexing/training-cpu"
@@ -83,13 +83,12 @@ def picks_says(agreement=0.75, shared=True):
 
 def agreements():
     """Agreements of the recorded run, in order."""
-    return sorted({row["agreement"] for row in measured(RUN) if row["what"] == "agreement"})
+    return sorted({row["agreement"] for row in measured(RUN, what="agreement")})
 
 
 def caught_at(agreement, name):
     """(mean, least, most) over seeds of the coverage that was recorded."""
-    found = [row["coverage"][name] for row in measured(RUN)
-             if row["what"] == "agreement" and row["agreement"] == agreement]  # fmt: skip
+    found = [row["coverage"][name] for row in measured(RUN, what="agreement", agreement=agreement)]
     return sum(found) / len(found), min(found), max(found)
 
 
@@ -236,7 +235,7 @@ TEXT_CHOICES = ("per layer", "trained per layer", "shared oracle", "trained shar
 
 def text_rows(stage="indexer alone"):
     """Recorded rows of the trained YOCO at one stage, by tokens read."""
-    rows = [row for row in measured(RUN) if row["what"] == "text" and row["stage"] == stage and row["top_k"]]
+    rows = [row for row in measured(RUN, what="text", stage=stage) if row["top_k"]]
     return sorted(rows, key=lambda row: (row["top_k"], row["seed"]))
 
 

@@ -3,28 +3,27 @@
 import functools
 
 from effattn_core.channels import costs as costs_channels
-from effattn_core.measurements import measured
+from effattn_core.recordings import measured
 from figures import theme
 
 RUN = "channels/smollm2-cpu"
 LEARNED = "learned, two stages"
 
 
-@functools.cache
-def rows(what):
-    """The recorded rows of one kind."""
-    return tuple(row for row in measured(RUN) if row["what"] == what)
+def rows(what, **wanted):
+    """The recorded rows of one kind, with the fields that are wanted."""
+    return measured(RUN, what=what, **wanted)
 
 
 @functools.cache
 def shares():
     """Shares asked to go that were tried, in order."""
-    return sorted({row["pruned"] for row in rows("mask") if row["rule"] == LEARNED})
+    return sorted({row["pruned"] for row in rows("mask", rule=LEARNED)})
 
 
 def mask_row(pruned, rule=LEARNED):
     """What was recorded of a mask."""
-    return next(row for row in rows("mask") if (row["rule"], row["pruned"]) == (rule, pruned))
+    return rows("mask", rule=rule, pruned=pruned)[0]
 
 
 def errors_tables():
@@ -43,7 +42,7 @@ def kept(pruned=0.7):
     import plotly.graph_objects as go
 
     mask = mask_row(pruned)
-    pairs = next(row["pairs"] for row in rows("importance") if row["stage"] == f"2 {pruned}")
+    pairs = rows("importance", stage=f"2 {pruned}")[0]["pairs"]
     wide, quarters = len(pairs[0]) / 8, costs_channels.RELEASED_QUARTERS
     traces = [
         go.Heatmap(z=pairs, zmin=0, zmax=1, colorscale=theme.MAGNITUDE, xgap=1, ygap=1,
