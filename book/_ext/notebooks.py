@@ -3,7 +3,8 @@
     python book/_ext/notebooks.py [CHAPTER ...]      all chapters, or those whose path holds one of the words
 
 Each runs alone in a fresh kernel, in its own folder. A second run leaves no difference: cell names follow from their
-place, and an output that a machine may change (tag nbval-ignore-output) is kept as stored while its cell is unchanged.
+place, and an output that a machine may change (tag nbval-ignore-output) is kept as stored while its cell is unchanged,
+and every cell that runs before it, for it may follow from any of them.
 """
 
 import os
@@ -81,17 +82,17 @@ def join_streams(notebook):
 
 
 def keep_stored(notebook, path):
-    """Where a cell may differ between machines and its source has not changed, show what was stored."""
+    """Where a cell may differ between machines, and no source up to it has changed, show what was stored."""
     if not path.exists():
         return
     old = nbformat.read(path, as_version=4)
-    stored = {cell["id"]: cell for cell in old.cells}
     sources = [[cell["source"] for cell in each.cells] for each in (old, notebook)]
-    for cell in notebook.cells:
-        if MACHINE in cell.metadata.get("tags", []) and cell["id"] in stored:
-            before = stored[cell["id"]]
-            if before["source"] == cell["source"] and before.get("outputs"):
-                cell["outputs"] = before["outputs"]
+    code = [cell for cell in notebook.cells if cell["cell_type"] == "code"]
+    for cell, before in zip(code, (cell for cell in old.cells if cell["cell_type"] == "code"), strict=False):
+        if before["source"] != cell["source"]:
+            break
+        if MACHINE in cell.metadata.get("tags", []) and before.get("outputs"):
+            cell["outputs"] = before["outputs"]
     if sources[0] == sources[1] and "effattn" in old.metadata:
         notebook.metadata["effattn"] = old.metadata["effattn"]
 
