@@ -171,8 +171,13 @@ TRAINED = {
     "1 loop": ("YOCO-U", 1),
     **{f"{loops} loops": ("YOCO-U", loops) for loops in LOOPS[1:]},
     "4 loops, embedding again": ("YOCO-U, embedding again", 4),
-    "1 to 4 loops, drawn": ("YOCO-U, random loops", 4),
+    "drawn loops": ("YOCO-U, random loops", 4),
 }
+
+
+def shown(name):
+    """A model's name on the page; the recording says "random" of loops whose number is drawn."""
+    return name.replace("random", "drawn")
 
 
 def _of(trained):
@@ -272,9 +277,10 @@ def against_compute():
             arrayminus=[middle - min(losses) for losses, middle in zip(each, mean, strict=True)],
         )  # fmt: skip
         traces.append(go.Scatter(
-            x=[place / 1e6 for place in places], y=mean, error_y=spread, name=name,
+            x=[place / 1e6 for place in places], y=mean, error_y=spread, name=shown(name),
             mode="lines+markers" if len(places) > 1 else "markers", line=dict(color=colour, width=3),
-            marker=dict(symbol=symbol, size=11), hovertemplate="%{x:.2f} MFLOP: %{y:.3f}<extra>" + name + "</extra>",
+            marker=dict(symbol=symbol, size=11),
+            hovertemplate="%{x:.2f} MFLOP: %{y:.3f}<extra>" + shown(name) + "</extra>",
         ))  # fmt: skip
     return theme.figure(
         *traces, height=400, showlegend=True, xaxis=dict(title=dict(text="MFLOP per trained letter")),
@@ -288,5 +294,7 @@ def against_compute_says():
     for row in _rows("held out"):
         if row["asked"] == row["loops"]:
             groups.setdefault((row["name"], row["loops"]), []).append(row["loss"])
-    told = "; ".join(f"{name} with {_times(loops)} {fmean(losses):.3f}" for (name, loops), losses in groups.items())
+    told = "; ".join(
+        f"{shown(name)} with {_times(loops)} {fmean(losses):.3f}" for (name, loops), losses in groups.items()
+    )
     return f"Held-out loss, means over seeds: {told}."

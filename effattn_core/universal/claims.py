@@ -91,7 +91,7 @@ CLAIMS = [
         statement="More loops of the same weights model language better.",
         measured=Figure(_against_one_loop, "times the held-out loss of one loop, with four"),
         rule=beyond(_noise, at_most(1.0), neutral=1.0),
-        conditions=lambda: f"{SIZE}, two seeds, two standard errors {_noise():.2f}",
+        conditions=lambda: f"{SIZE}, two seeds, two standard errors of the ratio {_noise():.2f}",
     ),
     Claim(
         topic="universal",
@@ -102,7 +102,7 @@ CLAIMS = [
         rule=beyond(_noise, at_most(1.0), neutral=1.0),
         conditions=lambda: (
             f"{SIZE}, as many parameters, four loops of each, two seeds, of the looped Transformer one; two standard "
-            f"errors {_noise():.2f}; the loops spend more operations"
+            f"errors of the first ratio {_noise():.2f}; the loops spend more operations"
         ),
     ),
 ]
