@@ -38,7 +38,7 @@ def mean(output, total):
 
 
 def oracle(query, key, value, *, rule, log_gate=None, beta=None, bonus=None, scale, state=None, dtype=torch.float64):
-    """The recurrence as the table writes it (eq. recurrence): obvious on purpose, every other form answers to it.
+    """The recurrence as the chapter's table writes it: obvious on purpose, every other form answers to it.
 
     Shapes as in `recurrence`. Computed in `dtype`; returns (output, state after the last token) in the inputs'
     precision. form="recurrent" is this loop in float32.

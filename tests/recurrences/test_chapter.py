@@ -8,10 +8,12 @@ import torch
 from support import house
 from support.house import ROOT
 
+from effattn_core import bill
 from effattn_core.data import IGNORED, Batches
 from effattn_core.ledger import ledger
 from effattn_core.model import LanguageModel, configuration, generate
 from effattn_core.recurrences import RULES, oracle
+from effattn_core.recurrences.costs import beyond_scalar
 from effattn_core.recurrences.mixer import RecurrentMixer
 from effattn_core.recurrences.recall import (
     RecallBatches,
@@ -23,6 +25,7 @@ from effattn_core.recurrences.recall import (
     recall_sequences,
     written,
 )
+from effattn_core.retention import costs as costs_retention
 from effattn_core.train import train
 from figures.explore import explore
 from figures.recurrences import map as atlas
@@ -296,3 +299,12 @@ def test_windows_of_text_still_fit_the_context_of_these_models():
     sizes = recall_configuration("delta", 20)
     inputs, _ = next(Batches(torch.arange(400) % 20, 2, sizes.context))
     assert LanguageModel(sizes)(inputs)[0].shape == (2, 128, 20)
+
+
+def test_what_the_bill_leaves_out_is_less_than_two_percent_of_the_prompt():
+    assert beyond_scalar(4, 8, 16) == (2 * 4 * 8, 2 * 4 * 8 + 4 * 24 + 2 * 8 * 16)
+    sizes = costs_retention.CHUNK, costs_retention.KEY_DIM, costs_retention.VALUE_DIM
+    tokens = bill.CONTEXT * bill.MODEL.layers * costs_retention.HEADS
+    for more in beyond_scalar(*sizes):
+        assert 0.01 < more * tokens / bill.lines("recurrences")["prefill"].value < 0.02
+    assert "less than 2 % to the operations of the prompt" in bill.stage("recurrences").cost
