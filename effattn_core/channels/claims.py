@@ -167,7 +167,8 @@ CLAIMS = [
         measured=Figure(_slower_half_needle, SLOWER),
         rule=within(2, neutral=50),
         conditions=(
-            "one layer of random keys, 384 tokens, three seeds, recorded by make runs; 69 % asked to go, as the release has"
+            "one layer of random keys, 384 tokens, three seeds, recorded by make runs; 69 % asked to go, "
+            "as the release has"
         ),
     ),
     Claim(
