@@ -1,5 +1,33 @@
-"""TO WRITE: in a line, what focus is and what it saves."""
+"""A long text in chunks, each condensed into one candidate token that a frozen model then reads (FocusLLM)."""
 
-from effattn_core.focus.forms import focus, oracle
+from effattn_core.focus.forms import (
+    Condensed,
+    Layout,
+    Projections,
+    condensed,
+    layout,
+    oracle,
+    scores_chunked,
+    scores_dense,
+)
+from effattn_core.focus.model import Added, Candidates, Split, condense, decode, predict, read_chunks, refresh, split
 
-__all__ = ["focus", "oracle"]
+__all__ = [
+    "Added",
+    "Candidates",
+    "Condensed",
+    "Layout",
+    "Projections",
+    "Split",
+    "condense",
+    "condensed",
+    "decode",
+    "layout",
+    "oracle",
+    "predict",
+    "read_chunks",
+    "refresh",
+    "scores_chunked",
+    "scores_dense",
+    "split",
+]
