@@ -1,13 +1,117 @@
-"""Figures of the chapter on focus: a builder for each question, and the sentence that says what it shows."""
+"""Figures of the chapter on focused chunks: who sees whom, what it costs, what was found behind a trained window."""
 
-STEPS = range(1, 5)
+from effattn_core.focus import layout, scores_chunked, scores_dense
+from figures import theme
+
+CHUNKS, CHUNK, PROMPT, LOCAL = range(1, 5), 4, 2, 4  # of the drawing: chunks to choose from, tokens of each part
+# Which row is looked at -> (its words, the kind of token, of which the last one of the last pass is meant).
+ROWS = {
+    "the last candidate": "candidate",
+    "the last token of the last chunk": "chunk",
+    "the newest local token": "local",
+}
+# Of the keys that a row reads: (name, its kinds in the layout, colour, mark in the row looked at, what one says of it).
+KEYS = (
+    ("a chunk's own tokens", ("chunk",), theme.SKY, "square", "of its chunk's tokens"),
+    ("the end of the local text, injected", ("prompt",), theme.ORANGE, "x", "injected ones"),
+    ("candidates", ("candidate", "read"), theme.VERMILLION, "circle", "of the candidates"),
+    ("local tokens", ("local",), theme.GREEN, "diamond", "local tokens"),
+)
 
 
-def mechanism(step=1):
-    """TO WRITE: the idea in one figure whose first state tells the story."""
-    raise NotImplementedError("TO WRITE: the chapter's first figure, by figures.theme.")
+def _pale(colour):
+    red, green, blue = (int(colour[at : at + 2], 16) for at in (1, 3, 5))
+    return f"rgba({red},{green},{blue},0.35)"
 
 
-def mechanism_says(step=1):
-    """TO WRITE: what that state shows, as a sentence for those who do not see it."""
-    raise NotImplementedError("TO WRITE: the sentence that the first figure says.")
+def _chosen(found, row):
+    """The number of the row that is looked at, among all of the layout's tokens."""
+    return max(place for place, kind in enumerate(found.kind) if kind == ROWS[row])
+
+
+def seen(chunks=3, row="the last candidate"):
+    """Who sees whom in one step? Every pass's tokens as rows, the keys that they read as columns, one row in full colour.
+
+    chunks: 1 to 4, of 4 tokens each, with 2 injected tokens and a candidate; then 4 local tokens. row: one of ROWS.
+    """
+    import plotly.graph_objects as go
+
+    found = layout(chunks, CHUNK, PROMPT, LOCAL)
+    code = {kind: number for number, (_, kinds, *_) in enumerate(KEYS) for kind in kinds}
+    readers = [place for place, kind in enumerate(found.kind) if kind != "read"]
+    chosen = _chosen(found, row)
+    z = [
+        [code[kind] + (len(KEYS) if place == chosen else 0) if sees else None
+         for kind, sees in zip(found.kind, found.seen[place].tolist(), strict=True)]
+        for place in readers
+    ]  # fmt: skip
+    grid = go.Heatmap(z=z, zmin=-0.5, zmax=2 * len(KEYS) - 0.5, showscale=False, hoverinfo="skip", xgap=1, ygap=1,
+                      colorscale=_steps([_pale(key[2]) for key in KEYS] + [key[2] for key in KEYS]))  # fmt: skip
+    height = readers.index(chosen)
+    traces = [grid, *(_marks(found, chosen, height, *key) for key in KEYS)]
+    total, dense = scores_chunked(chunks, CHUNK, PROMPT, LOCAL), scores_dense(chunks * CHUNK + LOCAL)
+    title = f"<b>{total}</b> scores; <b>{dense}</b> if every token saw all before it"
+    rows = [len(readers) - LOCAL - 0.5, len(readers) - 0.5]
+    frame = dict(type="rect", x0=-0.5, x1=len(found.kind) - 0.5, y0=height - 0.5, y1=height + 0.5,
+                 line=dict(color=theme.INK, width=2))  # fmt: skip
+    bands = _bands(found)
+    lines = [dict(type="line", x0=edge - 0.5, x1=edge - 0.5, y0=-0.5, y1=rows[1], layer="below",
+                  line=dict(color=theme.GRID, width=1)) for _, edge, _ in bands[1:]]  # fmt: skip
+    return theme.figure(
+        *traces, height=560, shapes=[frame, *lines], margin=dict(l=8, r=8, t=30, b=8),
+        annotations=[theme.heading(title)], showlegend=True, legend=dict(y=-0.14, yanchor="top"),
+        xaxis=dict(range=[-0.6, len(found.kind) - 0.4], showgrid=False, ticks="", **_positions(found, bands),
+                   title=dict(text="position of the key in its pass")),
+        yaxis=dict(range=[rows[1] + 0.1, -0.6], showgrid=False, ticks="", **_passes(bands, readers)),
+    )  # fmt: skip
+
+
+def _steps(colours):
+    """A colour scale of equal steps, one per colour."""
+    return [[(number + edge) / len(colours), colour] for number, colour in enumerate(colours) for edge in (0, 1)]
+
+
+def _marks(found, chosen, height, name, kinds, colour, symbol, _):
+    """Marks on the keys of these kinds that the chosen row reads: a name in the legend, even where there is none."""
+    import plotly.graph_objects as go
+
+    sees = found.seen[chosen].tolist()
+    places = [place for place, kind in enumerate(found.kind) if kind in kinds and sees[place]]
+    return go.Scatter(
+        x=places or [None], y=[height] * max(1, len(places)), mode="markers", name=name, hoverinfo="skip",
+        marker=dict(color=colour, symbol=symbol, size=10, line=dict(color="#000000", width=1)),
+    )  # fmt: skip
+
+
+def _bands(found):
+    """(name, first column, last column) of every pass."""
+    bands = []
+    for name in dict.fromkeys(found.group):
+        places = [place for place, group in enumerate(found.group) if group == name]
+        bands.append(("local" if name == "local" else f"chunk {name + 1}", places[0], places[-1]))
+    return bands
+
+
+def _positions(found, bands):
+    ends = [edge for _, first, last in bands for edge in (first, last)]
+    return dict(tickvals=ends, ticktext=[str(int(found.position[edge])) for edge in ends])
+
+
+def _passes(bands, readers):
+    """Ticks at the middle of each pass's rows."""
+    middles = [[readers.index(place) for place in range(first, last + 1) if place in readers] for _, first, last in bands]
+    return dict(tickvals=[sum(rows) / len(rows) for rows in middles], ticktext=[name for name, *_ in bands])
+
+
+def seen_says(chunks=3, row="the last candidate"):
+    """`seen` in a sentence."""
+    found = layout(chunks, CHUNK, PROMPT, LOCAL)
+    chosen = _chosen(found, row)
+    sees = [kind for kind, each in zip(found.kind, found.seen[chosen].tolist(), strict=True) if each]
+    parts = [f"{count} {said}" for _, kinds, *_, said in KEYS if (count := sum(kind in kinds for kind in sees))]
+    each = "1 chunk" if chunks == 1 else f"{chunks} chunks"
+    return (
+        f"{each} of {CHUNK} tokens and {LOCAL} local ones, {scores_chunked(chunks, CHUNK, PROMPT, LOCAL)} scores, "
+        f"{scores_dense(chunks * CHUNK + LOCAL)} if dense: {row}, at position {int(found.position[chosen])}, sees "
+        f"{', '.join(parts)}."
+    )
