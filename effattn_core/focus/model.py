@@ -1,4 +1,4 @@
-"""Condensation in a language model that stays as it is: chunks are read, each gets a candidate, the decoder reads those.
+"""Condensation in a model that stays as it is: chunks are read, each gets a candidate, the decoder reads those.
 
 No second model: chunks are read by the model itself into ordinary caches, a candidate is one more token that passes
 through the same blocks with projections of its own, and the decoder's state begins with the candidates' keys. Keys are
@@ -13,9 +13,10 @@ from torch import nn
 
 from effattn_core.attention import attention
 from effattn_core.calls import require_count
-from effattn_core.model import LanguageModel, sample
-from effattn_core.positions import given_speeds, speeds, turn
-from effattn_core.states import KeyValueCache, State
+from effattn_core.model import sample
+from effattn_core.states import KeyValueCache, State, require_rows
+
+PARTS = ("query", "key", "value", "output")
 
 
 class Split(NamedTuple):
@@ -35,7 +36,7 @@ class Candidates(NamedTuple):
     values: tuple
 
     @property
-    def count(self):
+    def chunks(self):
         """Candidates per text: one per chunk."""
         return self.keys[0].shape[2]
 
@@ -44,8 +45,18 @@ def split(tokens, chunk, local):
     """A text's memory in chunks of `chunk` tokens, and its local context: at least the last `local` tokens.
 
     tokens: [batch, time] int64. The tokens that do not fill a last chunk go to the local context, which then has up to
-    chunk - 1 more. Raises ValueError for sizes under 1, and for a text without a token before or in its local context.
+    chunk - 1 more. Raises ValueError for sizes under 1, and for a text with no whole chunk before its local context.
     """
+    require_count("chunk", chunk)
+    require_count("local", local)
+    if tokens.ndim != 2:
+        raise ValueError(f"tokens must be [batch, time]; the shape is {tuple(tokens.shape)}.")
+    count = (tokens.shape[1] - local) // chunk
+    if count < 1:
+        raise ValueError(
+            f"a text needs one chunk of {chunk} tokens before {local} local ones; it has {tokens.shape[1]} tokens."
+        )
+    return Split(tokens[:, : count * chunk].unflatten(1, (count, chunk)), tokens[:, count * chunk :])
 
 
 class Added(nn.Module):
@@ -56,39 +67,167 @@ class Added(nn.Module):
     Raises ValueError for a model other than of plain attention, and for an end token that is not in its vocabulary.
     """
 
+    def __init__(self, model, end):
+        super().__init__()
+        _require_plain(model)
+        require_count("end", end, 0)
+        if end >= model.sizes.vocabulary:
+            raise ValueError(f"end must be one of the model's {model.sizes.vocabulary:,} tokens; it is {end}.")
+        self.embedding = nn.Parameter(model.embedding(torch.tensor(end, device=model.head.weight.device)).detach())
+        self.layers = nn.ModuleList(
+            nn.ModuleDict({part: copy.deepcopy(getattr(block.mixer, part)) for part in PARTS}) for block in model.blocks
+        )
+        self.requires_grad_(True)
 
+
+def _require_plain(model):
+    """Raise ValueError unless every layer attends to all tokens before it: others keep no keys to condense."""
+    sizes = model.sizes
+    if sizes.mixer != "attention" or sizes.cross_layers or sizes.loops > 1 or sizes.window is not None:
+        raise ValueError(
+            "candidates need a model whose layers all attend to the whole text; this one has "
+            f"mixer {sizes.mixer!r}, window {sizes.window}, {sizes.cross_layers} cross layers, {sizes.loops} loops."
+        )
+
+
+def _require_room(model, what, time):
+    """Raise ValueError for a pass of `time` tokens, more than the model was trained on."""
+    if time > model.sizes.context:
+        raise ValueError(f"{what} take {time} positions; the model was trained on {model.sizes.context}.")
+
+
+@torch.no_grad()
 def read_chunks(model, chunks, prompt, *, room=0):
     """The frozen model's own reading of every chunk and the prompt after it, all chunks in parallel.
 
     chunks: [batch, count, chunk] int64; prompt: [batch, time] int64, time 0 allowed, the end of the local context.
-    room: tokens that may follow. Returns the states, a KeyValueCache per layer with batch · count rows.
-    Raises ValueError where chunk, prompt, candidate and room exceed the model's context.
+    room: tokens that may follow. Returns the states, a KeyValueCache per layer with batch · count rows, to which
+    `model.read` adds tokens that come later. Raises ValueError for other shapes, and where chunk, prompt, room and the
+    candidate exceed the model's context.
     """
+    _require_plain(model)
+    if chunks.ndim != 3 or 0 in chunks.shape[1:] or prompt.ndim != 2 or len(prompt) != len(chunks):
+        raise ValueError(
+            "chunks must be [batch, count, chunk] with at least one token in at least one, prompt [batch, time]; "
+            f"got {tuple(chunks.shape)} and {tuple(prompt.shape)}."
+        )
+    batch, count, chunk = chunks.shape
+    _require_room(model, "a chunk, its prompt and the candidate", chunk + prompt.shape[1] + room + 1)
+    sizes, weight = model.sizes, model.head.weight
+    shape = (batch * count, sizes.key_value_heads, chunk + prompt.shape[1] + room, sizes.head_dim)
+    states = [KeyValueCache(*shape, dtype=weight.dtype, device=weight.device) for _ in model.blocks]
+    text = torch.cat([chunks, prompt[:, None].expand(-1, count, -1)], 2).flatten(0, 1)
+    return model.read(model.embedding(text), states)[1]
 
 
 def refresh(model, added, states, batch=1):
-    """One candidate per row of `states` (see `read_chunks`), which they do not take in. Returns Candidates.
+    """One candidate per row of `states` (see `read_chunks`), which they do not take in (eq. focus-condense).
 
-    Gradients flow into `added` alone. batch: texts; the rows of a text's chunks lie together.
+    Gradients flow into `added` alone. batch: texts; the rows of a text's chunks lie together. Returns Candidates.
     """
+    rows = states[0].key.shape[0]
+    hidden, keys, values = added.embedding.expand(rows, 1, -1), [], []
+    for block, own, state in zip(model.blocks, added.layers, states, strict=True):
+        hidden, key, value = _candidate(block, own, hidden, state)
+        for kept, each in ((keys, key), (values, value)):
+            kept.append(each[:, :, 0].unflatten(0, (batch, rows // batch)).transpose(1, 2))
+    return Candidates(tuple(keys), tuple(values))
+
+
+def _candidate(block, own, hidden, state):
+    """A block's pass of the candidate alone: (its new hidden state, its key before it turns, its value).
+
+    hidden: [rows, 1, width]; own: its projections; state: what it reads of its chunk, in which it is not kept.
+    """
+    normed, mixer = block.before_mixer(hidden), block.mixer
+    query, key, value = (
+        own[part](normed).unflatten(-1, (-1, mixer.sizes.head_dim)).transpose(1, 2) for part in PARTS[:3]
+    )
+    query, turned = mixer.turned(query, key, state.length)
+    mixed = attention(query, torch.cat([state.key, turned], 2), torch.cat([state.value, value], 2))
+    hidden = hidden + own["output"](mixed.transpose(1, 2).flatten(2))
+    return hidden + block.feed_forward(block.before_feed_forward(hidden)), key, value
 
 
 def condense(model, added, chunks, local, *, prompt):
-    """Candidates of all chunks (eq. focus-condense): `read_chunks` after which the last `prompt` local tokens follow.
+    """Candidates of all chunks in parallel: `refresh` of what `read_chunks` has read.
 
     chunks: [batch, count, chunk] int64; local: [batch, time] int64; prompt: how many of its last tokens are appended to
-    every chunk. Returns Candidates. Raises ValueError as `read_chunks` does.
+    every chunk, all of them if it has fewer. Returns Candidates. Raises ValueError as `read_chunks` does.
     """
+    require_count("prompt", prompt, 0)
+    states = read_chunks(model, chunks, local[:, max(0, local.shape[1] - prompt) :])
+    return refresh(model, added, states, len(chunks))
+
+
+class Ahead(State):
+    """A layer's state in the decoder's pass: the candidates, then the tokens as they come. Gradients pass through it.
+
+    key, value: [batch, key_heads, length, head_dim], keys turned.
+    """
+
+    grows = True
+
+    def __init__(self, key, value):
+        self.key, self.value = key, value
+
+    @property
+    def length(self):
+        return self.key.shape[2]
+
+    @property
+    def nbytes(self):
+        return self.key.nbytes + self.value.nbytes
+
+    def attend(self, query, key, value):
+        """Take in new tokens, and what each of them reads: all candidates, and the tokens up to itself."""
+        self.key, self.value = torch.cat([self.key, key], 2), torch.cat([self.value, value], 2)
+        return attention(query, self.key, self.value)
+
+    def reorder(self, rows):
+        require_rows(rows, len(self.key))
+        return Ahead(self.key[rows], self.value[rows])
+
+    def crop(self, length):
+        self._require_reached(length)
+        return Ahead(self.key[:, :, :length], self.value[:, :, :length])
+
+
+def ahead(model, candidates, batch=1):
+    """The decoder's states before it reads: per layer the candidates' keys, turned to 0 … count - 1, and values.
+
+    candidates None: nothing, for `batch` texts, which is the window alone. Returns a list of Ahead.
+    """
+    _require_plain(model)
+    if candidates is None:
+        sizes, like = model.sizes, model.head.weight
+        blank = like.new_empty(batch, sizes.key_value_heads, 0, sizes.head_dim)
+        return [Ahead(blank, blank) for _ in model.blocks]
+    kept = zip(model.blocks, *candidates, strict=True)
+    return [Ahead(_turned(block.mixer, key), value) for block, key, value in kept]
+
+
+def _turned(mixer, key):
+    """Keys as the layer itself turns them from position 0 on, its norms and speeds included."""
+    blank = key.new_zeros(len(key), mixer.sizes.heads, *key.shape[2:])  # a layer turns both at once
+    return mixer.turned(blank, key, 0)[1]
 
 
 def predict(model, candidates, local, states=None):
     """The frozen model over [candidates; local]: (logits: [batch, time, vocabulary], states to go on with).
 
     candidates stand at positions 0 … count - 1, local tokens from count on. candidates None: the window alone.
+    states: those of an earlier call, whose candidates are then the ones that count.
     Raises ValueError where they exceed the model's context, or are of another batch.
     """
+    states = ahead(model, candidates, len(local)) if states is None else states
+    if len(states[0].key) != len(local):
+        raise ValueError(f"candidates of {len(states[0].key)} texts do not fit a batch of {len(local)}.")
+    _require_room(model, "candidates and local tokens", states[0].length + local.shape[1])
+    return model(local, states)
 
 
+@torch.no_grad()
 def decode(model, added, chunks, local, count, *, prompt, every=1, temperature=0.0, generator=None):
     """Yield `count` tokens after the local context, one at a time; the likeliest at temperature 0.
 
@@ -97,3 +236,20 @@ def decode(model, added, chunks, local, count, *, prompt, every=1, temperature=0
     before each n-th token and keeps the local cache in between: our shortcut. every=None never does.
     Raises ValueError where it does not fit the model's context.
     """
+    require_count("count", count, 0)
+    if every is not None:
+        require_count("every", every)
+    _require_room(model, "candidates and local tokens", chunks.shape[1] + local.shape[1] + max(0, count - 1))
+    memory = read_chunks(model, chunks, local[:, max(0, local.shape[1] - prompt) :], room=max(0, count - 1))
+    unread = local[:, :0]
+    for step in range(count):
+        if step == 0 or (every is not None and step % every == 0):
+            if unread.shape[1]:
+                _, memory = model.read(model.embedding(unread.expand(chunks.shape[1], -1)), memory)
+            candidates, unread = refresh(model, added, memory), local[:, :0]
+            logits, states = predict(model, candidates, local)
+        else:
+            logits, states = predict(model, None, local[:, -1:], states)
+        token = sample(logits[:, -1], temperature, generator)
+        local, unread = torch.cat([local, token], 1), torch.cat([unread, token], 1)
+        yield token.item()
