@@ -1,5 +1,11 @@
 """Figures of the chapter on focused chunks: who sees whom, what it costs, what was found behind a trained window."""
 
+import functools
+from collections.abc import Callable
+from typing import NamedTuple
+
+from effattn_core import costs
+from effattn_core.focus import costs as priced
 from effattn_core.focus import layout, scores_chunked, scores_dense
 from figures import theme
 
@@ -115,3 +121,100 @@ def seen_says(chunks=3, row="the last candidate"):
         f"{scores_dense(chunks * CHUNK + LOCAL)} if dense: {row}, at position {int(found.position[chosen])}, sees "
         f"{', '.join(parts)}."
     )
+
+
+MODEL, SIZES = priced.LLAMA2_7B, (512, 1024, 2048)
+CONTEXTS = tuple(1024 * each for each in (4, 8, 16, 32, 64, 128, 256, 400))
+LINES = ("dense", "a window", "in chunks")
+
+
+class Counted(NamedTuple):
+    """What is counted, in `unit`: functions of (model, context), and of the sizes of chunks too for the last."""
+
+    unit: str
+    dense: Callable
+    windowed: Callable
+    chunked: Callable
+
+    def words(self, value):
+        return (costs.format_flops if self.unit == "FLOP" else costs.format_bytes)(value)
+
+
+def _windowed_flops(model, context, window=priced.WINDOW):
+    """Operations of a prompt whose tokens see a window: the dense prompt's, less the scores that nobody computes."""
+    seen = min(window, context)
+    pairs = seen * (seen + 1) // 2 + seen * (context - seen)
+    matrices = costs.prefill_flops(model, context) - costs.attention_flops(model, context)
+    return matrices + 4 * model.layers * model.heads * model.head_dim * pairs
+
+
+COUNTED = {
+    "operations of the prompt": Counted("FLOP", costs.prefill_flops, _windowed_flops, priced.prefill_flops),
+    "its longest chain": Counted("FLOP", costs.prefill_flops, _windowed_flops, priced.chain_flops),
+    "keys and values kept": Counted(
+        "B", costs.cache_bytes, lambda model, context: costs.cache_bytes(model, min(priced.WINDOW, context)),
+        priced.kept_bytes,
+    ),
+    "read per written token": Counted(
+        "B", costs.decode_bytes, lambda model, context: costs.decode_bytes(model, min(priced.WINDOW, context)),
+        priced.decode_bytes,
+    ),
+}  # fmt: skip
+
+
+@functools.cache
+def _curves(what, chunk):
+    """Per line of LINES its values over CONTEXTS; chunks beyond the trained window only."""
+    counted, sizes = COUNTED[what], dict(chunk=chunk, prompt=priced.PROMPT, local=priced.LOCAL)
+    return (
+        [counted.dense(MODEL, each) for each in CONTEXTS],
+        [counted.windowed(MODEL, each) for each in CONTEXTS],
+        [counted.chunked(MODEL, each, **sizes) for each in CONTEXTS],
+    )
+
+
+def costs_of(what="operations of the prompt", chunk=2048):
+    """What does a context of 4K to 400K tokens cost LLaMA 2 7B: dense, through a window, in chunks of `chunk` tokens?
+
+    what: one of COUNTED. Logarithmic both ways.
+    """
+    import plotly.graph_objects as go
+
+    counted, traces = COUNTED[what], []
+    looks = zip(LINES, (theme.INK, theme.GREEN, theme.VERMILLION), ("dash", "dot", "solid"), _curves(what, chunk),
+                ("square", "diamond", "circle"), strict=True)  # fmt: skip
+    for name, colour, dash, values, symbol in looks:
+        traces.append(go.Scatter(
+            x=CONTEXTS, y=values, mode="lines+markers", name=name, line=dict(color=colour, dash=dash, width=3),
+            marker=dict(symbol=symbol, size=9), text=[counted.words(value) for value in values],
+            hovertemplate="%{x:,} tokens: %{text}<extra>" + name + "</extra>",
+        ))  # fmt: skip
+    dense, _, chunked = (values[-1] for values in _curves(what, chunk))
+    title = f"400K tokens: <b>{counted.words(chunked)}</b>, dense {counted.words(dense)}"
+    ticks = _ticks([value for values in _curves(what, chunk) for value in values])
+    return theme.figure(
+        *traces, height=400, showlegend=True, legend=dict(y=-0.2, yanchor="top"), annotations=[theme.heading(title)],
+        margin=dict(l=8, r=14, t=30, b=8),
+        xaxis=dict(type="log", title=dict(text="tokens of context"), tickvals=CONTEXTS,
+                   ticktext=[theme.tokens(each) for each in CONTEXTS]),
+        yaxis=dict(type="log", title=dict(text=what), tickvals=ticks, ticktext=list(map(counted.words, ticks))),
+    )  # fmt: skip
+
+
+def _ticks(values):
+    """Powers of ten (operations) or of 16 (bytes) from under the least value to the largest."""
+    base = 16 if max(values) < 1e14 else 10
+    least = 1
+    while least * base < min(values):
+        least *= base
+    found = [least]
+    while found[-1] < max(values):
+        found.append(found[-1] * base)
+    return found
+
+
+def costs_says(what="operations of the prompt", chunk=2048):
+    """`costs_of` in a sentence: what 400K tokens cost in each of the three ways."""
+    counted = COUNTED[what]
+    ends = ", ".join(f"{name} {counted.words(values[-1])}" for name, values in zip(LINES, _curves(what, chunk), strict=True))
+    return f"{what[:1].upper()}{what[1:]} at 400K tokens, chunks of {chunk:,}: {ends}."

@@ -1,16 +1,80 @@
-"""The figures of focus: their numbers are the library's, and every state is legible."""
+"""The figures of focused chunks: their numbers are the library's, and every state is legible."""
+
+import math
 
 import pytest
-from support.legible import check_legible
+from support.legible import check_states, notes
 
+from effattn_core import costs
+from effattn_core.focus import costs as priced
+from effattn_core.focus import layout, scores_chunked, scores_dense
+from figures import explore, theme
 from figures import focus as draw
 
-
-@pytest.mark.parametrize("step", draw.STEPS)
-def test_every_state_is_legible_and_says_something_of_its_own(step):
-    check_legible(draw.mechanism(step))
-    assert draw.mechanism_says(step).endswith(".")
+SEEN = dict(chunks=draw.CHUNKS, row=list(draw.ROWS))
+PRICES = dict(what=list(draw.COUNTED), chunk=draw.SIZES)
+SIZES = dict(prompt=priced.PROMPT, local=priced.LOCAL)
 
 
-def test_the_numbers_that_are_drawn_are_those_of_the_library():
-    pytest.fail("TO WRITE: what the figure draws, equal to effattn_core.focus.")
+def test_every_state_is_legible_and_says_something_of_its_own():
+    check_states(draw.seen, draw.seen_says, 300, **SEEN)
+    check_states(draw.costs_of, draw.costs_says, 300, **PRICES)
+
+
+def test_the_figures_stay_in_their_budgets():
+    made = [explore.explore(draw.seen, name="seen", caption="c", alt=draw.seen_says, **SEEN),
+            explore.explore(draw.costs_of, name="costs", caption="c", alt=draw.costs_says, **PRICES)]  # fmt: skip
+    sizes = [len(each.html.encode()) for each in made]
+    print([f"{size / 1000:.0f} KB" for size in sizes])
+    assert max(sizes) < 150_000, sizes
+
+
+@pytest.mark.parametrize("chunks", draw.CHUNKS)
+@pytest.mark.parametrize("row", draw.ROWS)
+def test_the_mask_that_is_drawn_is_the_layouts(chunks, row):
+    figure, found = draw.seen(chunks, row), layout(chunks, draw.CHUNK, draw.PROMPT, draw.LOCAL)
+    readers = [place for place, kind in enumerate(found.kind) if kind != "read"]
+    drawn = [[cell is not None for cell in cells] for cells in figure.data[0].z]
+    assert drawn == found.seen[readers].tolist()
+    assert sum(map(sum, drawn)) == scores_chunked(chunks, draw.CHUNK, draw.PROMPT, draw.LOCAL)
+    full = [place for place, cells in enumerate(figure.data[0].z) if max(filter(None, cells), default=0) >= len(draw.KEYS)]
+    assert [found.kind[readers[place]] for place in full] == [draw.ROWS[row]]
+    marked = sorted(place for trace in figure.data[1:] for place in trace.x if place is not None)
+    assert marked == found.seen[readers[full[0]]].nonzero()[:, 0].tolist()
+    assert all(trace.y[0] == full[0] for trace in figure.data[1:])
+    assert str(scores_dense(chunks * draw.CHUNK + draw.LOCAL)) in notes(figure)[0]
+
+
+def test_the_drawing_says_the_positions_of_both_ends_of_every_pass():
+    found = layout(3, draw.CHUNK, draw.PROMPT, draw.LOCAL)
+    axis = draw.seen(3).layout.xaxis
+    assert list(axis.ticktext) == [str(int(found.position[place])) for place in axis.tickvals]
+    assert list(axis.ticktext) == ["0", "6"] * 4
+
+
+@pytest.mark.parametrize("what", draw.COUNTED)
+@pytest.mark.parametrize("chunk", draw.SIZES)
+def test_the_prices_that_are_drawn_are_the_formulas(what, chunk):
+    dense, windowed, chunked = draw.costs_of(what, chunk).data
+    counted, last = draw.COUNTED[what], draw.CONTEXTS[-1]
+    assert dense.y[-1] == counted.dense(priced.LLAMA2_7B, last)
+    assert chunked.y[-1] == counted.chunked(priced.LLAMA2_7B, last, chunk=chunk, **SIZES)
+    assert windowed.y[0] == dense.y[0] and windowed.y[-1] < dense.y[-1]
+    assert theme.tokens(last) == "400K" and counted.words(chunked.y[-1]) in draw.costs_says(what, chunk)
+
+
+def test_a_window_costs_the_scores_that_its_tokens_see():
+    model, context, window = priced.LLAMA2_7B, 700, 64
+    pairs = sum(min(window, place + 1) for place in range(context))
+    apart = costs.attention_flops(model, context) - 4 * model.layers * model.heads * model.head_dim * pairs
+    assert draw._windowed_flops(model, context, window) == costs.prefill_flops(model, context) - apart
+
+
+def test_the_captions_words_about_the_prices_hold():
+    prompt, read = (draw._curves(what, 2048) for what in ("operations of the prompt", "read per written token"))
+    beyond = [place for place, context in enumerate(draw.CONTEXTS) if context > priced.WINDOW]
+    assert all(read[2][place] > read[0][place] for place in beyond)
+    slope = math.log(prompt[2][-1] / prompt[2][2]) / math.log(draw.CONTEXTS[-1] / draw.CONTEXTS[2])
+    assert slope == pytest.approx(1, abs=0.05)
+    ends = [draw._curves("operations of the prompt", chunk)[2][-1] for chunk in draw.SIZES]
+    print("operations at 400K by chunk:", ends)
