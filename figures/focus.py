@@ -2,12 +2,14 @@
 
 import functools
 from collections.abc import Callable
+from statistics import fmean
 from typing import NamedTuple
 
 from effattn_core import costs
 from effattn_core.focus import costs as priced
 from effattn_core.focus import layout, scores_chunked, scores_dense
 from figures import theme
+from figures.measured import looks
 
 CHUNKS, CHUNK, PROMPT, LOCAL = range(1, 5), 4, 2, 4  # of the drawing: chunks to choose from, tokens of each part
 # Which row is looked at -> (its words, the kind of token, of which the last one of the last pass is meant).
@@ -36,7 +38,7 @@ def _chosen(found, row):
 
 
 def seen(chunks=3, row="the last candidate"):
-    """Who sees whom in one step? Every pass's tokens as rows, the keys that they read as columns, one row in full colour.
+    """Who sees whom in one step? All passes' tokens as rows, the keys that they read as columns; one row in colour.
 
     chunks: 1 to 4, of 4 tokens each, with 2 injected tokens and a candidate; then 4 local tokens. row: one of ROWS.
     """
@@ -105,7 +107,9 @@ def _positions(found, bands):
 
 def _passes(bands, readers):
     """Ticks at the middle of each pass's rows."""
-    middles = [[readers.index(place) for place in range(first, last + 1) if place in readers] for _, first, last in bands]
+    middles = [
+        [readers.index(place) for place in range(first, last + 1) if place in readers] for _, first, last in bands
+    ]
     return dict(tickvals=[sum(rows) / len(rows) for rows in middles], ticktext=[name for name, *_ in bands])
 
 
@@ -216,5 +220,58 @@ def _ticks(values):
 def costs_says(what="operations of the prompt", chunk=2048):
     """`costs_of` in a sentence: what 400K tokens cost in each of the three ways."""
     counted = COUNTED[what]
-    ends = ", ".join(f"{name} {counted.words(values[-1])}" for name, values in zip(LINES, _curves(what, chunk), strict=True))
+    ends = ", ".join(
+        f"{name} {counted.words(values[-1])}" for name, values in zip(LINES, _curves(what, chunk), strict=True)
+    )
     return f"{what[:1].upper()}{what[1:]} at 400K tokens, chunks of {chunk:,}: {ends}."
+
+
+def _grouped(rows, key):
+    """name -> [(chunks, mean, least, most)] by rising chunks, names in the order in which they come."""
+    names = {}
+    for name in dict.fromkeys(row["name"] for row in rows):
+        here = [row for row in rows if row["name"] == name]
+        by_chunks = {
+            chunks: [row[key] for row in here if row["chunks"] == chunks] for chunks in {row["chunks"] for row in here}
+        }
+        names[name] = [(chunks, fmean(each), min(each), max(each)) for chunks, each in sorted(by_chunks.items())]
+    if not names:
+        raise ValueError("found needs rows with a name and a number of chunks; it was given none.")
+    return names
+
+
+def found(tables, task):
+    """What was found of far chunks? Means over seeds or passages by the number of chunks, bars from least to most.
+
+    tables: task -> (rows, key, title of the upward axis). rows: dicts with name, chunks and `key`.
+    """
+    import plotly.graph_objects as go
+
+    rows, key, title = tables[task]
+    names, traces = _grouped(rows, key), []
+    for name, colour, dash, symbol in looks(list(names)):
+        chunks, mean, least, most = zip(*names[name], strict=True)
+        spread = dict(type="data", symmetric=False, thickness=1.5, width=5, color=colour,
+                      array=[top - middle for top, middle in zip(most, mean, strict=True)],
+                      arrayminus=[middle - low for middle, low in zip(mean, least, strict=True)])  # fmt: skip
+        traces.append(go.Scatter(
+            x=chunks, y=mean, error_y=spread, mode="lines+markers", name=name,
+            line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=9),
+            hovertemplate="%{x} chunks: %{y:.3g}<extra>" + name + "</extra>",
+        ))  # fmt: skip
+    counts = sorted({row["chunks"] for row in rows})
+    share = dict(tickformat=".0%", range=[-0.03, 1.03]) if max(row[key] for row in rows) <= 1 else {}
+    return theme.figure(
+        *traces, height=420, showlegend=True, legend=dict(y=-0.2, yanchor="top"),
+        xaxis=dict(type="log", tickvals=counts, ticktext=list(map(str, counts)), title=dict(text="chunks")),
+        yaxis=dict(title=dict(text=title), **share),
+    )  # fmt: skip
+
+
+def found_says(tables, task):
+    """`found` in a sentence: what each name ends with."""
+    rows, key, title = tables[task]
+    ends = "; ".join(
+        f"{name} {theme.significant(each[-1][1], 2)} at {each[-1][0]}" for name, each in _grouped(rows, key).items()
+    )
+    return f"{title[:1].upper()}{title[1:]}, by chunks: {ends}."

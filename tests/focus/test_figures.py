@@ -37,7 +37,9 @@ def test_the_mask_that_is_drawn_is_the_layouts(chunks, row):
     drawn = [[cell is not None for cell in cells] for cells in figure.data[0].z]
     assert drawn == found.seen[readers].tolist()
     assert sum(map(sum, drawn)) == scores_chunked(chunks, draw.CHUNK, draw.PROMPT, draw.LOCAL)
-    full = [place for place, cells in enumerate(figure.data[0].z) if max(filter(None, cells), default=0) >= len(draw.KEYS)]
+    full = [
+        place for place, cells in enumerate(figure.data[0].z) if max(filter(None, cells), default=0) >= len(draw.KEYS)
+    ]
     assert [found.kind[readers[place]] for place in full] == [draw.ROWS[row]]
     marked = sorted(place for trace in figure.data[1:] for place in trace.x if place is not None)
     assert marked == found.seen[readers[full[0]]].nonzero()[:, 0].tolist()
