@@ -1,6 +1,7 @@
 """Figures of the chapter on focused chunks: who sees whom, what it costs, what was found behind a trained window."""
 
 import functools
+import math
 from collections.abc import Callable
 from statistics import fmean
 from typing import NamedTuple
@@ -152,16 +153,22 @@ def _windowed_flops(model, context, window=priced.WINDOW):
     return matrices + 4 * model.layers * model.heads * model.head_dim * pairs
 
 
+def _through_a_window(price):
+    """A price of a dense model whose cache never holds more than the trained window."""
+    return lambda model, context: price(model, min(priced.WINDOW, context))
+
+
 COUNTED = {
     "operations of the prompt": Counted("FLOP", costs.prefill_flops, _windowed_flops, priced.prefill_flops),
     "its longest chain": Counted("FLOP", costs.prefill_flops, _windowed_flops, priced.chain_flops),
     "keys and values kept": Counted(
-        "B", costs.cache_bytes, lambda model, context: costs.cache_bytes(model, min(priced.WINDOW, context)),
-        priced.kept_bytes,
+        "B", costs.cache_bytes, _through_a_window(costs.cache_bytes), priced.kept_bytes
     ),
     "read per written token": Counted(
-        "B", costs.decode_bytes, lambda model, context: costs.decode_bytes(model, min(priced.WINDOW, context)),
-        priced.decode_bytes,
+        "B", costs.decode_bytes, _through_a_window(costs.decode_bytes), priced.decode_bytes
+    ),
+    "operations per written token": Counted(
+        "FLOP", costs.decode_flops, _through_a_window(costs.decode_flops), priced.decode_flops
     ),
 }  # fmt: skip
 
@@ -195,23 +202,19 @@ def costs_of(what="operations of the prompt", chunk=2048):
         ))  # fmt: skip
     dense, _, chunked = (values[-1] for values in _curves(what, chunk))
     title = f"400K tokens: <b>{counted.words(chunked)}</b>, dense {counted.words(dense)}"
-    ticks = _ticks([value for values in _curves(what, chunk) for value in values])
+    ticks = _ticks([value for values in _curves(what, chunk) for value in values], 10 if counted.unit == "FLOP" else 4)
     return theme.figure(
         *traces, height=400, showlegend=True, legend=dict(y=-0.2, yanchor="top"), annotations=[theme.heading(title)],
         margin=dict(l=8, r=14, t=30, b=8),
-        xaxis=dict(type="log", title=dict(text="tokens of context"), tickvals=CONTEXTS,
-                   ticktext=[theme.tokens(each) for each in CONTEXTS]),
+        xaxis=dict(type="log", title=dict(text="tokens of context"), tickvals=[*CONTEXTS[:6:2], CONTEXTS[-1]],
+                   ticktext=[theme.tokens(each) for each in [*CONTEXTS[:6:2], CONTEXTS[-1]]]),
         yaxis=dict(type="log", title=dict(text=what), tickvals=ticks, ticktext=list(map(counted.words, ticks))),
     )  # fmt: skip
 
 
-def _ticks(values):
-    """Powers of ten (operations) or of 16 (bytes) from under the least value to the largest."""
-    base = 16 if max(values) < 1e14 else 10
-    least = 1
-    while least * base < min(values):
-        least *= base
-    found = [least]
+def _ticks(values, base):
+    """Powers of `base` around the values."""
+    found = [base ** math.floor(math.log(min(values), base))]
     while found[-1] < max(values):
         found.append(found[-1] * base)
     return found
