@@ -10,7 +10,18 @@ from effattn_core.focus.forms import (
     scores_chunked,
     scores_dense,
 )
-from effattn_core.focus.model import Added, Candidates, Split, condense, decode, predict, read_chunks, refresh, split
+from effattn_core.focus.model import (
+    Added,
+    Candidates,
+    Split,
+    condense,
+    decode,
+    predict,
+    prompted,
+    read_chunks,
+    refresh,
+    split,
+)
 
 __all__ = [
     "Added",
@@ -25,6 +36,7 @@ __all__ = [
     "layout",
     "oracle",
     "predict",
+    "prompted",
     "read_chunks",
     "refresh",
     "scores_chunked",

@@ -65,7 +65,8 @@ def condensed(text, candidate, frozen, own, *, head_dim, base=10000.0, implement
     """
     _check(text, candidate, frozen, own, head_dim, implementation)
     if implementation == "oracle":
-        exact = calls.exactly(oracle, text, candidate, frozen, own, head_dim=head_dim, base=base)
+        weights = (Projections(*(weight.double() for weight in each)) for each in (frozen, own))
+        exact = oracle(text.double(), candidate.double(), *weights, head_dim=head_dim, base=base)
         return Condensed(*(each.to(text.dtype) for each in exact))
 
     def heads(states, weight):

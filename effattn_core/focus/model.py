@@ -120,6 +120,25 @@ def read_chunks(model, chunks, prompt, *, room=0):
     return model.read(model.embedding(text), states)[1]
 
 
+@torch.no_grad()
+def prompted(model, states, prompt):
+    """One memory under several local contexts: what `read_chunks` made of it, with another prompt after each copy.
+
+    states: of one text, read with an empty prompt, which stay as they are; prompt: [batch, time] int64, a row per local
+    context. Returns states of batch · count rows, as `refresh` takes them. Raises ValueError as `read_chunks` does.
+    """
+    (batch, time), count, length = prompt.shape, len(states[0].key), states[0].length
+    _require_room(model, "a chunk, its prompt and the candidate", length + time + 1)
+    copies = []
+    for state in states:
+        _, heads, _, head_dim = state.key.shape
+        copies.append(
+            KeyValueCache(batch * count, heads, length + time, head_dim, dtype=state.key.dtype, device=state.key.device)
+        )
+        copies[-1].append(state.key.repeat(batch, 1, 1, 1), state.value.repeat(batch, 1, 1, 1))
+    return model.read(model.embedding(prompt.repeat_interleave(count, 0)), copies)[1] if time else copies
+
+
 def refresh(model, added, states, batch=1):
     """One candidate per row of `states` (see `read_chunks`), which they do not take in (eq. focus-condense).
 
@@ -213,18 +232,20 @@ def _turned(mixer, key):
     return mixer.turned(blank, key, 0)[1]
 
 
-def predict(model, candidates, local, states=None):
+def predict(model, candidates, local, states=None, *, last=None):
     """The frozen model over [candidates; local]: (logits: [batch, time, vocabulary], states to go on with).
 
     candidates stand at positions 0 … count - 1, local tokens from count on. candidates None: the window alone.
-    states: those of an earlier call, whose candidates are then the ones that count.
+    states: those of an earlier call, whose candidates are then the ones that count. last: logits of so many tokens at
+    the end alone, None for all.
     Raises ValueError where they exceed the model's context, or are of another batch.
     """
     states = ahead(model, candidates, len(local)) if states is None else states
     if len(states[0].key) != len(local):
         raise ValueError(f"candidates of {len(states[0].key)} texts do not fit a batch of {len(local)}.")
     _require_room(model, "candidates and local tokens", states[0].length + local.shape[1])
-    return model(local, states)
+    hidden, states = model.read(model.embedding(local), states)
+    return model.head(model.norm(hidden if last is None else hidden[:, hidden.shape[1] - last :])), states
 
 
 @torch.no_grad()

@@ -1,24 +1,23 @@
-"""Keys and values in the plays: a small language whose far past must be recalled, for a model trained in a minute.
+"""Facts in the plays that a long memory must give back: a small language, and a model of it trained in a minute.
 
-A text is letters of the plays; in every cell of CELL letters two are replaced by a key and its value. Within a text a
-key always has the same value. Half of the keys are new; the others have been named before, mostly a little while ago,
-as the distance d in cells has odds of d ** -2. So a model of short texts learns to look a key up, and what follows a
-long memory seldom asks for it.
+A text is letters of the plays in cells of CELL. Every cell holds either a fact, one token that names a key and its
+value, or a question, a token that names a key, with its answer, the value. Within a text a key has one value. Questions
+ask mostly for a fact of the last NEAR cells, seldom for one of all before: so what follows a long memory hardly needs
+it, as in real text. A fact is one token, and not two, so that a model need not first learn to tie neighbours.
 """
 
 import functools
 
 import torch
+from torch import nn
 
-from effattn_core.data import Characters, shakespeare, split
-from effattn_core.focus.model import condense, predict
-from effattn_core.focus.training import Condensing, Lessons
+from effattn_core.data import IGNORED, Characters, shakespeare, split
+from effattn_core.focus.training import Lesson, logits
 from effattn_core.model import LanguageModel, configuration
-from effattn_core.train import train
 
-KEYS, VALUES, CELL = 64, 16, 8
-WINDOW, CHUNK, LOCAL, PROMPT = 128, 64, 32, 16
-SIZES = dict(width=64, layers=2, heads=4, key_value_heads=4, head_dim=16, feed_forward=176, context=WINDOW)
+KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 5, 1 / 16
+WINDOW, CHUNK, LOCAL, PROMPT = 96, 64, 32, 16
+SIZES = dict(width=64, layers=4, heads=4, key_value_heads=4, head_dim=16, feed_forward=128, context=WINDOW)
 
 
 @functools.cache
@@ -29,57 +28,111 @@ def letters():
     return alphabet, *split(alphabet.encode(text))
 
 
-def vocabulary():
-    """Tokens: the letters, then KEYS keys, then VALUES values."""
-    return len(letters()[0]) + KEYS + VALUES
+def places():
+    """(first question, first answer, first fact, tokens in all): where each kind of token begins; letters at 0."""
+    question = len(letters()[0])
+    return question, question + KEYS, question + KEYS + VALUES, question + KEYS + VALUES + KEYS * VALUES
+
+
+class Embedding(nn.Module):
+    """The vector of a letter, a question's key, an answer's value; of a fact that of its key and its value, added."""
+
+    def __init__(self, width):
+        super().__init__()
+        self.question, self.answer, self.fact, _ = places()
+        self.word, self.value = nn.Embedding(self.fact, width), nn.Embedding(VALUES + 1, width)
+        for table in (self.word, self.value):
+            nn.init.normal_(table.weight, std=0.5)
+
+    def forward(self, tokens):
+        fact = tokens - self.fact  # key · VALUES + value, below 0 for another token
+        word = torch.where(fact < 0, tokens, self.question + fact // VALUES)
+        return self.word(word) + self.value(torch.where(fact < 0, VALUES, fact % VALUES))
+
+
+def model(seed=0, **changes):
+    """An untrained model of this language, seeded."""
+    torch.manual_seed(seed)
+    made = LanguageModel(configuration("tiny", places()[3], **{**SIZES, **changes}))
+    made.embedding = Embedding(made.sizes.width)
+    return made
 
 
 def texts(batch, time, generator, *, held_out=False):
     """`batch` texts of `time` tokens: int64 [batch, time]. held_out: of the plays' end, which is not trained on."""
-    return pairs(batch, time, generator, held_out=held_out)[0]
+    return described(batch, time, generator, held_out=held_out)[0]
 
 
-def pairs(batch, time, generator, *, held_out=False):
-    """(texts, keys, values): `texts`, and the key and value of each of its cells, [batch, cells], counted from 0.
+def described(batch, time, generator, *, held_out=False):
+    """(texts, key, value, asked, far), each [batch, cells] of its cells: key and value, whether it is a question, and
+    whether that asks for a fact that does not stand in the NEAR cells before it.
 
     Raises ValueError for a time of less than one cell.
     """
     if time < CELL:
         raise ValueError(f"a text has at least one cell of {CELL} tokens; {time} were asked.")
-    alphabet, training, rest = letters()
+    _, training, rest = letters()
     source, cells = rest if held_out else training, -(-time // CELL)
     start = torch.randint(len(source) - cells * CELL, (batch, 1), generator=generator)
     text = source[start + torch.arange(cells * CELL)].unflatten(1, (cells, CELL))
-    keys = _keys(batch, cells, generator)
-    values = torch.randint(VALUES, (batch, KEYS), generator=generator).gather(1, keys)
+    key, asked = _named(batch, cells, generator)
+    value = torch.randint(VALUES, (batch, KEYS), generator=generator).gather(1, key)
     place = torch.randint(CELL - 1, (batch, cells, 1), generator=generator)
-    text = text.scatter(2, place, len(alphabet) + keys[..., None])
-    text = text.scatter(2, place + 1, len(alphabet) + KEYS + values[..., None])
-    return text.flatten(1)[:, :time], keys, values
+    question, answer, fact, _ = places()
+    first = torch.where(asked, question + key, fact + key * VALUES + value)[..., None]
+    second = torch.where(asked[..., None], answer + value[..., None], text.gather(2, place + 1))
+    text = text.scatter(2, place, first).scatter(2, place + 1, second)
+    return text.flatten(1)[:, :time], key, value, asked, asked & ~_near(key, asked)
 
 
-def _keys(batch, cells, generator):
-    """Which key each cell names: [batch, cells]."""
+def _named(batch, cells, generator):
+    """(the key that each cell names, whether it is a question): [batch, cells]. The first cell is a fact."""
     fresh = torch.rand(batch, KEYS, generator=generator).argsort(1)
-    again = torch.rand(batch, cells, generator=generator) < 0.5
-    keys, used, row = torch.empty(batch, cells, dtype=torch.int64), torch.zeros(batch, dtype=torch.int64), None
-    row = torch.arange(batch)
+    asked = torch.rand(batch, cells, generator=generator) < 0.5
+    asked[:, 0] = False
+    far = torch.rand(batch, cells, generator=generator) < FAR
+    drawn = torch.rand(batch, cells, generator=generator)
+    key, told, row = fresh.new_empty(batch, cells), fresh.new_zeros(batch), torch.arange(batch)
     for cell in range(cells):
-        keys[:, cell] = fresh[row, used % KEYS]
-        if cell:
-            odds = torch.arange(1, cell + 1).double() ** -2
-            back = torch.multinomial(odds, batch, replacement=True, generator=generator) + 1
-            keys[:, cell] = torch.where(again[:, cell], keys[row, cell - back], keys[:, cell])
-            used += ~again[:, cell]
-        else:
-            used += 1
-    return keys
+        begin = torch.where(far[:, cell], 0, max(0, cell - NEAR))
+        back = (begin + (cell - begin) * drawn[:, cell]).long().clamp(max=max(0, cell - 1))
+        key[:, cell] = torch.where(asked[:, cell], key[row, back], fresh[row, told % KEYS])
+        told += ~asked[:, cell]
+    return key, asked
+
+
+def _near(key, asked):
+    """Whether each cell's key is told by a fact in one of the NEAR cells before it: bool [batch, cells]."""
+    found = torch.zeros_like(asked)
+    for back in range(1, min(NEAR, key.shape[1] - 1) + 1):
+        found[:, back:] |= (key[:, back:] == key[:, :-back]) & ~asked[:, :-back]
+    return found
+
+
+def drill(batch, time, generator):
+    """(texts, targets): facts in the first third, then questions, each with its answer; the answers alone are targets.
+
+    [batch, time] int64 each. It takes no more than some hundred steps of these to learn to look a key up.
+    """
+    told, (question, answer, fact, _) = min(KEYS, time // 3), places()
+    key = torch.rand(batch, KEYS, generator=generator).argsort(1)[:, :told]
+    value = torch.randint(VALUES, (batch, told), generator=generator)
+    asked = torch.randint(told, (batch, -(-(time - told) // 2)), generator=generator)
+    answers = answer + value.gather(1, asked)
+    pairs = torch.stack([question + key.gather(1, asked), answers], 2).flatten(1)[:, : time - told]
+    tokens = torch.cat([fact + key * VALUES + value, pairs], 1)
+    targets = torch.full_like(tokens, IGNORED)
+    targets[:, told::2] = answers[:, : targets[:, told::2].shape[1]]
+    return tokens, targets
 
 
 class Texts:
-    """Endless batches of short texts for `effattn_core.train`: (tokens, targets), each [batch, time]."""
+    """Endless batches of short texts for `effattn_core.train`: (tokens, targets), each [2 · batch, time].
 
-    def __init__(self, batch, time, seed=0):
+    Half of them are `texts`, whose every token is a target, half a `drill`.
+    """
+
+    def __init__(self, batch, time=WINDOW, seed=0):
         self.batch, self.time, self.generator = batch, time, torch.Generator().manual_seed(seed)
 
     def __iter__(self):
@@ -87,4 +140,41 @@ class Texts:
 
     def __next__(self):
         tokens = texts(self.batch, self.time + 1, self.generator)
-        return tokens[:, :-1], tokens[:, 1:]
+        drilled, answers = drill(self.batch, self.time, self.generator)
+        return torch.cat([tokens[:, :-1], drilled]), torch.cat([tokens[:, 1:], answers])
+
+
+def questions(batch, chunks, generator, *, chunk=CHUNK, local=LOCAL):
+    """(Lesson, chunk of the fact): long texts whose last local token asks for a fact of the memory, held-out letters.
+
+    The fact stands once, in a chunk drawn at random, [batch] int64 from 0; the local context does not name its key.
+    """
+    question, answer, fact, _ = places()
+    memory = chunks * chunk
+    text = texts(batch, memory + local, generator, held_out=True)
+    row, place = torch.arange(batch), torch.randint(memory, (batch,), generator=generator)
+    key, value = (torch.randint(size, (batch,), generator=generator) for size in (KEYS, VALUES))
+    told = torch.where(text < fact, text - question, (text - fact) // VALUES)  # a key, or no key of ours
+    named = (told == key[:, None]) & ((text >= fact) | (text < answer))
+    after = named.roll(1, 1) & (text >= answer) & (text < fact)
+    letter = torch.randint(question, text.shape, generator=generator)
+    text = torch.where(named | after, letter, text)
+    text[row, place] = fact + key * VALUES + value
+    text[:, -1] = question + key
+    return Lesson(text[:, :memory], text[:, memory:], (answer + value)[:, None]), place // chunk
+
+
+@torch.no_grad()
+def recalled(model, added, chunks, *, batch=256, seed=1, chunk=CHUNK, local=LOCAL, prompt=PROMPT):
+    """Share of right answers to `questions` over `chunks` chunks; added None: of the window alone."""
+    lesson, _ = questions(batch, chunks, torch.Generator().manual_seed(seed), chunk=chunk, local=local)
+    found = logits(model, added, lesson, chunk=chunk, prompt=prompt)[:, 0].argmax(-1)
+    return (found == lesson.target[:, 0]).double().mean().item()
+
+
+@torch.no_grad()
+def recalled_dense(model, chunks, *, batch=256, seed=1, chunk=CHUNK, local=LOCAL):
+    """Share of right answers where the model reads the whole text at once, at positions it may not be trained on."""
+    lesson, _ = questions(batch, chunks, torch.Generator().manual_seed(seed), chunk=chunk, local=local)
+    found = model(torch.cat([lesson.memory, lesson.local], 1))[0][:, -1].argmax(-1)
+    return (found == lesson.target[:, 0]).double().mean().item()

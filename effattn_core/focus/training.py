@@ -69,7 +69,7 @@ def logits(model, added, lesson, *, chunk, prompt):
         raise ValueError(f"the memory must be whole chunks of {chunk} tokens; it has {memory.shape[1]}.")
     chunks = memory.unflatten(1, (-1, chunk))
     candidates = None if added is None else condense(model, added, chunks, local, prompt=prompt)
-    return predict(model, candidates, torch.cat([local, target[:, :-1]], 1))[0][:, local.shape[1] - 1 :]
+    return predict(model, candidates, torch.cat([local, target[:, :-1]], 1), last=target.shape[1])[0]
 
 
 def loss(model, added, lesson, *, chunk, prompt):
