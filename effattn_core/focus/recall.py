@@ -2,8 +2,8 @@
 
 A text is letters of the plays in cells of CELL. Every cell holds either a fact, one token that names a key and its
 value, or a question, a token that names a key, with its answer, the value. Within a text a key has one value. Questions
-ask mostly for a fact of the last NEAR cells, seldom for one of all before: so what follows a long memory hardly needs
-it, as in real text. A fact is one token, and not two, so that a model need not first learn to tie neighbours.
+ask mostly for one of the last NEAR facts, seldom for one of all before: so what follows a long memory hardly needs it,
+as in real text. A fact is one token, and not two, so that a model need not first learn to tie neighbours.
 """
 
 import functools
@@ -15,7 +15,7 @@ from effattn_core.data import IGNORED, Characters, shakespeare, split
 from effattn_core.focus.training import Lesson, logits
 from effattn_core.model import LanguageModel, configuration
 
-KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 5, 1 / 16
+KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 2, 1 / 16
 WINDOW, CHUNK, LOCAL, PROMPT = 96, 64, 32, 16
 SIZES = dict(width=64, layers=4, heads=4, key_value_heads=4, head_dim=16, feed_forward=128, context=WINDOW)
 
@@ -64,8 +64,8 @@ def texts(batch, time, generator, *, held_out=False):
 
 
 def described(batch, time, generator, *, held_out=False):
-    """(texts, key, value, asked, far), each [batch, cells] of its cells: key and value, whether it is a question, and
-    whether that asks for a fact that does not stand in the NEAR cells before it.
+    """(texts, key, value, asked, back), the latter [batch, cells]: what each cell names, whether it is a question, and
+    how many facts were told after the one that it asks for (of a fact: 0).
 
     Raises ValueError for a time of less than one cell.
     """
@@ -75,38 +75,30 @@ def described(batch, time, generator, *, held_out=False):
     source, cells = rest if held_out else training, -(-time // CELL)
     start = torch.randint(len(source) - cells * CELL, (batch, 1), generator=generator)
     text = source[start + torch.arange(cells * CELL)].unflatten(1, (cells, CELL))
-    key, asked = _named(batch, cells, generator)
+    key, asked, back = _named(batch, cells, generator)
     value = torch.randint(VALUES, (batch, KEYS), generator=generator).gather(1, key)
     place = torch.randint(CELL - 1, (batch, cells, 1), generator=generator)
     question, answer, fact, _ = places()
     first = torch.where(asked, question + key, fact + key * VALUES + value)[..., None]
     second = torch.where(asked[..., None], answer + value[..., None], text.gather(2, place + 1))
     text = text.scatter(2, place, first).scatter(2, place + 1, second)
-    return text.flatten(1)[:, :time], key, value, asked, asked & ~_near(key, asked)
+    return text.flatten(1)[:, :time], key, value, asked, back
 
 
 def _named(batch, cells, generator):
-    """(the key that each cell names, whether it is a question): [batch, cells]. The first cell is a fact."""
-    fresh = torch.rand(batch, KEYS, generator=generator).argsort(1)
+    """(the key that each cell names, whether it asks, how many facts back), [batch, cells]. The first cell is a fact.
+
+    Keys come in a random order, and again from the first when all have been told.
+    """
+    order = torch.rand(batch, KEYS, generator=generator).argsort(1)
     asked = torch.rand(batch, cells, generator=generator) < 0.5
     asked[:, 0] = False
     far = torch.rand(batch, cells, generator=generator) < FAR
     drawn = torch.rand(batch, cells, generator=generator)
-    key, told, row = fresh.new_empty(batch, cells), fresh.new_zeros(batch), torch.arange(batch)
-    for cell in range(cells):
-        begin = torch.where(far[:, cell], 0, max(0, cell - NEAR))
-        back = (begin + (cell - begin) * drawn[:, cell]).long().clamp(max=max(0, cell - 1))
-        key[:, cell] = torch.where(asked[:, cell], key[row, back], fresh[row, told % KEYS])
-        told += ~asked[:, cell]
-    return key, asked
-
-
-def _near(key, asked):
-    """Whether each cell's key is told by a fact in one of the NEAR cells before it: bool [batch, cells]."""
-    found = torch.zeros_like(asked)
-    for back in range(1, min(NEAR, key.shape[1] - 1) + 1):
-        found[:, back:] |= (key[:, back:] == key[:, :-back]) & ~asked[:, :-back]
-    return found
+    told = (~asked).cumsum(1)  # facts so far, that of the cell itself included
+    choice = torch.where(far, told, told.clamp(max=NEAR))
+    back = torch.where(asked, (drawn * choice).long(), 0)
+    return order.gather(1, (told - 1 - back) % KEYS), asked, back
 
 
 def drill(batch, time, generator):
