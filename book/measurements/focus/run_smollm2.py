@@ -19,13 +19,14 @@ from effattn_core.measurements import RUNS, record_pretrained
 from effattn_core.pretrained import probe
 from effattn_core.train import train
 
-WINDOW, CHUNK, LOCAL, PROMPT, SCORED = 512, 256, 64, 32, 16
+WINDOW, CHUNK, LOCAL, PROMPT, SCORED = 512, 256, 32, 16, 8
 MEMORIES, LEARNED = 20, 2  # texts to learn from, and their chunks
-STEPS, LESSONS, RATE, EVERY = 160, 8, 5e-4, 10
-JUDGED, CHUNKS, SEGMENTS = 4, (1, 2, 4, 8), 4  # held-out texts, chunks before their local context, places that count
-DEPTHS, NUMBERS = (0.1, 0.35, 0.6, 0.85), 2
+STEPS, LESSONS, RATE, EVERY = 100, 16, 5e-4, 5
+JUDGED, CHUNKS, SEGMENTS = 4, (1, 2, 4, 8), 4  # held-out texts, chunks before their local context, times SCORED tokens
+DEPTHS, NUMBERS, HIDING = (0.1, 0.35, 0.6, 0.85), 2, (1, 2, 4)
 END = 0  # <|endoftext|>
-METHODS = ("whole text", "window", "local alone", "copied", "trained")
+COPIED, TRAINED = "untrained candidates", "trained candidates"
+METHODS = ("dense", "window only", "local only", COPIED, TRAINED)
 
 
 class Pool(nn.Module):
@@ -82,49 +83,71 @@ class Pooled:
 
 
 @torch.no_grad()
-def judged(model, memory, spans, added):
-    """(method, losses in nats, whether a token is the likeliest), each [batch, scored], of methods with a local pass.
+def judged(model, memory, asked, added):
+    """What each method without the whole text makes of targets: name -> (losses in nats, whether likeliest), flat.
 
-    memory: [time] int64, whole chunks; spans: [batch, LOCAL + scored]; added: name -> Added. The whole text and the
-    window, which need no candidates, are those of `judged_dense`.
+    memory: [time] int64, whole chunks; asked: pairs of a local context that follows it and its target, each [batch, …];
+    added: name -> Added.
     """
-    local, target = spans[:, :LOCAL], spans[:, LOCAL:]
     states = read_chunks(model, _chunked(memory[None], len(memory) // CHUNK), memory[None, :0])
-    for method, each in {"local alone": None, **added}.items():
-        yield method, *_scores(logits(model, each, states, local, target), target)
+    found = {}
+    for method, each in {"local only": None, **added}.items():
+        scores = [_scores(logits(model, each, states, local, target), target) for local, target in asked]
+        found[method] = tuple(torch.cat(part) for part in zip(*scores, strict=True))
+    return found
 
 
 def _scores(found, target):
     losses = functional.cross_entropy(found.transpose(1, 2), target, reduction="none")
-    return losses, found.argmax(-1) == target
+    return losses.flatten(), (found.argmax(-1) == target).flatten()
 
 
 @torch.no_grad()
-def judged_dense(model, before, target):
-    """As `judged`, of one target [batch, scored] after texts [batch, time] that the model reads whole, or a window."""
-    for method, text in (("whole text", before), ("window", before[:, -(WINDOW - target.shape[1]) :])):
-        found = predict(model, None, torch.cat([text, target[:, :-1]], 1), last=target.shape[1])[0]
-        yield method, *_scores(found, target)
+def judged_dense(model, text, scored):
+    """As `judged`, of the last `scored` tokens of a text [time] that the model reads whole, or through its window."""
+    target = text[None, -scored:]
+    return {
+        method: _scores(predict(model, None, read[None, :-1], last=scored)[0], target)
+        for method, read in (("dense", text), ("window only", text[-WINDOW:]))
+    }
 
 
-def text_rows(model, added, text, passage, chunks=CHUNKS, segments=SEGMENTS):
-    """Loss of the tokens after 1, 2, … chunks of a held-out passage: the same tokens under every number of chunks."""
+@torch.no_grad()
+def judged_spans(model, memory, spans):
+    """As `judged_dense`, of the last SCORED tokens of spans [batch, time], each read after the same memory [time]."""
+    target, found = spans[:, -SCORED:], {}
+    for method, before in (("dense", memory), ("window only", memory[-(WINDOW - spans.shape[1]) :])):
+        _, states = predict(model, None, before[None], last=1)
+        states = [state.reorder(torch.zeros(len(spans), dtype=torch.int64)) for state in states]
+        found[method] = _scores(predict(model, None, spans[:, :-1], states, last=SCORED)[0], target)
+    return found
+
+
+def rows_of(found, **shared):
+    """A row per method: its mean loss, the share of tokens that are the likeliest, how many they are."""
+    rows = []
+    for method in METHODS:
+        losses, right = found[method]
+        rows.append({**shared, "name": method, "loss": round(losses.mean().item(), 4),
+                     "right": round(right.float().mean().item(), 4), "tokens": losses.numel()})  # fmt: skip
+    told = ", ".join(f"{row['name']} {row['loss']:.3f} ({row['right']:.2f})" for row in rows)
+    print(f"{shared}: {told}", flush=True)
+    return rows
+
+
+def perplexity_rows(model, added, text, passage, chunks=CHUNKS, segments=SEGMENTS):
+    """Loss of the tokens after 1, 2, … chunks of a held-out passage: the same tokens under every number of chunks.
+
+    Candidates are made anew every SCORED tokens, as they were trained.
+    """
     end, rows = max(chunks) * CHUNK, []
-    starts = [end + number * SCORED for number in range(segments)]
-    spans = torch.stack([text[start : start + LOCAL + SCORED] for start in starts])
+    edges = [end + LOCAL + number * SCORED for number in range(segments + 1)]
+    asked = [(text[None, end:edge], text[None, edge : edge + SCORED]) for edge in edges[:-1]]
     for count in chunks:
-        found = {method: both for method, *both in judged(model, text[end - count * CHUNK : end], spans, added)}
-        for start in starts:
-            before, after = text[end - count * CHUNK : start + LOCAL], text[start + LOCAL : start + LOCAL + SCORED]
-            for method, losses, right in judged_dense(model, before[None], after[None]):
-                held = found.setdefault(method, ([], []))
-                held[0].append(losses), held[1].append(right)
-        for method in METHODS:
-            losses, right = (each if torch.is_tensor(each) else torch.cat(each) for each in found[method])
-            rows.append({"what": "text", "passage": passage, "chunks": count, "method": method,
-                         "loss": round(losses.mean().item(), 4), "tokens": losses.numel()})  # fmt: skip
-        told = ", ".join(f"{row['method']} {row['loss']:.3f}" for row in rows[-len(METHODS) :])
-        print(f"passage {passage}, {count} chunks: {told}", flush=True)
+        begin = end - count * CHUNK
+        found = judged(model, text[begin:end], asked, added)
+        found |= judged_dense(model, text[begin : edges[-1]], segments * SCORED)
+        rows += rows_of(found, what="perplexity", passage=passage, chunks=count)
     return rows
 
 
@@ -135,46 +158,32 @@ def span_rows(model, added, text, passage, chunks=CHUNKS, segments=SEGMENTS):
         memory = text[: count * CHUNK]
         starts = torch.randint(len(memory) - LOCAL - SCORED + 1, (segments, 1), generator=dice)
         spans = memory[starts + torch.arange(LOCAL + SCORED)]
-        found = {method: (losses, right) for method, losses, right in judged(model, memory, spans, added)}
-        before = torch.cat([memory.expand(segments, -1), spans[:, :LOCAL]], 1)
-        for method, *both in judged_dense(model, before, spans[:, LOCAL:]):
-            found[method] = both
-        for method in METHODS:
-            losses, right = found[method]
-            rows.append({"what": "span", "passage": passage, "chunks": count, "method": method,
-                         "loss": round(losses.mean().item(), 4), "first": round(losses[:, 0].mean().item(), 4),
-                         "right": round(right.float().mean().item(), 4), "tokens": losses.numel()})  # fmt: skip
-        told = ", ".join(f"{row['method']} {row['loss']:.3f}" for row in rows[-len(METHODS) :])
-        print(f"span of passage {passage}, {count} chunks: {told}", flush=True)
+        found = judged(model, memory, [(spans[:, :LOCAL], spans[:, LOCAL:])], added)
+        found |= judged_spans(model, memory, spans)
+        rows += rows_of(found, what="reconstruction", passage=passage, chunks=count)
     return rows
 
 
 def number_rows(model, tokenizer, added, text, count, depths=DEPTHS, numbers=NUMBERS):
-    """Is a number of five digits found that stood in one of the chunks? Candidates are made anew for every digit."""
+    """Are the digits of a number found that stood in one of the chunks? Candidates are made anew for every digit."""
     rows = []
-    for asked in probe.hidden_numbers(tokenizer, text, count * CHUNK + LOCAL, numbers=numbers, depths=depths):
-        for depth, (read, given, answer) in zip(depths, asked, strict=True):
-            whole = torch.cat([read, given[:1], answer])
-            places = [len(read) + 1 + at for at in range(len(answer)) if tokenizer.decode([answer[at]]).strip()]
-            spans = torch.stack([whole[place - LOCAL : place + 1] for place in places])
-            found = {method: right for method, _, right in judged(model, whole[: count * CHUNK], spans, added)}
-            dense = {}
-            for place in places:
-                for method, _, right in judged_dense(model, whole[None, :place], whole[None, place : place + 1]):
-                    dense.setdefault(method, []).append(right)
-            found |= {method: torch.cat(each) for method, each in dense.items()}
-            for method in METHODS:
-                rows.append({"what": "number", "chunks": count, "depth": depth, "method": method,
-                             "digits": int(found[method].sum()), "asked": len(places)})  # fmt: skip
-        told = ", ".join(f"{each['method']} {each['digits']}" for each in rows[-len(METHODS) :])
-        print(f"number over {count} chunks, the last: {told} digits", flush=True)
+    for hidden in probe.hidden_numbers(tokenizer, text, count * CHUNK + LOCAL, numbers=numbers, depths=depths):
+        for depth, (read, given, answer) in zip(depths, hidden, strict=True):
+            whole, edge = torch.cat([read, given[:1], answer]), count * CHUNK
+            digits = [at for at in range(len(answer)) if tokenizer.decode([int(answer[at])]).strip()]
+            places = [len(whole) - len(answer) + at for at in digits]
+            asked = [(whole[None, edge:place], whole[None, place : place + 1]) for place in places]
+            found = judged(model, whole[:edge], asked, added)
+            dense = judged_dense(model, whole, len(answer))
+            found |= {method: tuple(part[digits] for part in parts) for method, parts in dense.items()}
+            rows += rows_of(found, what="numbers", chunks=count, depth=depth)
     return rows
 
 
 def main(source="smollm2", memories=MEMORIES, steps=STEPS, lessons=LESSONS, judged_texts=JUDGED, chunks=CHUNKS,
-         segments=SEGMENTS, numbers=NUMBERS, depths=DEPTHS, folder=None, target=None):  # fmt: skip
+         segments=SEGMENTS, numbers=NUMBERS, depths=DEPTHS, hiding=HIDING, folder=None, target=None):  # fmt: skip
     folder = folder or RUNS / "focus"
-    longest = max(chunks) * CHUNK + LOCAL + segments * SCORED + 2 * SCORED
+    longest = max(*chunks, *hiding) * CHUNK + LOCAL + max(segments + 1, 4) * SCORED
 
     def parts(model, tokenizer):
         model.requires_grad_(False)
@@ -187,7 +196,7 @@ def main(source="smollm2", memories=MEMORIES, steps=STEPS, lessons=LESSONS, judg
 
         @functools.cache
         def made():
-            copied, added = Added(model, END), Added(model, END)
+            untrained, added = Added(model, END), Added(model, END)
             folder.mkdir(parents=True, exist_ok=True)
             path = folder / f"smollm2-added-{len(learned)}-{lessons}-{steps}.pt"
             pool = Pool(model, added, learned)
@@ -196,29 +205,29 @@ def main(source="smollm2", memories=MEMORIES, steps=STEPS, lessons=LESSONS, judg
             history = train(pool, batches, **settings, checkpoint=path, every=20)
             if not history.finished:
                 raise SystemExit(f"stopped; the next run goes on from {path.name}")
-            return history.losses, {"copied": copied, "trained": added}
+            return history.losses, {COPIED: untrained, TRAINED: added}
 
         def curve():
             losses, added = made()
             means = [losses[at : at + EVERY] for at in range(0, len(losses), EVERY)]
             moved = [
                 (new - old).norm().item() / old.norm().item()
-                for old, new in zip(added["copied"].parameters(), added["trained"].parameters(), strict=True)
+                for old, new in zip(added[COPIED].parameters(), added[TRAINED].parameters(), strict=True)
             ]
-            return [{"what": "curve", "every": EVERY, "losses": [round(math.fsum(m) / len(m), 4) for m in means],
+            return [{"what": "training", "every": EVERY, "losses": [round(math.fsum(m) / len(m), 4) for m in means],
                      "lessons": lessons, "scored": SCORED, "memories": len(learned),
-                     "parameters": sum(each.numel() for each in added["trained"].parameters()),
+                     "parameters": sum(each.numel() for each in added[TRAINED].parameters()),
                      "moved": [round(each, 5) for each in moved]}]  # fmt: skip
 
         name = f"{len(learned)}-{lessons}-{steps}"
         yield f"curve-{name}", curve
-        for count in chunks:
+        for count in hiding:
             yield (
-                f"number-{count}-{numbers}-{name}",
+                f"numbers-{count}-{numbers}-{name}",
                 lambda count=count: number_rows(model, tokenizer, made()[1], held_out[0], count, depths, numbers),
             )
         for passage, text in enumerate(held_out):
-            for make in (text_rows, span_rows):
+            for make in (perplexity_rows, span_rows):
                 yield (
                     f"{make.__name__}-{passage}-{max(chunks)}-{segments}-{name}",
                     lambda make=make, passage=passage, text=text: make(
