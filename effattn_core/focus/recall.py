@@ -13,7 +13,7 @@ from torch import nn
 
 from effattn_core.data import IGNORED, Characters, shakespeare, split
 from effattn_core.focus.training import Lesson, logits
-from effattn_core.model import LanguageModel, configuration
+from effattn_core.model import AttentionMixer, LanguageModel, configuration
 
 KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 2, 1 / 16
 WINDOW, CHUNK, LOCAL, PROMPT = 96, 64, 32, 16
@@ -50,10 +50,23 @@ class Embedding(nn.Module):
         return self.word(word) + self.value(torch.where(fact < 0, VALUES, fact % VALUES))
 
 
+class Redundant(AttentionMixer):
+    """Attention that half of the texts do without while it is trained, so that every layer learns to look facts up.
+
+    A large model has many layers that could; one of four would keep to its first, where a candidate knows nothing yet.
+    """
+
+    def forward(self, hidden, state=None):
+        mixed, state = super().forward(hidden, state)
+        if self.training:
+            mixed = mixed * (torch.rand(len(hidden), 1, 1, device=hidden.device) < 0.5)
+        return mixed, state
+
+
 def model(seed=0, **changes):
     """An untrained model of this language, seeded."""
     torch.manual_seed(seed)
-    made = LanguageModel(configuration("tiny", places()[3], **{**SIZES, **changes}))
+    made = LanguageModel(configuration("tiny", places()[3], **{**SIZES, **changes}), Redundant)
     made.embedding = Embedding(made.sizes.width)
     return made
 
@@ -136,14 +149,14 @@ class Texts:
         return torch.cat([tokens[:, :-1], drilled]), torch.cat([tokens[:, 1:], answers])
 
 
-def questions(batch, chunks, generator, *, chunk=CHUNK, local=LOCAL):
-    """(Lesson, chunk of the fact): long texts whose last local token asks for a fact of the memory, held-out letters.
+def questions(batch, chunks, generator, *, chunk=CHUNK, local=LOCAL, held_out=True):
+    """(Lesson, chunk of the fact): long texts whose last local token asks for a fact of the memory.
 
     The fact stands once, in a chunk drawn at random, [batch] int64 from 0; the local context does not name its key.
     """
     question, answer, fact, _ = places()
     memory = chunks * chunk
-    text = texts(batch, memory + local, generator, held_out=True)
+    text = texts(batch, memory + local, generator, held_out=held_out)
     row, place = torch.arange(batch), torch.randint(memory, (batch,), generator=generator)
     key, value = (torch.randint(size, (batch,), generator=generator) for size in (KEYS, VALUES))
     told = torch.where(text < fact, text - question, (text - fact) // VALUES)  # a key, or no key of ours
@@ -170,3 +183,36 @@ def recalled_dense(model, chunks, *, batch=256, seed=1, chunk=CHUNK, local=LOCAL
     lesson, _ = questions(batch, chunks, torch.Generator().manual_seed(seed), chunk=chunk, local=local)
     found = model(torch.cat([lesson.memory, lesson.local], 1))[0][:, -1].argmax(-1)
     return (found == lesson.target[:, 0]).double().mean().item()
+
+
+class Questions:
+    """Endless lessons for a `Condensing`, each a question for a fact of the memory: its answer alone is scored.
+
+    As instructions do to a large model, they ask for what a continuation seldom needs. chunks: counts, one per step.
+    """
+
+    def __init__(self, batch, *, chunk=CHUNK, chunks=(1, 2, 4), local=LOCAL, seed=0):
+        self.batch, self.chunk, self.chunks, self.local = batch, chunk, tuple(chunks), local
+        self.generator = torch.Generator().manual_seed(seed)
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        count = self.chunks[int(torch.randint(len(self.chunks), (), generator=self.generator))]
+        lesson, _ = questions(self.batch, count, self.generator, chunk=self.chunk, local=self.local, held_out=False)
+        return torch.cat([lesson.memory, lesson.local], 1), lesson.target
+
+
+class Facts:
+    """Lessons whose facts and answers alone are scored: letters, which no memory foretells, would drown them."""
+
+    def __init__(self, lessons):
+        self.lessons, self.generator = lessons, lessons.generator
+
+    def __iter__(self):
+        return self
+
+    def __next__(self):
+        tokens, target = next(self.lessons)
+        return tokens, target.masked_fill(target < places()[1], IGNORED)
