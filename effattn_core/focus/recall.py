@@ -12,11 +12,11 @@ import torch
 from torch import nn
 
 from effattn_core.data import IGNORED, Characters, shakespeare, split
-from effattn_core.focus.training import Lesson, logits
+from effattn_core.focus.training import Condensing, Lesson, logits
 from effattn_core.model import AttentionMixer, LanguageModel, configuration
 
 KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 2, 1 / 16
-WINDOW, CHUNK, LOCAL, PROMPT = 96, 64, 32, 16
+WINDOW, CHUNK, LOCAL, PROMPT = 96, 16, 16, 8
 SIZES = dict(width=64, layers=4, heads=4, key_value_heads=4, head_dim=16, feed_forward=128, context=WINDOW)
 
 
@@ -204,15 +204,8 @@ class Questions:
         return torch.cat([lesson.memory, lesson.local], 1), lesson.target
 
 
-class Facts:
-    """Lessons whose facts and answers alone are scored: letters, which no memory foretells, would drown them."""
+class Recalling(Condensing):
+    """A `Condensing` scored on facts and answers alone: letters, which no memory foretells, would drown them."""
 
-    def __init__(self, lessons):
-        self.lessons, self.generator = lessons, lessons.generator
-
-    def __iter__(self):
-        return self
-
-    def __next__(self):
-        tokens, target = next(self.lessons)
-        return tokens, target.masked_fill(target < places()[1], IGNORED)
+    def scored(self, target):
+        return target.masked_fill(target < places()[1], IGNORED)

@@ -92,7 +92,12 @@ class Condensing(nn.Module):
     def loss(self, tokens, target):
         """tokens: [batch, memory + local]; target: [batch, scored]. Mean nats per token."""
         lesson = Lesson(tokens[:, : -self.local], tokens[:, -self.local :], target)
-        return loss(self._frozen[0], self.added, lesson, chunk=self.chunk, prompt=self.prompt)
+        found = logits(self._frozen[0], self.added, lesson, chunk=self.chunk, prompt=self.prompt)
+        return functional.cross_entropy(found.flatten(0, 1), self.scored(target).flatten())
+
+    def scored(self, target):
+        """The targets that the loss counts, IGNORED elsewhere: all of them, unless a subclass leaves some out."""
+        return target
 
 
 class Lessons:

@@ -20,10 +20,10 @@ from effattn_core.pretrained import probe
 from effattn_core.train import train
 
 WINDOW, CHUNK, LOCAL, PROMPT, SCORED = 512, 256, 32, 16, 8
-MEMORIES, LEARNED = 20, 2  # texts to learn from, and their chunks
-STEPS, LESSONS, RATE, EVERY = 100, 16, 5e-4, 5
-JUDGED, CHUNKS, SEGMENTS = 4, (1, 2, 4, 8), 4  # held-out texts, chunks before their local context, times SCORED tokens
-DEPTHS, NUMBERS, HIDING = (0.1, 0.35, 0.6, 0.85), 2, (1, 2, 4)
+MEMORIES, LEARNED = 12, 2  # texts to learn from, and their chunks
+STEPS, LESSONS, RATE, EVERY = 60, 8, 5e-4, 5
+JUDGED, CHUNKS, SEGMENTS = 3, (1, 2, 4), 4  # held-out texts, chunks before their local context, times SCORED tokens
+DEPTHS, NUMBERS, HIDING = (0.1, 0.35, 0.6, 0.85), 1, (1, 2, 4)
 END = 0  # <|endoftext|>
 COPIED, TRAINED = "untrained candidates", "trained candidates"
 METHODS = ("dense", "window only", "local only", COPIED, TRAINED)
