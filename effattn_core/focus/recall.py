@@ -13,7 +13,7 @@ from torch import nn
 
 from effattn_core.data import IGNORED, Characters, shakespeare, split
 from effattn_core.focus.training import Condensing, Lesson, logits
-from effattn_core.model import AttentionMixer, LanguageModel, configuration
+from effattn_core.model import LanguageModel, configuration
 
 KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 2, 1 / 16
 WINDOW, CHUNK, LOCAL, PROMPT = 96, 16, 16, 8
@@ -50,23 +50,10 @@ class Embedding(nn.Module):
         return self.word(word) + self.value(torch.where(fact < 0, VALUES, fact % VALUES))
 
 
-class Redundant(AttentionMixer):
-    """Attention that half of the texts do without while it is trained, so that every layer learns to look facts up.
-
-    A large model has many layers that could; one of four would keep to its first, where a candidate knows nothing yet.
-    """
-
-    def forward(self, hidden, state=None):
-        mixed, state = super().forward(hidden, state)
-        if self.training:
-            mixed = mixed * (torch.rand(len(hidden), 1, 1, device=hidden.device) < 0.5)
-        return mixed, state
-
-
 def model(seed=0, **changes):
     """An untrained model of this language, seeded."""
     torch.manual_seed(seed)
-    made = LanguageModel(configuration("tiny", places()[3], **{**SIZES, **changes}), Redundant)
+    made = LanguageModel(configuration("tiny", places()[3], **{**SIZES, **changes}))
     made.embedding = Embedding(made.sizes.width)
     return made
 

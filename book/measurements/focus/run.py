@@ -21,8 +21,9 @@ from effattn_core.train import train
 from kernels import bench, runtime
 
 SEEDS = (0, 1, 2)
-BASE, STEPS, BATCH, RATE, SCORED = 400, 300, 32, 5e-3, 8
-CHUNKS, TAUGHT = (1, 2, 4, 8, 16), (2, 4, 6)  # chunks that questions are asked over, chunks of a lesson
+BASE, STEPS, BATCH, RATE, SCORED = 350, 200, 48, 5e-3, 8
+CHUNKS = (1, 2, 4, 8, 16)  # over which questions are asked
+TAUGHT, SPANNED = (1, 2), (2, 3)  # chunks of a lesson that asks, and of one that must hold a span
 MEMORY, SIZES = 128, (8, 16, 32, 64)  # tokens of one memory, and the chunks that it is cut into
 ASKED = 512
 KINDS = {"continuation": LOSSES[:1], "reconstruction": LOSSES[1:], "both": LOSSES, "questions": ()}
@@ -41,7 +42,7 @@ def taught(model, kind, seed, steps, folder):
     if kind == "questions":
         lessons = recall.Questions(BATCH, chunks=TAUGHT, seed=seed, **sizes)
     else:
-        given = dict(batch=BATCH, chunks=TAUGHT, scored=SCORED, losses=KINDS[kind], mix="turns", seed=seed)
+        given = dict(batch=BATCH, chunks=SPANNED, scored=SCORED, losses=KINDS[kind], mix="turns", seed=seed)
         lessons = Lessons(recall.texts, **given, **sizes)
     student = recall.Recalling(model, added, prompt=recall.PROMPT, **sizes)
     settings = dict(steps=steps, learning_rate=RATE, weight_decay=0.0)
