@@ -248,4 +248,3 @@ def _shifted(query, key, value):
 
 def _near(got, wanted):
     return torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
-
