@@ -9,6 +9,7 @@ from typing import NamedTuple
 from effattn_core import costs
 from effattn_core.focus import costs as priced
 from effattn_core.focus import layout, scores_chunked, scores_dense
+from effattn_core.recordings import measured
 from figures import theme
 from figures.measured import looks
 
@@ -278,3 +279,35 @@ def found_says(tables, task):
         f"{name} {theme.significant(each[-1][1], 2)} at {each[-1][0]}" for name, each in _grouped(rows, key).items()
     )
     return f"{title[:1].upper()}{title[1:]}, by chunks: {ends}."
+
+
+SMALL, REAL = "focus/recall-cpu", "focus/smollm2-cpu"
+LESSONS = ("both", "continuation", "reconstruction", "questions", "untrained")  # what candidates learnt from
+
+
+def small_rows(what="recall"):
+    """Rows of the small model's recording with a name: the kind of lesson, or that of what needs no candidates."""
+    rows = measured(SMALL, what=what)
+    named = [{**row, "name": row["losses"]} for kind in LESSONS for row in rows if row["losses"] == kind]
+    return named + [row for row in measured(SMALL, what="baseline") if what == "recall" and row["name"] == "dense"]
+
+
+def number_rows():
+    """The share of a hidden number's digits that were likeliest, by name, chunks and depth: a row for each."""
+    places = dict.fromkeys((row["name"], row["chunks"], row["depth"]) for row in measured(REAL, what="numbers"))
+    rows = []
+    for name, chunks, depth in places:
+        here = measured(REAL, what="numbers", name=name, chunks=chunks, depth=depth)
+        right = sum(row["right"] * row["tokens"] for row in here) / sum(row["tokens"] for row in here)
+        rows.append({"name": name, "chunks": chunks, "depth": depth, "right": right})
+    return rows
+
+
+def recorded():
+    """task -> what `found` draws of it."""
+    return {
+        "facts, a small model": (small_rows(), "recall", "facts recalled"),
+        "digits, SmolLM2": (number_rows(), "right", "digits of hidden numbers found"),
+        "spans of the memory, SmolLM2": (measured(REAL, what="reconstruction"), "loss", "nats per token of a span"),
+        "next tokens, SmolLM2": (measured(REAL, what="perplexity"), "loss", "nats per token"),
+    }
