@@ -1,13 +1,15 @@
 """The figures of focused chunks: their numbers are the library's, and every state is legible."""
 
 import math
+from functools import partial
 
 import pytest
-from support.legible import check_states, notes
+from support.legible import check_legible, check_states, notes
 
 from effattn_core import costs
 from effattn_core.focus import costs as priced
 from effattn_core.focus import layout, scores_chunked, scores_dense
+from effattn_core.recordings import measured
 from figures import explore, theme
 from figures import focus as draw
 
@@ -80,3 +82,34 @@ def test_the_captions_words_about_the_prices_hold():
     assert slope == pytest.approx(1, abs=0.05)
     ends = [draw._curves("operations of the prompt", chunk)[2][-1] for chunk in draw.SIZES]
     print("operations at 400K by chunk:", ends)
+    assert ends == sorted(ends, reverse=True)
+
+
+ROWS = [dict(name=name, chunks=chunks, seed=seed, recall=(1 + place) * 0.1 + 0.01 * seed * chunks)
+        for place, name in enumerate(draw.LESSONS) for chunks in (1, 4) for seed in (0, 1, 2)]  # fmt: skip
+
+
+def test_what_was_found_are_means_between_the_least_and_the_most():
+    tables = {"facts": (ROWS, "recall", "facts recalled"), "loss": ([{**ROWS[0], "recall": 3.5}], "recall", "nats")}
+    figure = draw.found(tables, "facts")
+    check_legible(figure)
+    assert [trace.name for trace in figure.data] == list(draw.LESSONS)
+    assert list(figure.data[0].x) == [1, 4] and list(figure.data[0].y) == pytest.approx([0.11, 0.14])
+    assert list(figure.data[0].error_y.array) == pytest.approx([0.01, 0.04])
+    assert figure.layout.yaxis.tickformat == ".0%" and draw.found(tables, "loss").layout.yaxis.tickformat is None
+    assert draw.found_says(tables, "facts").startswith("Facts recalled, by chunks: both 0.14 at 4; continuation 0.24")
+    with pytest.raises(ValueError, match="found needs rows with a name"):
+        draw.found({"none": ([], "recall", "facts")}, "none")
+
+
+def test_the_digits_of_a_number_are_counted_by_depth():
+    for row in draw.number_rows():
+        here = measured(draw.REAL, what="numbers", name=row["name"], chunks=row["chunks"], depth=row["depth"])
+        tokens = sum(each["tokens"] for each in here)
+        assert row["right"] == pytest.approx(sum(each["right"] * each["tokens"] for each in here) / tokens)
+
+
+def test_every_recorded_task_is_legible_and_says_something_of_its_own():
+    tables = draw.recorded()
+    check_states(partial(draw.found, tables), partial(draw.found_says, tables), 500, task=list(tables))
+    assert {row["name"] for row in draw.small_rows()} == {*draw.LESSONS, "dense"}
