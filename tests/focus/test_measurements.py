@@ -58,14 +58,15 @@ def test_a_dry_run_judges_every_method_on_the_same_tokens_and_goes_on_where_it_s
     rows = json.loads((tmp_path / "run.json").read_text())["rows"]
     judged = [row for row in rows if row["what"] != "training"]
     for what, counts, tokens in (("perplexity", (1, 3), 16), ("reconstruction", (1, 3), 16), ("numbers", (2,), 5)):
-        found = [(row["chunks"], row["name"], row["tokens"]) for row in judged if row["what"] == what]
-        assert found == [(count, name, tokens) for count in counts for name in NAMES], what
+        found = {(row["chunks"], row["name"], row["tokens"]) for row in judged if row["what"] == what}
+        names = NAMES if what == "numbers" else (*NAMES, run.FOREIGN)
+        assert found == {(count, name, tokens) for count in counts for name in names}, what
     assert all(abs(row["loss"] - math.log(49152)) < 1 for row in judged), "a model that knows nothing"
     training = rows[0]
     assert training["what"] == "training" and len(training["losses"]) == 1
     assert max(training["moved"]) > 0
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
-    for make in ("perplexity_rows", "span_rows", "number_rows", "Pool"):
+    for make in ("perplexity_rows", "span_rows", "number_rows", "foreign_rows", "Pool"):
         monkeypatch.setattr(run, make, never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
@@ -110,7 +111,8 @@ def test_the_recorded_run_on_smollm2_is_whole():
     run = house.driver("focus/run_smollm2")
     for what in ("perplexity", "reconstruction"):
         rows = measured(SMOLLM2, what=what)
-        wanted = {(name, passage, count) for name in NAMES for passage in range(run.JUDGED) for count in run.CHUNKS}
+        names = (*NAMES, run.FOREIGN)
+        wanted = {(name, passage, count) for name in names for passage in range(run.JUDGED) for count in run.CHUNKS}
         assert {(row["name"], row["passage"], row["chunks"]) for row in rows} == wanted
     numbers = measured(SMOLLM2, what="numbers")
     wanted = {(name, depth, count) for name in NAMES for depth in run.DEPTHS for count in run.HIDING}

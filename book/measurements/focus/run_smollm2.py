@@ -27,6 +27,7 @@ DEPTHS, NUMBERS, HIDING = (0.1, 0.35, 0.6, 0.85), 1, (1, 2, 4)
 END = 0  # <|endoftext|>
 COPIED, TRAINED = "untrained candidates", "trained candidates"
 METHODS = ("dense", "window only", "local only", COPIED, TRAINED)
+FOREIGN = "candidates of another text"  # trained, and of no use but as a prompt that was learned
 
 
 class Pool(nn.Module):
@@ -35,12 +36,15 @@ class Pool(nn.Module):
     def __init__(self, model, added, texts):
         super().__init__()
         self.added = added
-        self._held = model, [read_chunks(model, _chunked(text[None], LEARNED), text[None, :0]) for text in texts]
+        self._model, self._texts, self._read = (model,), texts, {}  # a tuple hides the model from parameters()
 
     def loss(self, asked, target):
         """asked: [lessons, 1 + LOCAL], the number of a memory and a local context; target: [lessons, SCORED]."""
-        model, states = self._held
-        found = logits(model, self.added, states[asked[0, 0]], asked[:, 1:], target)
+        (model,), number = self._model, int(asked[0, 0])
+        if number not in self._read:
+            text = self._texts[number][None]
+            self._read[number] = read_chunks(model, _chunked(text, LEARNED), text[:, :0])
+        found = logits(model, self.added, self._read[number], asked[:, 1:], target)
         return functional.cross_entropy(found.flatten(0, 1), target.flatten())
 
 
@@ -123,15 +127,41 @@ def judged_spans(model, memory, spans):
     return found
 
 
-def rows_of(found, **shared):
+def rows_of(found, names=METHODS, **shared):
     """A row per method: its mean loss, the share of tokens that are the likeliest, how many they are."""
     rows = []
-    for method in METHODS:
+    for method in names:
         losses, right = found[method]
         rows.append({**shared, "name": method, "loss": round(losses.mean().item(), 4),
                      "right": round(right.float().mean().item(), 4), "tokens": losses.numel()})  # fmt: skip
     told = ", ".join(f"{row['name']} {row['loss']:.3f} ({row['right']:.2f})" for row in rows)
     print(f"{shared}: {told}", flush=True)
+    return rows
+
+
+def following(text, end, segments):
+    """Pairs of a local context that follows the memory, whose end is `end`, and its target, one after another."""
+    edges = [end + LOCAL + number * SCORED for number in range(segments)]
+    return [(text[None, end:edge], text[None, edge : edge + SCORED]) for edge in edges]
+
+
+def spans_of(memory, passage, segments):
+    """Spans of a memory from places drawn by the passage's number: [segments, LOCAL + SCORED]."""
+    dice = torch.Generator().manual_seed(passage)
+    starts = torch.randint(len(memory) - LOCAL - SCORED + 1, (segments, 1), generator=dice)
+    return memory[starts + torch.arange(LOCAL + SCORED)]
+
+
+def foreign_rows(model, added, text, other, passage, chunks=CHUNKS, segments=SEGMENTS):
+    """As the two kinds of rows below, with candidates of another text's chunks: what of a gain is not the memory's."""
+    end, rows, only = max(chunks) * CHUNK, [], {FOREIGN: added[TRAINED]}
+    for count in chunks:
+        asked = following(text, end, segments)
+        found = judged(model, other[end - count * CHUNK : end], asked, only)
+        rows += rows_of(found, (FOREIGN,), what="perplexity", passage=passage, chunks=count)
+        spans = spans_of(text[: count * CHUNK], passage, segments)
+        found = judged(model, other[: count * CHUNK], [(spans[:, :LOCAL], spans[:, LOCAL:])], only)
+        rows += rows_of(found, (FOREIGN,), what="reconstruction", passage=passage, chunks=count)
     return rows
 
 
@@ -141,23 +171,21 @@ def perplexity_rows(model, added, text, passage, chunks=CHUNKS, segments=SEGMENT
     Candidates are made anew every SCORED tokens, as they were trained.
     """
     end, rows = max(chunks) * CHUNK, []
-    edges = [end + LOCAL + number * SCORED for number in range(segments + 1)]
-    asked = [(text[None, end:edge], text[None, edge : edge + SCORED]) for edge in edges[:-1]]
+    asked = following(text, end, segments)
     for count in chunks:
         begin = end - count * CHUNK
         found = judged(model, text[begin:end], asked, added)
-        found |= judged_dense(model, text[begin : edges[-1]], segments * SCORED)
+        found |= judged_dense(model, text[begin : end + LOCAL + segments * SCORED], segments * SCORED)
         rows += rows_of(found, what="perplexity", passage=passage, chunks=count)
     return rows
 
 
 def span_rows(model, added, text, passage, chunks=CHUNKS, segments=SEGMENTS):
     """Loss of tokens that follow a span copied out of the memory, which a reconstruction lesson asks for."""
-    rows, dice = [], torch.Generator().manual_seed(passage)
+    rows = []
     for count in chunks:
         memory = text[: count * CHUNK]
-        starts = torch.randint(len(memory) - LOCAL - SCORED + 1, (segments, 1), generator=dice)
-        spans = memory[starts + torch.arange(LOCAL + SCORED)]
+        spans = spans_of(memory, passage, segments)
         found = judged(model, memory, [(spans[:, :LOCAL], spans[:, LOCAL:])], added)
         found |= judged_spans(model, memory, spans)
         rows += rows_of(found, what="reconstruction", passage=passage, chunks=count)
@@ -234,6 +262,13 @@ def main(source="smollm2", memories=MEMORIES, steps=STEPS, lessons=LESSONS, judg
                         model, made()[1], text, passage, chunks, segments
                     ),
                 )
+            other = held_out[(passage + 1) % len(held_out)]
+            yield (
+                f"foreign_rows-{passage}-{max(chunks)}-{segments}-{name}",
+                lambda passage=passage, text=text, other=other: foreign_rows(
+                    model, made()[1], text, other, passage, chunks, segments
+                ),
+            )
 
     record_pretrained(__file__, parts, source=source, context=max(longest, WINDOW), folder=folder, target=target)
 
