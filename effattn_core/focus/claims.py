@@ -7,14 +7,14 @@ import torch
 from effattn_core import costs, focus
 from effattn_core.focus import costs as priced
 from effattn_core.focus import recall
-from effattn_core.ledger import Claim, Figure, at_least, beyond, exact, within
+from effattn_core.ledger import Claim, Figure, against, at_least, beyond, exact, within
 from effattn_core.model import Configuration, LanguageModel
 from effattn_core.recordings import measured
 
 PAPER = "FocusLLM, arXiv 2408.11745"
 RECALL, SMOLLM2 = "focus/recall-cpu", "focus/smollm2-cpu"
 LONG = 400 * 1024
-TRAINED = "trained candidates"
+TRAINED, FOREIGN = "trained candidates", "candidates of another text"
 FAR = 4  # chunks of the small model's memory that the claims are judged on, and of SmolLM2's
 ABLATION = {"both": 99.32, "continuation": 1.69, "reconstruction": 91.19}  # passkeys found, per cent
 SMALL = f"facts in a small frozen model's {FAR} chunks, three seeds, a few hundred steps; letters are not scored"
@@ -76,16 +76,9 @@ def smollm2(what, name, key, chunks=FAR):
     return fmean(row[key] for row in measured(SMOLLM2, what=what, name=name, chunks=chunks))
 
 
-def _spread_of_gain():
-    """Twice the standard error over passages of what trained candidates take off the local tokens' loss."""
-    gains = [
-        alone["loss"] - trained["loss"]
-        for alone, trained in zip(
-            *(measured(SMOLLM2, what="perplexity", name=name, chunks=FAR) for name in ("local only", TRAINED)),
-            strict=True,
-        )
-    ]
-    return 2 * stdev(gains) / len(gains) ** 0.5
+def gain(name, chunks=FAR):
+    """Nats per token that a method takes off the loss of the local tokens alone."""
+    return smollm2("perplexity", "local only", "loss", chunks) - smollm2("perplexity", name, "loss", chunks)
 
 
 def _on_smollm2():
@@ -195,14 +188,11 @@ CLAIMS = [
         statement="Text beyond the window lowers the loss of what follows, if little.",
         published=0.004,
         unit="nats per token",
-        measured=Figure(
-            lambda: smollm2("perplexity", "local only", "loss") - smollm2("perplexity", TRAINED, "loss"),
-            "nats per token off the loss of the local text alone",
-        ),
-        rule=beyond(_spread_of_gain, at_least(0.0)),
+        measured=Figure(lambda: gain(TRAINED), "nats per token off the loss of the local text alone"),
+        rule=against(lambda: gain(FOREIGN), at_least(0.0)),
         conditions=lambda: (
-            f"{_on_smollm2()}, plays; the whole text takes off "
-            f"{smollm2('perplexity', 'local only', 'loss') - smollm2('perplexity', 'dense', 'loss'):.2f}"
+            f"{_on_smollm2()}, plays; the whole text takes off {gain('dense'):.2f}, candidates of another text's chunks "
+            f"{gain(FOREIGN):.2f}"
         ),
     ),
 ]
