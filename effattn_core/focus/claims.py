@@ -191,7 +191,7 @@ CLAIMS = [
         measured=Figure(lambda: gain(TRAINED), "nats per token off the loss of the local text alone"),
         rule=against(lambda: gain(FOREIGN), at_least(0.0)),
         conditions=lambda: (
-            f"{_on_smollm2()}, plays; the whole text takes off {gain('dense'):.2f}, candidates of another text's chunks "
+            f"{_on_smollm2()}, plays; the whole text takes off {gain('dense'):.2f}, another text's candidates "
             f"{gain(FOREIGN):.2f}"
         ),
     ),
