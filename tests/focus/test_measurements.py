@@ -105,7 +105,7 @@ def test_the_recorded_recall_is_whole_and_untrained_candidates_know_nothing():
     for row in (*measured(RECALL, what="recall", losses="untrained"), *measured(RECALL, name="window only")):
         assert abs(row["recall"] - chance) < 0.1
     for row in measured(RECALL, name="dense"):
-        assert row["recall"] > 0.95 or row["tokens"] > recall.WINDOW / 2
+        assert row["recall"] > 0.8 or row["tokens"] > recall.WINDOW
 
 
 def test_the_recorded_run_on_smollm2_is_whole():

@@ -21,7 +21,7 @@ from effattn_core.train import train
 from kernels import bench, runtime
 
 SEEDS = (0, 1, 2)
-BASE, STEPS, BATCH, RATE, SCORED = 350, 200, 48, 5e-3, 8
+BASE, STEPS, BATCH, RATE, SCORED = 500, 250, 64, 5e-3, 8
 CHUNKS = (1, 2, 4, 8, 16)  # over which questions are asked
 TAUGHT, SPANNED = (1, 2), (2, 3)  # chunks of a lesson that asks, and of one that must hold a span
 MEMORY, SIZES = 128, (8, 16, 32, 64)  # tokens of one memory, and the chunks that it is cut into
