@@ -281,15 +281,18 @@ def found_says(tables, task):
     return f"{title[:1].upper()}{title[1:]}, by chunks: {ends}."
 
 
-SMALL, REAL = "focus/recall-cpu", "focus/smollm2-cpu"
-LESSONS = ("both", "continuation", "reconstruction", "questions", "untrained")  # what candidates learnt from
+SMALL, DEEP, REAL = "focus/recall-cpu", "focus/depth-cpu", "focus/smollm2-cpu"
+LESSONS = ("questions", "both", "reconstruction", "continuation", "untrained")  # what candidates learnt from
 
 
-def small_rows(what="recall"):
-    """Rows of the small model's recording with a name: the kind of lesson, or that of what needs no candidates."""
-    rows = measured(SMALL, what=what)
+def small_rows(recording=SMALL, what="recall"):
+    """Rows of the small model with a name: the kind of lesson, or "dense", the model that reads the whole text.
+
+    recording: SMALL, where it looks a fact up in its first layer, or DEEP, the same model above empty layers.
+    """
+    rows = measured(recording, what=what)
     named = [{**row, "name": row["losses"]} for kind in LESSONS for row in rows if row["losses"] == kind]
-    return named + [row for row in measured(SMALL, what="baseline") if what == "recall" and row["name"] == "dense"]
+    return named + (measured(SMALL, what="baseline", name="dense") if what == "recall" else [])
 
 
 def number_rows():
@@ -306,7 +309,8 @@ def number_rows():
 def recorded():
     """task -> what `found` draws of it."""
     return {
-        "facts, a small model": (small_rows(), "recall", "facts recalled"),
+        "facts, looked up in the third layer": (small_rows(DEEP), "recall", "facts recalled"),
+        "facts, looked up in the first layer": (small_rows(SMALL), "recall", "facts recalled"),
         "digits, SmolLM2": (number_rows(), "right", "digits of hidden numbers found"),
         "spans of the memory, SmolLM2": (measured(REAL, what="reconstruction"), "loss", "nats per token of a span"),
         "next tokens, SmolLM2": (measured(REAL, what="perplexity"), "loss", "nats per token"),

@@ -97,7 +97,7 @@ def test_what_was_found_are_means_between_the_least_and_the_most():
     assert list(figure.data[0].x) == [1, 4] and list(figure.data[0].y) == pytest.approx([0.11, 0.14])
     assert list(figure.data[0].error_y.array) == pytest.approx([0.01, 0.04])
     assert figure.layout.yaxis.tickformat == ".0%" and draw.found(tables, "loss").layout.yaxis.tickformat is None
-    assert draw.found_says(tables, "facts").startswith("Facts recalled, by chunks: both 0.14 at 4; continuation 0.24")
+    assert draw.found_says(tables, "facts").startswith("Facts recalled, by chunks: questions 0.14 at 4; both 0.24")
     with pytest.raises(ValueError, match="found needs rows with a name"):
         draw.found({"none": ([], "recall", "facts")}, "none")
 
@@ -112,4 +112,5 @@ def test_the_digits_of_a_number_are_counted_by_depth():
 def test_every_recorded_task_is_legible_and_says_something_of_its_own():
     tables = draw.recorded()
     check_states(partial(draw.found, tables), partial(draw.found_says, tables), 500, task=list(tables))
-    assert {row["name"] for row in draw.small_rows()} == {*draw.LESSONS, "dense"}
+    for recording in (draw.SMALL, draw.DEEP):
+        assert {row["name"] for row in draw.small_rows(recording)} == {*draw.LESSONS, "dense"}
