@@ -281,18 +281,7 @@ def found_says(tables, task):
     return f"{title[:1].upper()}{title[1:]}, by chunks: {ends}."
 
 
-SMALL, DEEP, REAL = "focus/recall-cpu", "focus/depth-cpu", "focus/smollm2-cpu"
-LESSONS = ("questions", "both", "reconstruction", "continuation", "untrained")  # what candidates learnt from
-
-
-def small_rows(recording=SMALL, what="recall"):
-    """Rows of the small model with a name: the kind of lesson, or "dense", the model that reads the whole text.
-
-    recording: SMALL, where it looks a fact up in its first layer, or DEEP, the same model above empty layers.
-    """
-    rows = measured(recording, what=what)
-    named = [{**row, "name": row["losses"]} for kind in LESSONS for row in rows if row["losses"] == kind]
-    return named + (measured(SMALL, what="baseline", name="dense") if what == "recall" else [])
+REAL = "focus/smollm2-cpu"
 
 
 def number_rows():
@@ -309,9 +298,7 @@ def number_rows():
 def recorded():
     """task -> what `found` draws of it."""
     return {
-        "facts, looked up in the third layer": (small_rows(DEEP), "recall", "facts recalled"),
-        "facts, looked up in the first layer": (small_rows(SMALL), "recall", "facts recalled"),
-        "digits, SmolLM2": (number_rows(), "right", "digits of hidden numbers found"),
-        "spans of the memory, SmolLM2": (measured(REAL, what="reconstruction"), "loss", "nats per token of a span"),
-        "next tokens, SmolLM2": (measured(REAL, what="perplexity"), "loss", "nats per token"),
+        "digits of a hidden number": (number_rows(), "right", "digits found"),
+        "a span of the memory": (measured(REAL, what="reconstruction"), "loss", "nats per token of a span"),
+        "next tokens": (measured(REAL, what="perplexity"), "loss", "nats per token"),
     }

@@ -86,18 +86,18 @@ def test_the_captions_words_about_the_prices_hold():
 
 
 ROWS = [dict(name=name, chunks=chunks, seed=seed, recall=(1 + place) * 0.1 + 0.01 * seed * chunks)
-        for place, name in enumerate(draw.LESSONS) for chunks in (1, 4) for seed in (0, 1, 2)]  # fmt: skip
+        for place, name in enumerate(("trained", "copied")) for chunks in (1, 4) for seed in (0, 1, 2)]  # fmt: skip
 
 
 def test_what_was_found_are_means_between_the_least_and_the_most():
     tables = {"facts": (ROWS, "recall", "facts recalled"), "loss": ([{**ROWS[0], "recall": 3.5}], "recall", "nats")}
     figure = draw.found(tables, "facts")
     check_legible(figure)
-    assert [trace.name for trace in figure.data] == list(draw.LESSONS)
+    assert [trace.name for trace in figure.data] == ["trained", "copied"]
     assert list(figure.data[0].x) == [1, 4] and list(figure.data[0].y) == pytest.approx([0.11, 0.14])
     assert list(figure.data[0].error_y.array) == pytest.approx([0.01, 0.04])
     assert figure.layout.yaxis.tickformat == ".0%" and draw.found(tables, "loss").layout.yaxis.tickformat is None
-    assert draw.found_says(tables, "facts").startswith("Facts recalled, by chunks: questions 0.14 at 4; both 0.24")
+    assert draw.found_says(tables, "facts").startswith("Facts recalled, by chunks: trained 0.14 at 4; copied 0.24")
     with pytest.raises(ValueError, match="found needs rows with a name"):
         draw.found({"none": ([], "recall", "facts")}, "none")
 
@@ -112,5 +112,3 @@ def test_the_digits_of_a_number_are_counted_by_depth():
 def test_every_recorded_task_is_legible_and_says_something_of_its_own():
     tables = draw.recorded()
     check_states(partial(draw.found, tables), partial(draw.found_says, tables), 500, task=list(tables))
-    for recording in (draw.SMALL, draw.DEEP):
-        assert {row["name"] for row in draw.small_rows(recording)} == {*draw.LESSONS, "dense"}
