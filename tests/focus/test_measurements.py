@@ -47,7 +47,7 @@ def test_a_dry_run_records_every_kind_of_lesson_and_goes_on_where_it_stopped(tmp
 def test_a_dry_run_judges_every_method_on_the_same_tokens_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     run, tokenizer = house.driver("focus/run_smollm2"), opened("smollm2").tokenizer()
     torch.manual_seed(0)
-    sizes = dict(width=32, layers=2, heads=2, key_value_heads=2, feed_forward=32, context=512)
+    sizes = dict(width=8, layers=1, heads=1, key_value_heads=1, head_dim=8, feed_forward=8, context=512)
     model = LanguageModel(configuration("tiny", tokenizer.get_vocab_size(), **sizes)).eval()
     monkeypatch.setattr(pretrained, "load", lambda *given, **settings: (model, tokenizer))
     for name, value in dict(WINDOW=128, CHUNK=64).items():
@@ -67,7 +67,7 @@ def test_a_dry_run_judges_every_method_on_the_same_tokens_and_goes_on_where_it_s
     assert training["what"] == "training" and len(training["losses"]) == 1
     assert max(training["moved"]) > 0
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
-    for make in ("perplexity_rows", "span_rows", "number_rows", "foreign_rows", "Pool"):
+    for make in ("judged", "judged_dense", "Pool"):
         monkeypatch.setattr(run, make, never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows

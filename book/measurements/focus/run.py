@@ -53,9 +53,9 @@ def taught(model, kind, seed, steps, folder):
 
 
 @torch.no_grad()
-def asked(model, added, chunks, seed, *, chunk=recall.CHUNK, dense=False, count=ASKED):
+def asked(model, added, chunks, seed, *, chunk=recall.CHUNK, dense=False):
     """(share of right answers, mean loss of the answer in nats) to questions over `chunks` chunks."""
-    lesson, _ = recall.questions(count, chunks, torch.Generator().manual_seed(1000 + seed), chunk=chunk)
+    lesson, _ = recall.questions(ASKED, chunks, torch.Generator().manual_seed(1000 + seed), chunk=chunk)
     if dense:
         found = model(torch.cat([lesson.memory, lesson.local], 1))[0][:, -1]
     else:
