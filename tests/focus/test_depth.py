@@ -8,10 +8,7 @@ from support import house
 
 from effattn_core.focus import Added, condense, recall
 from effattn_core.focus.depth import added_to, deepened, recalled_without
-from effattn_core.recordings import measured
 from kernels import runtime
-
-DEPTH = "focus/depth-cpu"
 
 
 def texts(seed=0):
@@ -66,9 +63,3 @@ def test_a_dry_run_records_every_kind_of_lesson_and_goes_on_where_it_stopped(tmp
     monkeypatch.setattr(driver, "recall_rows", never)
     driver.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
-
-
-def test_the_recorded_model_looks_facts_up_in_its_first_layer():
-    for seed in (0, 1, 2):
-        share = {row["layer"]: row["recall"] for row in measured(DEPTH, what="where", seed=seed)}
-        assert share[None] > 0.8 and share[0] < 0.3
