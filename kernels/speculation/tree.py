@@ -25,7 +25,7 @@ def absorb_tree(
     score_scale,
     HEAD_DIM: tl.constexpr, VALUE_DIM: tl.constexpr, BLOCK_KEY: tl.constexpr, PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """The tree's keys 0..nodes join the running (maximum, total, accumulator), each for the rows whose mask names it."""
+    """The tree's keys 0..nodes join the running triple of the online softmax, each for the rows whose mask names it."""
     keys, dims, value_dims = tl.arange(0, BLOCK_KEY), tl.arange(0, HEAD_DIM), tl.arange(0, VALUE_DIM)
     for start in range(0, nodes, BLOCK_KEY):
         node = start + keys
