@@ -1,5 +1,5 @@
-"""Words that a cheap drafter proposes and the target verifies in one pass, with an exact law (speculative sampling), and
-a drafter that proposes frequent words alone (FR-Spec)."""
+"""Words that a cheap drafter proposes and the target verifies in one pass, with an exact law (speculative sampling),
+and a drafter that proposes frequent words alone (FR-Spec)."""
 
 from effattn_core.speculation.decoding import Decoded, FewRows, generate, plain, quick, read_tree
 from effattn_core.speculation.dice import Dice, enumerated

@@ -1,4 +1,4 @@
-"""Chance, as an argument: drawn from a generator where text is made, or gone through case by case where it is proved."""
+"""Chance, as an argument: drawn from a generator where text is made, gone through case by case where it is proved."""
 
 from collections import defaultdict
 

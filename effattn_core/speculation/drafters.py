@@ -1,4 +1,4 @@
-"""Drafters by one interface: a lookup in the text, a model (its own first layers among them), a head that was trained."""
+"""Drafters by one interface: a lookup in the text, a model (or its own first layers), a head that was trained."""
 
 import copy
 
@@ -89,7 +89,7 @@ class StepDrafter(Drafter):
         """The Branch of the next nodes of this draft, whose parents are numbers of those read before."""
         first = len(self._seen)
         own = torch.eye(len(parents), dtype=torch.bool)
-        for row, parent in enumerate(parents.tolist()):
+        for parent in parents.tolist():
             above = [] if parent == ROOT else [*self._seen[parent], parent]
             self._seen.append(above)
         seen = torch.zeros(len(parents), first + len(parents), dtype=torch.bool)

@@ -133,7 +133,7 @@ def draw_children(law, count, dice):
 
 
 def expected_tokens(rate, length):
-    """Words per cycle of a chain of `length` drafts that are each taken with `rate`: (1 - rate^(length+1)) / (1 - rate).
+    """Words per cycle of a chain of `length` drafts, each taken with `rate`: (1 - rate^(length+1)) / (1 - rate).
 
     The word that replaces or follows counts (eq. speculation-tokens; Leviathan et al. 2023, eq. 1).
     """

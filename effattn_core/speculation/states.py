@@ -1,4 +1,4 @@
-"""A cache that reads a tree of drafts in one pass, and keeps of it the path that won: another state of the same model."""
+"""A cache that reads a tree of drafts in one pass and keeps the path that won: another state of the same model."""
 
 from dataclasses import dataclass
 
@@ -58,7 +58,7 @@ class TreeCache(KeyValueCache):
         )
 
     def keep(self, length, rows):
-        """Go on after `length` words with `rows` of the tree alone, a list that counts from there: the path that won."""
+        """Go on after `length` words with `rows` of the tree alone, a list that counts from there: what won."""
         place = length + torch.tensor(rows, dtype=torch.int64)
         if rows and (rows[0] < 0 or place[-1] >= self.length or (place.diff() <= 0).any()):
             raise ValueError(f"rows must rise within the {self.length - length} after the text; they are {rows}.")
@@ -74,8 +74,8 @@ class TreeCache(KeyValueCache):
 def tree_states(model, capacity=None, layers=None):
     """A TreeCache for each of the first `layers` layers of a model of plain attention, all of them by default.
 
-    capacity: words and drafts that each holds; None for the model's context and 64 drafts. Raises ValueError for a model
-    whose layers have windows, or are no attention: a tree of drafts cannot be read by them.
+    capacity: words and drafts that each holds; None for the model's context and 64 drafts. Raises ValueError for a
+    model whose layers have windows, or are no attention: a tree of drafts cannot be read by them.
     """
     sizes = model.sizes
     if sizes.mixer != "attention" or sizes.window is not None or sizes.cross_layers or sizes.loops > 1:

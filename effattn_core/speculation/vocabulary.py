@@ -41,7 +41,7 @@ class Subset:
         return found
 
     def law(self, logits, temperature=1.0):
-        """The renormalised law over the whole vocabulary of logits over the kept words: [..., kept] to [..., vocabulary].
+        """The law over the whole vocabulary that logits over the kept words mean: [..., kept] to [..., vocabulary].
 
         Words that are not kept have probability 0: the law is truncated and normalised, not the full one masked.
         """
