@@ -12,13 +12,16 @@ AGAIN, FEATURES = 0.5, 0.1  # weights of the second reading, and of the hidden s
 
 
 def new_extrapolator(target, seed=0):
-    """An Extrapolator whose block begins as the target's last, and which adds word and hidden state to begin with."""
+    """An Extrapolator whose block begins as the target's last, and which begins with the word and a little hidden state.
+
+    The hidden state is as large as the final norm makes it: all of it would only say the newest word again.
+    """
     torch.manual_seed(seed)
     made = Extrapolator(target.sizes)
     made.block.load_state_dict(target.blocks[-1].state_dict())
     with torch.no_grad():
         eye = torch.eye(target.sizes.width)
-        made.join.weight.copy_(torch.cat([eye, eye], 1) + 0.01 * torch.randn_like(made.join.weight))
+        made.join.weight.copy_(torch.cat([eye, 0.02 * eye], 1) + 0.01 * torch.randn_like(made.join.weight))
     return made
 
 

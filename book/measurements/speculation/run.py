@@ -32,7 +32,7 @@ from kernels import bench, runtime
 
 KEPT = (1024, 2048, 4096, 8192, 16384, 32768)  # words that a drafter keeps, beside all of them
 PASSAGES, LENGTH = 48, 320  # of each kind of text, and their words
-STEPS, BATCH, CONTEXT, RATE, LESSON = 500, 4, 192, 2e-3, 4096
+STEPS, BATCH, CONTEXT, RATE, LESSON = 700, 4, 192, 2e-3, 4096
 TOLD, NEW = 96, 64  # words of a passage that is gone on with, and words that are decoded
 SHAPES = {"chain": chain_of(4), "tree": Grown(depth=5, width=4, nodes=12)}
 MIXED = "all three"
