@@ -29,12 +29,14 @@ from effattn_core.speculation.forms import (
     verify_greedy,
     without,
 )
+from effattn_core.speculation.interface import Candidates, subset_head, tree_attention
 from effattn_core.speculation.states import Branch, TreeCache, tree_states
 from effattn_core.speculation.trees import Fixed, Grown, chain_of, depths, grow, packed, path_of, tree_mask
 from effattn_core.speculation.vocabulary import END, Subset, counts, most_frequent
 
 __all__ = [
     "Branch",
+    "Candidates",
     "Decoded",
     "Dice",
     "Draft",
@@ -74,6 +76,8 @@ __all__ = [
     "require_one_tokenizer",
     "require_one_vocabulary",
     "residual",
+    "subset_head",
+    "tree_attention",
     "tree_mask",
     "tree_states",
     "verify",

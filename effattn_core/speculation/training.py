@@ -12,7 +12,7 @@ AGAIN, FEATURES = 0.5, 0.1  # weights of the second reading, and of the hidden s
 
 
 def new_extrapolator(target, seed=0):
-    """An Extrapolator whose block begins as the target's last, and which begins with the word and a little hidden state.
+    """An Extrapolator whose block begins as the target's last, and that reads the word and a little hidden state.
 
     The hidden state is as large as the final norm makes it: all of it would only say the newest word again.
     """
