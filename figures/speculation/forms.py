@@ -6,6 +6,7 @@ import math
 import torch
 
 from effattn_core import speculation
+from effattn_core.speculation import costs as costs_speculation
 from figures import theme
 
 CLEAR = "rgba(0,0,0,0)"
@@ -72,16 +73,6 @@ PRICES = (0.02, 0.05, 0.1, 0.2, 0.4)
 LENGTHS = tuple(range(17))
 
 
-def speed_up(rate, price, length):
-    """Words per cycle over its cost, the cost of one pass of the target being 1 (eq. speculation-speed)."""
-    return speculation.expected_tokens(rate, length) / (1 + length * price)
-
-
-def best_length(rate, price):
-    """(length, speed-up) of the best chain; length 0 is no drafting."""
-    return max(((length, speed_up(rate, price, length)) for length in LENGTHS), key=lambda each: (each[1], -each[0]))
-
-
 def lengths(rate=0.8, price=0.1):
     """How many words to guess? The speed-up over the length of the chain, and what a free drafter would give.
 
@@ -89,9 +80,10 @@ def lengths(rate=0.8, price=0.1):
     """
     import plotly.graph_objects as go
 
-    made = [speed_up(rate, price, length) for length in LENGTHS]
+    made = [costs_speculation.speed_up(rate, price, length) for length in LENGTHS]
     free = [speculation.expected_tokens(rate, length) for length in LENGTHS]
-    best, top = best_length(rate, price)
+    best = costs_speculation.best_length(rate, price, LENGTHS[-1])
+    top = costs_speculation.speed_up(rate, price, best)
     traces = [
         go.Scatter(x=LENGTHS, y=free, mode="lines", name="words per cycle: were drafts free",
                    line=dict(color=theme.GREEN, width=3, dash="dash"), hovertemplate="%{x}: %{y:.2f} words"),
@@ -112,8 +104,8 @@ def lengths(rate=0.8, price=0.1):
 
 def lengths_says(rate=0.8, price=0.1):
     """`lengths` in a sentence."""
-    best, top = best_length(rate, price)
-    long = speed_up(rate, price, LENGTHS[-1])
+    best = costs_speculation.best_length(rate, price, LENGTHS[-1])
+    top, long = (costs_speculation.speed_up(rate, price, each) for each in (best, LENGTHS[-1]))
     told = f"the best chain has {best} words and is {top:.2f} times as fast" if best else "no chain pays"
     return (
         f"Words taken {rate:.0%} of the time that cost {price:.0%} of a pass each: {told}; "
@@ -129,6 +121,12 @@ def shown(word):
 def stages(trees):
     """The states of `tree`: (number of the cycle, depth grown so far), and (number, None) where it is verified."""
     return [(cycle, depth) for cycle, tree in enumerate(trees) for depth in (*range(1, _deepest(tree) + 1), None)]
+
+
+def verified(trees):
+    """The step of `tree` in which the cycle with the longest path of all is verified."""
+    best = max(range(len(trees)), key=lambda cycle: len(trees[cycle]["path"]))
+    return stages(trees).index((best, None))
 
 
 def _depths(tree):
@@ -167,7 +165,7 @@ def _places(tree):
 def tree(trees, step=0):
     """How is a draft grown and verified? The nodes drafted so far; verified, the path that won, and the word after it.
 
-    trees: consecutive cycles of one text, dicts with text, words, parents, scores, path and next.
+    trees: consecutive cycles of one text, dicts with before, words, parents, scores, path and last.
     """
     import plotly.graph_objects as go
 
@@ -188,7 +186,7 @@ def tree(trees, step=0):
         go.Scatter(x=lines[True][0], y=lines[True][1], mode="lines", hoverinfo="skip", showlegend=False,
                    line=dict(color=theme.BLUE, width=4)),
     ]  # fmt: skip
-    notes = [_node(0, heights[speculation.ROOT], f"<b>{_tail(now['text'])}</b>", None)]
+    notes = [_node(0, heights[speculation.ROOT], f"<b>{_tail(now['before'])}</b>", None)]
     for node in there:
         colour = None if grown is not None else theme.BLUE if node in won else CLEAR
         word = f"<b>{shown(now['words'][node])}</b>" if colour == theme.BLUE else shown(now["words"][node])
@@ -201,9 +199,9 @@ def tree(trees, step=0):
         drop = min(
             leaves - 0.4, max([heights[each] for each in children], default=heights[last]) + 0.62 * bool(children)
         )
-        traces.append(go.Scatter(x=[depths[last + 1], depths[last + 1] + 1], y=[heights[last], drop], mode="lines",
-                                 line=dict(color=theme.ORANGE, width=4), hoverinfo="skip", showlegend=False))  # fmt: skip
-        notes.append(_node(depths[last + 1] + 1, drop, f"<b>{shown(now['next'])}</b>", theme.ORANGE))
+        own = dict(x=[depths[last + 1], depths[last + 1] + 1], y=[heights[last], drop], mode="lines")
+        traces.append(go.Scatter(line=dict(color=theme.ORANGE, width=4), hoverinfo="skip", showlegend=False, **own))
+        notes.append(_node(depths[last + 1] + 1, drop, f"<b>{shown(now['last'])}</b>", theme.ORANGE))
     hidden = dict(showgrid=False, showticklabels=False, ticks="")
     return theme.figure(
         *traces, height=420, showlegend=False, annotations=[theme.heading(_title(now, grown, there)), *notes],
@@ -242,7 +240,7 @@ def tree_says(trees, step=0):
         taken = " ".join(shown(now["words"][node]) for node in now["path"]) or "none"
         return (
             f"Cycle {cycle + 1}: of {len(now['words'])} drafted words the target takes {len(now['path'])} ({taken}) "
-            f"and adds {shown(now['next'])}, in one pass."
+            f"and adds {shown(now['last'])}, in one pass."
         )
     count = sum(depth <= grown for depth in _depths(now))
-    return f"Cycle {cycle + 1}: after {_tail(now['text'])}, {count} words are drafted, up to {grown} deep."
+    return f"Cycle {cycle + 1}: after {_tail(now['before'])}, {count} words are drafted, up to {grown} deep."

@@ -2,8 +2,8 @@
 
 import functools
 import math
-from statistics import fmean
 
+from effattn_core.speculation.costs import line
 from figures import theme
 
 HEADS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the published time of a drafter's head per word
@@ -14,19 +14,6 @@ PANELS = ("coverage", "words per cycle", "time per cycle", "words per second")
 def share_words(share):
     """A share of the vocabulary, in words."""
     return "all words" if share == 1 else f"1 word in {round(1 / share)}"
-
-
-def fitted(rows):
-    """(seconds of a cycle without any word, seconds per word): a line through cycles over words, least squares.
-
-    rows: dicts with kept, length (words per cycle) and speed (words per second); a cycle takes length / speed.
-    """
-    kept = [row["kept"] for row in rows]
-    cycles = [row["length"] / row["speed"] for row in rows]
-    middle, mean = fmean(kept), fmean(cycles)
-    slope = sum((x - middle) * (y - mean) for x, y in zip(kept, cycles, strict=True))
-    slope /= sum((x - middle) ** 2 for x in kept)
-    return mean - slope * middle, slope
 
 
 def _length_at(rows, kept):
@@ -41,7 +28,7 @@ def _length_at(rows, kept):
 
 def modelled(rows, kept, head=1.0):
     """(words per cycle, seconds per cycle, words per second) of `rows` at any size, its head `head` times as dear."""
-    fixed, slope = fitted(rows)
+    fixed, slope = line(rows)
     length, cycle = _length_at(rows, kept), fixed + head * slope * kept
     return length, cycle, length / cycle
 

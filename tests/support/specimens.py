@@ -11,6 +11,7 @@ from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
 from figures.retention import forms, numerics
+from figures.speculation import forms as speculation
 
 IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
 SPECIMENS = {
@@ -29,6 +30,12 @@ SPECIMENS = {
     "channels-survivors": (functools.partial(channels.survivors, {"needle": (IMPORTANCE,)}), "c", dict(pruned=[0.3])),
     "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
+    "speculation-law": (
+        speculation.law,
+        speculation.law_says,
+        dict(kept=[1, 3, 6], drafter=list(speculation.DRAFTERS)),
+    ),
+    "speculation-lengths": (speculation.lengths, speculation.lengths_says, dict(rate=[0.8], price=speculation.PRICES)),
 }
 
 
