@@ -3,12 +3,31 @@
 import functools
 import math
 
+from effattn_core.recordings import measured
 from effattn_core.speculation.costs import line
 from figures import theme
 
 HEADS = (0.25, 0.5, 1.0, 2.0, 4.0)  # times the published time of a drafter's head per word
 SHARES = (1 / 16, 1 / 8, 1 / 4, 1 / 2, 1.0)
 PANELS = ("coverage", "words per cycle", "time per cycle", "words per second")
+
+
+def ours(text="plays"):
+    """The recorded rows of this book's trained drafter on one text, greedy, as `trade` takes them: smallest first.
+
+    The coverage is that of held-out plays by the words most frequent in all three training texts.
+    """
+    covered = {
+        row["kept"]: row["share"]
+        for row in measured("speculation/training-cpu", what="coverage", list="all three", text="plays, held out")
+    }
+    rows = [
+        dict(kept=row["kept"], length=row["per_cycle"], speed=row["words_per_second"])
+        | ({"coverage": covered[row["kept"]]} if row["kept"] in covered else {})
+        for row in measured("speculation/cpu", what="speed", text=text, temperature=0.0)
+        if row["way"].startswith("trained head, chain")
+    ]
+    return sorted(rows, key=lambda row: row["kept"])
 
 
 def share_words(share):
