@@ -1,6 +1,7 @@
 """Decoding with drafts: propose, verify all of them in one pass of the target, keep the path that won."""
 
 import copy
+import time
 from dataclasses import dataclass, field
 
 import torch
@@ -18,13 +19,15 @@ from effattn_core.speculation.trees import depths, tree_mask
 class Decoded:
     """What decoding made. tokens: the new words; drafted, accepted: per cycle, words proposed and words taken.
 
-    `tree`: per cycle (Draft, accepted nodes, the word after them), if it was asked to be kept.
+    trees: per cycle (Draft, accepted nodes, the word after them), if they were asked for. started: time.perf_counter()
+    when the first word was there.
     """
 
     tokens: list = field(default_factory=list)
     drafted: list = field(default_factory=list)
     accepted: list = field(default_factory=list)
     trees: list = field(default_factory=list)
+    started: float = 0.0
 
     @property
     def cycles(self):
@@ -72,6 +75,7 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
     made.tokens.append(dice.draw(law) if temperature > 0 else int(law.argmax()))
     text = torch.cat([prompt, torch.tensor(made.tokens)])
     drafter.accept(text[1:], hidden)
+    made.started = time.perf_counter()
     while len(made.tokens) < count:
         room = count - len(made.tokens) - 1
         draft = drafter.propose(text, room, temperature, dice)
@@ -103,6 +107,7 @@ def plain(model, prompt, count, *, temperature=0.0, generator=None):
     for _ in range(count):
         token = sample(logits[:, -1], temperature, generator)
         made.tokens.append(int(token))
+        made.started = made.started or time.perf_counter()
         if len(made.tokens) < count:
             logits, states = model(token, states)
     return made
@@ -117,14 +122,14 @@ class FewRows(nn.Linear):
     many, large = 16, 1 << 24  # rows from which the usual order wins; weights from which a single row is doubled
 
     def forward(self, hidden):
-        rows = hidden.flatten(0, -2)
+        rows = hidden.reshape(-1, hidden.shape[-1])
         if not 0 < len(rows) <= self.many or self.bias is not None:
             return super().forward(hidden)
         if len(rows) == 1 and self.weight.numel() >= self.large:
             out = (self.weight @ rows.repeat(2, 1).T)[:, :1]
         else:
             out = self.weight @ rows.T
-        return out.T.unflatten(0, hidden.shape[:-1])
+        return out.T.reshape(*hidden.shape[:-1], -1)
 
 
 def quick(model):

@@ -55,12 +55,13 @@ class Lesson(nn.Module):
         yield target.norm(self.extrapolator(embedded, before))
 
     def loss(self, tokens, hidden):
-        hidden = hidden.float()
-        wanted, weight = hidden[:, 1:], self._fixed[1]
-        law, total = (wanted @ weight.T).softmax(-1), 0.0
-        for share, guess in zip((1.0, AGAIN), self.guesses(tokens, hidden), strict=True):
-            words = functional.cross_entropy((guess @ weight.T).flatten(0, 1), law.flatten(0, 1))
-            total = total + share * (words + FEATURES * functional.smooth_l1_loss(guess, wanted))
+        hidden, weight, total = hidden.float(), self._fixed[1], 0.0
+        wanted = hidden[:, 1:]
+        with torch.autocast(hidden.device.type, torch.bfloat16):  # three times as fast on a CPU that has it
+            law = (wanted @ weight.T).float().softmax(-1).flatten(0, 1)
+            for share, guess in zip((1.0, AGAIN), self.guesses(tokens, hidden), strict=True):
+                words = functional.cross_entropy((guess @ weight.T).float().flatten(0, 1), law)
+                total = total + share * (words + FEATURES * functional.smooth_l1_loss(guess.float(), wanted))
         return total
 
 

@@ -1,11 +1,81 @@
-"""What was recorded of speculation is whole, and its drivers run dry."""
+"""What was recorded of speculation is whole and lies where it must anywhere, and its drivers run dry."""
+
+import json
 
 import pytest
+import torch
+from support import house
+from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
+
+from effattn_core import data
+from effattn_core.model import build, configuration
+from effattn_core.speculation import training as speculation_training
+
+LETTERS = "\n abcdefghijklmnopqrstuvwxyz.,-:"
+TEXT = "the king said to the queen, and the queen said to the king: we are here.\n" * 400
 
 
-def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path):
-    pytest.fail("TO WRITE: one dry run of each driver (support.house.driver), whose rows serve a second one.")
+def small(source, **settings):
+    """A tiny model of letters, in place of SmolLM2."""
+    tokenizer = Tokenizer(models.WordLevel({letter: n for n, letter in enumerate(LETTERS)}, unk_token="a"))
+    tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
+    tokenizer.decoder = decoders.Fuse()
+    torch.manual_seed(0)
+    return build(configuration("tiny", len(LETTERS), context=256)).eval(), tokenizer
 
 
-def test_the_recorded_rows_are_whole():
-    pytest.fail("TO WRITE: what the chapter reads of the recorded rows is there, and lies where it must anywhere.")
+@pytest.fixture
+def drivers(monkeypatch):
+    """(run.py, bench.py) as the commands find them, on a tiny model and short texts."""
+    timed = house.driver("speculation/bench")
+    monkeypatch.setattr(timed.pretrained, "load", small)
+    monkeypatch.setattr(timed.pretrained, "conversation", lambda source, messages: messages[0]["content"].lower())
+    monkeypatch.setattr(timed.run, "shakespeare", lambda: TEXT)
+    texts = {"plays": TEXT[:9000], "manual": TEXT[:8000], "programs": TEXT[:7000]}
+    monkeypatch.setattr(speculation_training, "texts", lambda: texts)
+    monkeypatch.setattr(data, "shakespeare", lambda: TEXT)
+    monkeypatch.setattr(timed.run, "LESSON", 20)
+    return timed.run, timed
+
+
+SMALL = dict(passages=2, length=48, context=24, steps=3, kept=(6, 20), new=9)
+
+
+def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(drivers, tmp_path, monkeypatch):
+    run, timed = drivers
+    run.main(told=12, count=1, folder=tmp_path, target=tmp_path / "run.json", **SMALL)
+    rows = json.loads((tmp_path / "run.json").read_text())["rows"]
+    assert {row["what"] for row in rows} == {"coverage", "training", "agreement", "length", "tree"}
+    assert {row["kept"] for row in rows if row["what"] == "length"} == {6, 20, len(LETTERS)}
+    drafters = {row["drafter"] for row in rows if row["what"] == "length"}
+    assert drafters == {"trained head, chain", "trained head, tree", "lookup", "first third"}
+
+    def never(*given, **settings):
+        raise AssertionError("what is finished is not made again")
+
+    for name in ("counted", "length_rows", "agreement_rows", "tree_rows"):
+        monkeypatch.setattr(run, name, never)
+    monkeypatch.setattr(speculation_training, "hidden_states", never)
+    run.main(told=12, count=1, folder=tmp_path, target=tmp_path / "again.json", **SMALL)
+    assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
+
+    timed.main(best=20, rows=(1, 2, 8), at=16, repeats=3, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)
+    rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
+    assert {row["what"] for row in rows} == {"pass", "step", "speed"}
+    assert {row["text"] for row in rows if row["what"] == "speed"} == {"plays", "answer", "list again", "program"}
+    for row in rows:
+        assert 0 < row["lower_quartile"] <= row["median"] <= row["upper_quartile"]
+
+
+def test_words_that_differ_from_plain_decoding_are_never_timed(drivers, tmp_path, monkeypatch):
+    run, timed = drivers
+    honest = timed.generate
+
+    def misled(*given, **settings):
+        made = honest(*given, **settings)
+        made.tokens[1] = (made.tokens[1] + 1) % 4
+        return made
+
+    monkeypatch.setattr(timed, "generate", misled)
+    with pytest.raises(AssertionError, match="differs from plain decoding's: it is not timed"):
+        timed.main(best=20, rows=(1, 2), at=16, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)

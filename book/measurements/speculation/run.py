@@ -32,7 +32,7 @@ from kernels import bench, runtime
 
 KEPT = (1024, 2048, 4096, 8192, 16384, 32768)  # words that a drafter keeps, beside all of them
 PASSAGES, LENGTH = 48, 320  # of each kind of text, and their words
-STEPS, BATCH, CONTEXT, RATE, LESSON = 700, 4, 192, 2e-3, 4096
+STEPS, BATCH, CONTEXT, RATE, LESSON = 500, 4, 192, 2e-3, 4096
 TOLD, NEW = 96, 64  # words of a passage that is gone on with, and words that are decoded
 SHAPES = {"chain": chain_of(4), "tree": Grown(depth=5, width=4, nodes=12)}
 MIXED = "all three"
@@ -125,7 +125,12 @@ def drafters(model, lesson, subset, shapes=SHAPES):
     for name, shape in shapes.items():
         yield f"trained head, {name}", Eagle(model, lesson.extrapolator, shape, subset=subset)
     yield "lookup", Lookup(model.sizes.vocabulary)
-    yield "first 10 layers", early_exit(model, 10, chain_of(4), subset=subset)
+    yield "first third", early_exit(model, exit_of(model), chain_of(4), subset=subset)
+
+
+def exit_of(model):
+    """After how many layers the model drafts by itself: a third of them."""
+    return max(1, len(model.blocks) // 3)
 
 
 def rates(made):
