@@ -206,22 +206,23 @@ def smollm2():
     return quick(model.requires_grad_(False)), tokenizer
 
 
+DRAWS = 500
 TEXT = "To be, or not to be, that is the question:\nWhether 'tis nobler in the mind to suffer. To be, or not"
 
 
 def test_smollm2_says_greedily_what_it_says_without_drafts(smollm2):
     model, tokenizer = smollm2
     prompt = torch.tensor(tokenizer.encode(TEXT).ids)
-    wanted = plain(model, prompt, 20).tokens
+    wanted = plain(model, prompt, 12).tokens
     subset = most_frequent(torch.bincount(prompt, minlength=model.sizes.vocabulary), 2048)
     for drafter in (Lookup(model.sizes.vocabulary), early_exit(model, 12, Grown(3, 3, 7), subset=subset)):
-        made = generate(model, prompt, 20, drafter)
-        assert made.tokens == wanted and made.cycles < 20, type(drafter).__name__
+        made = generate(model, prompt, 12, drafter)
+        assert made.tokens == wanted and made.cycles < 11, type(drafter).__name__
 
 
-@pytest.mark.parametrize("kind", ["chain", "tree", "chosen"])
+@pytest.mark.parametrize("kind", ["chain", "tree"])
 def test_smollm2_s_next_words_pass_a_chi_square_whatever_is_drafted(smollm2, kind):
-    """2,000 draws of `verify` with the laws of SmolLM2 and of its own first layers, cut to 2,048 words."""
+    """Draws of `verify` with the laws of SmolLM2 and of its own first layers, cut to 2,048 words."""
     model, tokenizer = smollm2
     prompt = torch.tensor(tokenizer.encode("The king said to the").ids)
     with torch.inference_mode():
@@ -231,20 +232,18 @@ def test_smollm2_s_next_words_pass_a_chi_square_whatever_is_drafted(smollm2, kin
         hidden = short.norm(short.read(short.embedding(prompt[None]), None)[0])[0, -1]
         proposal = subset.law(Head(model.head.weight, subset)(hidden))
     dice, drawn = Dice(torch.Generator().manual_seed(1)), []
-    for _ in range(2000):
-        if kind == "chosen":
-            draft = Draft(proposal.topk(3).indices, torch.full((3,), -1))
-        elif kind == "tree":
+    for _ in range(DRAWS):
+        if kind == "tree":
             draft = Draft(torch.tensor(draw_children(proposal, 3, dice)), torch.full((3,), -1), proposal.expand(3, -1))
         else:
             draft = chain(torch.tensor([dice.draw(proposal)]), proposal[None])
         path, last = verify(draft, target.expand(len(draft) + 1, -1), dice)
         drawn.append(int(draft.tokens[path[0]]) if path else last)
-    assert chi_square(torch.tensor(drawn), target) < 50  # about 20 degrees of freedom: once in 4,000
-    assert chi_square(torch.multinomial(proposal, 2000, replacement=True), target) > 200
+    assert chi_square(torch.tensor(drawn), target) < 32  # about 10 degrees of freedom: exceeded once in 2,000
+    assert chi_square(torch.multinomial(proposal, DRAWS, replacement=True), target) > 100
 
 
-def chi_square(drawn, law, least=20):
+def chi_square(drawn, law, least=10):
     """Of the words that are expected `least` times or more, and all others as one."""
     expected = len(drawn) * law.double()
     common = expected >= least

@@ -64,8 +64,8 @@ def held_out(tokenizer, words):
 
 
 def coverage_rows(found, unseen, kept=KEPT):
-    """The share of every text that the most frequent words of every text cover."""
-    judged = found | {"plays, held out": unseen}
+    """The share of every text that the most frequent words of every text cover; a quarter of all words is one size."""
+    kept, judged = sorted({*kept, len(unseen) // 4}), found | {"plays, held out": unseen}
     return [
         {"what": "coverage", "list": name, "kept": size, "text": other,
          "share": round(most_frequent(counted, size).coverage(judged[other]), 5)}
