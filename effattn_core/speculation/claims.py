@@ -13,7 +13,7 @@ from effattn_core.speculation.forms import chain
 
 PAPER, LEVIATHAN = "Zhao et al. 2025 (FR-Spec)", "Leviathan et al. 2023"
 TRAINING, SPEED = "speculation/training-cpu", "speculation/cpu"
-CHAIN, LISTED = "trained head, chain", "all three"
+CHAIN, LENGTH, LISTED = "trained head, chain", 4, "all three"
 WORDS = shared.SMOLLM2.vocabulary
 HERE = "SmolLM2 and a block trained on its hidden states, a CPU with two threads, recorded by make bench"
 
@@ -98,18 +98,9 @@ def formula_off():
     """How far one rate for all depths is from the words per cycle at temperature 1, in per cent, mean over texts."""
     errors = []
     for row in measured(TRAINING, what="length", drafter=CHAIN, temperature=1.0):
-        tried = row["accepted"] + row["cycles"] - _whole(row)  # a cycle that took all refused none
-        rate = row["accepted"] / tried
-        errors.append(abs(expected_tokens(rate, 4) / row["per_cycle"] - 1))
+        (rate,) = costs_speculation.pooled_rates([row], LENGTH).values()
+        errors.append(abs(expected_tokens(rate, LENGTH) / row["per_cycle"] - 1))
     return 100 * fmean(errors)
-
-
-def _whole(row):
-    """Cycles of a recorded chain of four that took all."""
-    share = 1.0
-    for depth in range(4):
-        share *= row["rates"][depth] if depth < len(row["rates"]) else 0.0
-    return round(share * row["cycles"])
 
 
 def _conditions():

@@ -55,6 +55,16 @@ class Cycle:
     passes: tuple[tuple[int, float], ...]
     other: float = 0.0
 
+    @classmethod
+    def recorded(cls, rows, products="few rows"):
+        """The Cycle of a recorded bench's rows: what = "pass" and "step". A head's time is a line over its words."""
+        heads = [row for row in rows if row["what"] == "step" and row["part"] == "head"]
+        fixed, word = line([dict(kept=row["kept"], length=row["median"], speed=1.0) for row in heads])
+        (block,) = (row["median"] for row in rows if row["what"] == "step" and row["part"] == "block")
+        passes = sorted((row["rows"], row["median"]) for row in rows
+                        if row["what"] == "pass" and row["products"] == products)  # fmt: skip
+        return cls(block + max(fixed, 0.0), word, tuple(passes))
+
     def verify(self, rows):
         """Seconds of a pass of the target over `rows` rows. Raises ValueError for more than were measured."""
         for (fewer, low), (more, high) in zip(self.passes, self.passes[1:], strict=False):
@@ -75,6 +85,20 @@ class Cycle:
         """(words per second, kept, length) of the fastest cycle. rates: {kept: how likely a draft is taken}."""
         tried = ((self.speed(rate, kept, length), kept, length) for kept, rate in rates.items() for length in lengths)
         return max(tried, key=lambda each: each[0])
+
+
+def pooled_rates(rows, length):
+    """How often a draft that was tried was taken, all depths and texts together: {kept: rate}.
+
+    rows: of a recorded run, what = "length", of chains of `length` drafts. A cycle tries one draft more than it takes,
+    but for those that take all.
+    """
+    taken, tried = {}, {}
+    for row in rows:
+        whole = row["cycles"] * math.prod([*row["rates"], *[0.0] * (length - len(row["rates"]))])
+        taken[row["kept"]] = taken.get(row["kept"], 0) + row["accepted"]
+        tried[row["kept"]] = tried.get(row["kept"], 0) + row["accepted"] + row["cycles"] - round(whole)
+    return {kept: taken[kept] / tried[kept] for kept in taken}
 
 
 def speed_up(rate, price, length):
