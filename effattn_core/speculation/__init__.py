@@ -1,7 +1,7 @@
 """Words that a cheap drafter proposes and the target verifies in one pass, with an exact law (speculative sampling),
 and a drafter that proposes frequent words alone (FR-Spec)."""
 
-from effattn_core.speculation.decoding import Decoded, FewRows, generate, plain, quick, read_tree
+from effattn_core.speculation.decoding import Decoded, generate, plain, read_tree
 from effattn_core.speculation.dice import Dice, enumerated
 from effattn_core.speculation.drafters import (
     Drafter,
@@ -30,6 +30,7 @@ from effattn_core.speculation.forms import (
     without,
 )
 from effattn_core.speculation.interface import Candidates, subset_head, tree_attention
+from effattn_core.speculation.products import FewRows, few_rows, quick
 from effattn_core.speculation.states import Branch, TreeCache, tree_states
 from effattn_core.speculation.trees import Fixed, Grown, chain_of, depths, grow, packed, path_of, tree_mask
 from effattn_core.speculation.vocabulary import END, Subset, counts, most_frequent
@@ -64,6 +65,7 @@ __all__ = [
     "enumerated",
     "expected_tokens",
     "expected_tokens_of",
+    "few_rows",
     "generate",
     "grow",
     "law_of",

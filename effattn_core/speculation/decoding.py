@@ -1,11 +1,9 @@
 """Decoding with drafts: propose, verify all of them in one pass of the target, keep the path that won."""
 
-import copy
 import time
 from dataclasses import dataclass, field
 
 import torch
-from torch import nn
 
 from effattn_core.model import require_room, sample
 from effattn_core.speculation.dice import Dice
@@ -111,31 +109,3 @@ def plain(model, prompt, count, *, temperature=0.0, generator=None):
         if len(made.tokens) < count:
             logits, states = model(token, states)
     return made
-
-
-class FewRows(nn.Linear):
-    """weight @ rows.T, for the few rows of a cycle: on a CPU that is up to three times faster than rows @ weight.T.
-
-    A product of a single row takes one thread in some libraries; a large one is then done twice over, which is faster.
-    """
-
-    many, large = 16, 1 << 24  # rows from which the usual order wins; weights from which a single row is doubled
-
-    def forward(self, hidden):
-        rows = hidden.reshape(-1, hidden.shape[-1])
-        if not 0 < len(rows) <= self.many or self.bias is not None:
-            return super().forward(hidden)
-        if len(rows) == 1 and self.weight.numel() >= self.large:
-            out = (self.weight @ rows.repeat(2, 1).T)[:, :1]
-        else:
-            out = self.weight @ rows.T
-        return out.T.reshape(*hidden.shape[:-1], -1)
-
-
-def quick(model):
-    """The same model for few rows at a time, on the same weights: every product without bias is a FewRows."""
-    other = copy.deepcopy(model, {id(weight): weight for weight in model.parameters()})
-    for module in other.modules():
-        if type(module) is nn.Linear:
-            module.__class__ = FewRows
-    return other

@@ -4,10 +4,10 @@ import copy
 
 import torch
 from torch import nn
-from torch.nn import functional
 
 from effattn_core.model import AttentionMixer, Block
 from effattn_core.speculation.forms import ROOT, Draft, chain
+from effattn_core.speculation.products import few_rows
 from effattn_core.speculation.states import Branch, TreeCache, branch_out, tree_states
 from effattn_core.speculation.trees import chain_of, grow
 
@@ -69,7 +69,7 @@ class Head:
         self.ids = None if subset is None else subset.ids
 
     def __call__(self, hidden):
-        return functional.linear(hidden, self.weight)
+        return few_rows(hidden, self.weight)
 
 
 class StepDrafter(Drafter):

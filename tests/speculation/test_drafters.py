@@ -22,6 +22,7 @@ from effattn_core.speculation import (
     chain_of,
     draw_children,
     early_exit,
+    few_rows,
     generate,
     law_of,
     most_frequent,
@@ -141,8 +142,8 @@ def test_few_rows_are_multiplied_as_many_are(model):
         tokens = torch.arange(time)[None]
         torch.testing.assert_close(fast(tokens)[0], model(tokens)[0], atol=2e-4, rtol=1e-4)
     layer = FewRows(8, 6, bias=False)
-    layer.large = 0
     hidden = torch.randn(2, 1, 8)
+    torch.testing.assert_close(few_rows(hidden[:1], layer.weight, large=0), hidden[:1] @ layer.weight.T)
     torch.testing.assert_close(layer(hidden), hidden @ layer.weight.T)
     for fewer in (hidden[:1], hidden[0, 0]):
         torch.testing.assert_close(layer(fewer), fewer @ layer.weight.T)

@@ -230,6 +230,7 @@ def main(
     found = once(folder / "counts.pt", lambda: run.counted(tokenizer, words))
     lesson, *_ = run.taught(model, tokenizer, found, folder, passages, steps, length, context)
     lesson.requires_grad_(False)
+    lesson.extrapolator = quick(lesson.extrapolator)
     models = {"usual": model, "few rows": quick(model)}
     subsets = {size: most_frequent(found[run.MIXED], size) for size in kept} | {words: None}
     made = [] if target else bench.stored(path, source_of["commit"])

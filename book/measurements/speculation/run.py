@@ -204,6 +204,7 @@ def main(
     lesson, *taken = taught(model, tokenizer, found, folder, passages, steps, length, context)
     lesson.requires_grad_(False)
     rows += taught_rows(lesson, *taken)
+    lesson.extrapolator = quick(lesson.extrapolator)
     fast, key = quick(model), f"{passages}-{steps}-{told}-{new}"
     rows += once(folder / f"agreement-{key}.pt",
                  lambda: agreement_rows(model, lesson, found, spread(unseen, 2, 256, 0.5), kept))  # fmt: skip
