@@ -42,7 +42,7 @@ def law(kept=3, drafter="a good drafter"):
         go.Bar(y=taken.tolist(), name="proposed and taken", marker=dict(color=theme.BLUE), **bar),
         go.Bar(y=replaced.tolist(), name="after a refusal", marker=theme.hatched(theme.ORANGE, "/"), **bar),
         go.Scatter(x=WORDS, y=target.tolist(), mode="markers", name="the target's law", hoverinfo="skip",
-                   marker=dict(symbol="line-ew", size=44, line=dict(width=3, color=theme.INK))),
+                   marker=dict(symbol="line-ew", size=26, line=dict(width=3, color=theme.INK))),
         go.Scatter(x=WORDS, y=draft.tolist(), mode="markers", name="the drafter's law", hoverinfo="skip",
                    marker=dict(symbol="diamond-open", size=12, color=theme.VERMILLION, line=dict(width=3))),
     ]  # fmt: skip
@@ -190,7 +190,7 @@ def tree(trees, step=0):
     for node in there:
         colour = None if grown is not None else theme.BLUE if node in won else CLEAR
         word = f"<b>{shown(now['words'][node])}</b>" if colour == theme.BLUE else shown(now["words"][node])
-        likely = f" {100 * math.exp(now['scores'][node]):.0f} %" if grown is not None else ""
+        likely = f"<br>{100 * math.exp(now['scores'][node]):.0f} %" if grown is not None else ""
         notes.append(_node(depths[node + 1], heights[node], word + likely, colour))
     deepest = _deepest(now) + 1
     if grown is None:
@@ -207,7 +207,7 @@ def tree(trees, step=0):
         *traces, height=420, showlegend=False, annotations=[theme.heading(_title(now, grown, there)), *notes],
         margin=dict(l=8, r=8, t=30, b=8), meta=dict(narrow={"height": 400}),
         xaxis=dict(range=[-0.75, max(deepest, 5) + 0.55], **hidden),
-        yaxis=dict(range=[max(leaves, 8) - 0.3, -0.8], **hidden),
+        yaxis=dict(range=[max(leaves, 6) - 0.2, -0.8], **hidden),
     )  # fmt: skip
 
 
@@ -220,8 +220,8 @@ def _tail(text, letters=14):
 def _title(now, grown, there):
     if grown is None:
         words = len(now["path"])
-        return f"<b>One pass of the target</b>: {words} of {len(now['words'])} taken, and a word of its own"
-    return f"<b>Drafting</b>: {len(there)} nodes, {grown} deep; each with its path's probability"
+        return f"<b>{words} of {len(now['words'])} taken</b>, and one of the target's own"
+    return f"<b>{len(there)} drafted</b>, {grown} deep; how likely each path"
 
 
 def _node(x, y, text, fill):

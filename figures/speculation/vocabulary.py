@@ -63,7 +63,7 @@ def optimum(rows, head=1.0):
 @functools.cache
 def _panels():
     """Plotly's domains of the four panels, two by two."""
-    across, up = ([0, 0.44], [0.56, 1]), ([0.62, 1], [0.08, 0.43])
+    across, up = ([0, 0.42], [0.58, 1]), ([0.6, 1], [0.08, 0.42])
     return [(x, y) for y in up for x in across]
 
 
@@ -109,10 +109,11 @@ def trade(sources, share=0.25, head=1.0):
         low, high = _range(sources, panel)
         axes[f"yaxis{number}"] = dict(domain=up, anchor=on["xaxis"], range=[low, high], tickformat=".0%", nticks=5)
     chosen = modelled(published, share * whole, head)[2] / base[2]
-    notes[-1]["text"] += f": {chosen - 1:+.0%} here, best {best:.0%} kept"
+    text = f"dotted: <b>{chosen - 1:+.0%}</b> of speed; best: <b>{best:.0%}</b> of the words"
+    notes.append(dict(theme.heading(text), yshift=26))
     return theme.figure(
         *traces, height=470, showlegend=True, shapes=shapes, annotations=notes, legend=dict(y=-0.02, yanchor="top"),
-        margin=dict(l=8, r=8, t=30, b=8), **axes,
+        margin=dict(l=8, r=8, t=54, b=8), **axes,
     )  # fmt: skip
 
 

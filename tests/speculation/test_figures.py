@@ -68,7 +68,7 @@ def test_a_tree_grows_by_depth_and_the_path_that_won_is_marked():
     assert "⏎" in texts and "<b>…you to the</b>" in texts
     assert "takes 0 (none) and adds dear" in draw.tree_says(TREES, 6)
     grown = [note.text for note in draw.tree(TREES, 2).layout.annotations]
-    assert f"king {100 * math.exp(-0.5):.0f} %" in grown
+    assert f"king<br>{100 * math.exp(-0.5):.0f} %" in grown
 
 
 @pytest.mark.parametrize("kept", range(1, 7))
