@@ -46,7 +46,7 @@ def law(kept=3, drafter="a good drafter"):
         go.Scatter(x=WORDS, y=draft.tolist(), mode="markers", name="the drafter's law", hoverinfo="skip",
                    marker=dict(symbol="diamond-open", size=12, color=theme.VERMILLION, line=dict(width=3))),
     ]  # fmt: skip
-    title = f"<b>{taken.sum():.0%} taken</b>; every bar ends at the target's law"
+    title = f"<b>{taken.sum():.0%} taken</b>; all bars end at the marks"
     return theme.figure(
         *traces, height=380, barmode="stack", showlegend=True, annotations=[theme.heading(title)],
         legend=dict(y=-0.16, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),

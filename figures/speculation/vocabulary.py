@@ -109,7 +109,7 @@ def trade(sources, share=0.25, head=1.0):
         low, high = _range(sources, panel)
         axes[f"yaxis{number}"] = dict(domain=up, anchor=on["xaxis"], range=[low, high], tickformat=".0%", nticks=5)
     chosen = modelled(published, share * whole, head)[2] / base[2]
-    text = f"dotted: <b>{chosen - 1:+.0%}</b> of speed; best: <b>{best:.0%}</b> of the words"
+    text = f"<b>{chosen - 1:+.0%}</b> at the dotted line; best at <b>{best:.0%}</b>"
     notes.append(dict(theme.heading(text), yshift=26))
     return theme.figure(
         *traces, height=470, showlegend=True, shapes=shapes, annotations=notes, legend=dict(y=-0.02, yanchor="top"),
