@@ -33,7 +33,7 @@ from kernels import bench, runtime
 KEPT = (1024, 2048, 4096, 8192, 16384, 32768)  # words that a drafter keeps, beside all of them
 PASSAGES, LENGTH = 48, 320  # of each kind of text, and their words
 STEPS, BATCH, CONTEXT, RATE, LESSON = 500, 4, 192, 2e-3, 4096
-TOLD, NEW = 96, 48  # words of a passage that is gone on with, and words that are decoded
+TOLD, NEW = 96, 64  # words of a passage that is gone on with, and words that are decoded
 SHAPES = {"chain": chain_of(4), "tree": Grown(depth=5, width=4, nodes=12)}
 MIXED = "all three"
 
@@ -142,12 +142,12 @@ def rates(made):
     return found
 
 
-def length_rows(model, lesson, name, passage, prompt, subset, temperature, new=NEW, trees=True):
+def length_rows(model, lesson, name, passage, prompt, subset, temperature, new=NEW):
     """Words per cycle of every drafter over one vocabulary, and by the formula from its rates at each depth."""
     rows = []
     for drafter_name, drafter in drafters(model, lesson, subset):
         grown, headless = isinstance(getattr(drafter, "shape", None), Grown), not isinstance(drafter, Eagle)
-        if grown and (temperature or not trees) or subset and headless:
+        if temperature and grown or subset and headless:
             continue
         dice = torch.Generator().manual_seed(passage)
         made = generate(model, prompt, new, drafter, temperature=temperature, generator=dice)
@@ -211,11 +211,10 @@ def main(
     for name, passage, prompt in prompts(tokenizer, unseen, told, count):
         for size in (*kept, words):
             subset: Subset | None = None if size == words else most_frequent(found[MIXED], size)
-            some = size in (kept[len(kept) // 2], words)  # vocabularies at which trees grow and words are drawn
-            for heat in (0.0, 1.0) if some else (0.0,):
+            for heat in (0.0, 1.0):
                 rows += once(
                     folder / f"length-{name}-{passage}-{size}-{heat}-{key}.pt",
-                    lambda: length_rows(fast, lesson, name, passage, prompt, subset, heat, new, some),  # noqa: B023
+                    lambda: length_rows(fast, lesson, name, passage, prompt, subset, heat, new),  # noqa: B023
                 )
         if passage == 0:
             subset = most_frequent(found[MIXED], kept[len(kept) // 2])
