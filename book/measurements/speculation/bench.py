@@ -31,8 +31,8 @@ from effattn_core.speculation import (
 from kernels import bench
 
 ROWS, CONTEXT = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16), 256
-KEPT = (1024, 4096, 8192, 16384, 32768)
-REPEATS, NEW, BEST = 3, 48, 8192
+KEPT = (128, 512, 2048, 8192, 32768)
+REPEATS, NEW, BEST = 3, 48, 2048
 REAL = ("plays", "answer")  # texts on which every vocabulary is timed
 
 LIST = """Here is a shopping list:

@@ -30,7 +30,7 @@ from effattn_core.speculation import (
 from effattn_core.speculation import training as speculation_training
 from kernels import bench, runtime
 
-KEPT = (1024, 2048, 4096, 8192, 16384, 32768)  # words that a drafter keeps, beside all of them
+KEPT = (128, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # words that a drafter keeps, beside all of them
 PASSAGES, LENGTH = 48, 320  # of each kind of text, and their words
 STEPS, BATCH, CONTEXT, RATE, LESSON = 500, 4, 192, 2e-3, 4096
 TOLD, NEW = 96, 64  # words of a passage that is gone on with, and words that are decoded
@@ -206,7 +206,7 @@ def main(
     rows += taught_rows(lesson, *taken)
     lesson.extrapolator = quick(lesson.extrapolator)
     fast, key = quick(model), f"{passages}-{steps}-{told}-{new}"
-    rows += once(folder / f"agreement-{key}.pt",
+    rows += once(folder / f"agreement-{len(kept)}-{key}.pt",
                  lambda: agreement_rows(model, lesson, found, spread(unseen, 2, 256, 0.5), kept))  # fmt: skip
     for name, passage, prompt in prompts(tokenizer, unseen, told, count):
         for size in (*kept, words):
