@@ -128,7 +128,7 @@ CLAIMS = [
         statement="A chain whose drafts are each taken with rate a says (1 - a^(γ+1)) / (1 - a) words per cycle.",
         measured=Figure(formula_off, "% off, mean"),
         rule=at_most(10.0),
-        conditions="SmolLM2, a trained block, chains of four at temperature 1, every vocabulary, recorded by make runs",
+        conditions="SmolLM2, a trained block, chains of four at temperature 1, three vocabularies, recorded by make runs",
     ),
     Claim(
         topic="speculation",
@@ -165,7 +165,7 @@ CLAIMS = [
         unit="% of the words per cycle",
         measured=Figure(lambda: length_kept(16384), "% of the words per cycle, a third kept"),
         rule=within(2, whole=100),
-        conditions="SmolLM2, a trained block, greedy chains of four, two plays and two answers, recorded by make runs",
+        conditions="SmolLM2, a trained block, greedy chains of four, a play and an answer, recorded by make runs",
     ),
     Claim(
         topic="speculation",

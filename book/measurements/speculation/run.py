@@ -142,12 +142,12 @@ def rates(made):
     return found
 
 
-def length_rows(model, lesson, name, passage, prompt, subset, temperature, new=NEW):
+def length_rows(model, lesson, name, passage, prompt, subset, temperature, new=NEW, trees=True):
     """Words per cycle of every drafter over one vocabulary, and by the formula from its rates at each depth."""
     rows = []
     for drafter_name, drafter in drafters(model, lesson, subset):
         grown, headless = isinstance(getattr(drafter, "shape", None), Grown), not isinstance(drafter, Eagle)
-        if temperature and grown or subset and headless:
+        if grown and (temperature or not trees) or subset and headless:
             continue
         dice = torch.Generator().manual_seed(passage)
         made = generate(model, prompt, new, drafter, temperature=temperature, generator=dice)
@@ -190,7 +190,7 @@ def prompts(tokenizer, unseen, told=TOLD, count=2):
 
 def main(
     source="smollm2", passages=PASSAGES, length=LENGTH, context=CONTEXT, steps=STEPS, kept=KEPT, told=TOLD, new=NEW,
-    count=2, folder=None, target=None,
+    count=1, folder=None, target=None,
 ):  # fmt: skip
     reproducible(0)
     kind, folder = ("gpu" if runtime.mode == "gpu" else "cpu"), folder or RUNS / "speculation"
@@ -211,10 +211,11 @@ def main(
     for name, passage, prompt in prompts(tokenizer, unseen, told, count):
         for size in (*kept, words):
             subset: Subset | None = None if size == words else most_frequent(found[MIXED], size)
-            for heat in (0.0, 1.0):
+            some = size in (kept[0], kept[len(kept) // 2], words)  # where trees grow, and words are drawn
+            for heat in (0.0, 1.0) if some else (0.0,):
                 rows += once(
                     folder / f"length-{name}-{passage}-{size}-{heat}-{key}.pt",
-                    lambda: length_rows(fast, lesson, name, passage, prompt, subset, heat, new),  # noqa: B023
+                    lambda: length_rows(fast, lesson, name, passage, prompt, subset, heat, new, some),  # noqa: B023
                 )
         if passage == 0:
             subset = most_frequent(found[MIXED], kept[len(kept) // 2])
