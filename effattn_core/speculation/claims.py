@@ -128,7 +128,7 @@ CLAIMS = [
         statement="A chain whose drafts are each taken with rate a says (1 - a^(γ+1)) / (1 - a) words per cycle.",
         measured=Figure(formula_off, "% off, mean"),
         rule=at_most(10.0),
-        conditions="SmolLM2, a trained block, chains of four at temperature 1, three vocabularies, recorded by make runs",
+        conditions="SmolLM2, a trained block, chains of four at temperature 1, three vocabularies, by make runs",
     ),
     Claim(
         topic="speculation",
