@@ -26,6 +26,7 @@ from effattn_core.speculation import (
     generate,
     law_of,
     most_frequent,
+    path_of,
     plain,
     quick,
     read_tree,
@@ -119,6 +120,25 @@ def test_a_drafter_guesses_in_a_tree_what_it_guesses_in_a_text(model, shape):
         score = sum(law[len(PROMPT) - 1 + n, int(token)] for n, token in enumerate(draft.tokens[path]))
         assert draft.scores[node].item() == pytest.approx(score.item(), abs=1e-3)
     assert drafter.states[0].length == len(PROMPT) - 1
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+def test_a_trained_head_guesses_in_a_tree_what_it_guesses_word_by_word(model, shape):
+    """Scores of every node against its path read as a text, without a cache, each guess from the guess before it."""
+    torch.manual_seed(2)
+    drafter = Eagle(model, Extrapolator(model.sizes).requires_grad_(False), shape)
+    hidden = speculation_training.hidden_states(model, PROMPT[None])[0].float()
+    drafter.begin(model, None)
+    for part in (slice(0, 5), slice(5, None)):  # settled in two cycles
+        drafter.accept(PROMPT[1:][part], hidden[:-1][part])
+    draft = drafter.propose(PROMPT, 8, 0.0, None)
+    for node in range(len(draft)):
+        before, score, words = hidden[:-1], 0.0, PROMPT[1:]
+        for token in draft.tokens[path_of(draft.parents, node)]:
+            guess = model.norm(drafter.extrapolator(model.embedding(words)[None], before[None])[0, -1])
+            score += model.head(guess).log_softmax(-1)[token].item()
+            words, before = torch.cat([words, token[None]]), torch.cat([before, guess[None]])
+        assert draft.scores[node].item() == pytest.approx(score, abs=1e-3)
 
 
 def test_lookup_takes_the_longest_match_and_the_latest_of_equals():
