@@ -190,6 +190,16 @@ def test_an_extrapolator_learns_and_leaves_the_target_as_it_was(model):
         speculation_training.Windows(tokens, hidden, 4, 41)
 
 
+def test_a_lesson_is_least_where_the_hidden_states_are_the_target_s(model, monkeypatch):
+    tokens = torch.randint(WORDS, (3, 12), generator=torch.Generator().manual_seed(0))
+    hidden = speculation_training.hidden_states(model, tokens).float()
+    lesson = speculation_training.Lesson(model, Extrapolator(model.sizes), torch.arange(WORDS))
+    monkeypatch.setattr(lesson, "guesses", lambda tokens, hidden: [hidden[:, 1:]] * 2)
+    law = (hidden[:, 1:] @ model.head.weight.T).softmax(-1)
+    entropy = -(law * law.clamp_min(1e-30).log()).sum(-1).mean()
+    assert lesson.loss(tokens, hidden).item() == pytest.approx(1.5 * entropy.item(), rel=0.03)  # bfloat16
+
+
 def test_a_drafter_of_other_words_is_refused_in_a_sentence(model):
     other = build(configuration("tiny", 30))
     with pytest.raises(ValueError, match="a drafter must have the target's 23 words; ModelDrafter has 30"):
