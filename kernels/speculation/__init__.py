@@ -29,8 +29,8 @@ MATRIX_KERNELS = ("speculation_head_kernel", "speculation_tree_kernel")
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """Call every launcher on aligned tensors, as inspection and tracing look at them: ten rows, a tree of 60 nodes."""
-    hidden = torch.zeros(10 * batch, 8 * head_dim, dtype=dtype, device=device)
+    """Call every launcher on aligned tensors, as inspection and tracing look at them: 16 rows, a tree of 60 nodes."""
+    hidden = torch.zeros(16 * batch, 8 * head_dim, dtype=dtype, device=device)
     weight = torch.zeros(4096, 8 * head_dim, dtype=dtype, device=device)
     launch_head(hidden, weight, torch.arange(0, 4096, 2, device=device), 10)
     query = torch.zeros(batch, 8, 60, head_dim, dtype=dtype, device=device)
