@@ -100,7 +100,7 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
 def plain(model, prompt, count, *, temperature=0.0, generator=None):
     """`count` words without drafts, one pass each: what every speed-up here is over. A Decoded without cycles."""
     require_room(model, prompt, count)
-    logits, states = model.prefill(prompt[None])
+    logits, states = model.prefill(prompt[None], tree_states(model))
     made = Decoded()
     for _ in range(count):
         token = sample(logits[:, -1], temperature, generator)

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from effattn_core.positions import speeds
+from effattn_core.speculation.products import MANY
 from effattn_core.states import KeyValueCache
 
 
@@ -45,17 +46,23 @@ class Branch:
 
 
 class TreeCache(KeyValueCache):
-    """A KeyValueCache whose new rows are a stretch of text, or, where `branch` is set, nodes of a tree."""
+    """A KeyValueCache whose new rows are a stretch of text, or, where `branch` is set, nodes of a tree.
+
+    A few rows go straight to PyTorch's attention: what `attention` does besides takes longer than their products.
+    """
 
     branch = None
 
     def attend(self, query, key, value):
-        if self.branch is None:
+        new = query.shape[2]
+        if self.branch is None and new > MANY:
             return super().attend(query, key, value)
-        self.append(self.branch.turned(key), value)
-        return functional.scaled_dot_product_attention(
-            self.branch.turned(query), self.key, self.value, attn_mask=self.branch.visible, enable_gqa=True
-        )
+        if self.branch is not None:
+            query, key, seen = self.branch.turned(query), self.branch.turned(key), self.branch.visible
+        else:
+            seen = None if new == 1 else torch.ones(new, self.length + new, dtype=torch.bool).tril(self.length)
+        self.append(key, value)
+        return functional.scaled_dot_product_attention(query, self.key, self.value, attn_mask=seen, enable_gqa=True)
 
     def keep(self, length, rows):
         """Go on after `length` words with `rows` of the tree alone, a list that counts from there: what won."""

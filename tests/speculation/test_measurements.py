@@ -21,7 +21,7 @@ def small(source, **settings):
     tokenizer.pre_tokenizer = pre_tokenizers.Split(Regex("."), "isolated")
     tokenizer.decoder = decoders.Fuse()
     torch.manual_seed(0)
-    return build(configuration("tiny", len(LETTERS), context=256)).eval(), tokenizer
+    return build(configuration("tiny", len(LETTERS), context=1024)).eval(), tokenizer
 
 
 @pytest.fixture

@@ -4,7 +4,9 @@ python book/measurements/speculation/bench.py      writes cpu.json beside this f
 
 The trained drafter is that of run.py, read from .cache/runs or made. Every way decodes the same texts in the same
 process, in turn, and its words must be those of plain decoding before it is timed. `quick` multiplies few rows the way
-that is fastest here; plain decoding is timed both ways, and speed-ups are over the faster.
+that is fastest here; plain decoding is timed both ways, and on one thread, for a product with one row has no use for a
+second. Speed-ups are over the fastest of the three. Nothing else may run: threads that wait for each other do so in a
+loop, and a busy core makes them wait for milliseconds.
 """
 
 import time
@@ -18,6 +20,7 @@ from effattn_core import pretrained, reproducible
 from effattn_core.measurements import RUNS, once
 from effattn_core.speculation import (
     Eagle,
+    Grown,
     Head,
     Lookup,
     chain_of,
@@ -30,10 +33,11 @@ from effattn_core.speculation import (
 )
 from kernels import bench
 
-ROWS, CONTEXT = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16), 256
+ROWS, CONTEXT = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16), 256
 KEPT = (128, 512, 2048, 8192, 32768)
 REPEATS, NEW, BEST = 3, 41, 2048
 REAL = ("plays", "answer")  # texts on which every vocabulary is timed
+THREADS, TREE = 2, Grown(depth=3, width=3, nodes=7)
 DRAWN = ("plays", "list again")  # and on which words are drawn, too
 
 LIST = """Here is a shopping list:
@@ -92,7 +96,8 @@ def pass_rows(models, rows=ROWS, context=CONTEXT, repeats=9):
     """Seconds of one pass over so many words after a text, by each way of multiplying: all in turn."""
     made = []
     states = {name: tree_states(model, context + max(rows)) for name, model in models.items()}
-    tokens = torch.arange(context + max(rows))[None] + 100
+    words = models["usual"].sizes.vocabulary
+    tokens = torch.arange(context + max(rows))[None] % words
     for name, model in models.items():
         model.read(model.embedding(tokens[:, :context]), states[name])
 
@@ -116,11 +121,11 @@ def pass_rows(models, rows=ROWS, context=CONTEXT, repeats=9):
 @torch.inference_mode()
 def step_rows(model, lesson, subsets, context=CONTEXT, repeats=15):
     """Seconds of the parts of a drafting step: its block, and the head over each vocabulary with softmax and top-k."""
-    hidden, word = torch.randn(1, model.sizes.width), torch.tensor([100])
+    hidden, word = torch.randn(1, model.sizes.width), torch.tensor([1])
     heads = {kept: Head(model.head.weight, subset) for kept, subset in subsets.items()}
     drafter = Eagle(model, lesson.extrapolator, chain_of(1))
     drafter.begin(model, None)
-    drafter.accept(torch.arange(context) + 100, torch.randn(context, model.sizes.width))
+    drafter.accept(torch.arange(context) % model.sizes.vocabulary, torch.randn(context, model.sizes.width))
 
     def block():
         drafter.accept(word, hidden)
@@ -146,24 +151,28 @@ def ways(models, lesson, subsets, best=BEST):
     words = model.sizes.vocabulary
     yield "plain", (model, None, None)
     yield "plain, usual products", (models["usual"], None, None)
-    yield "lookup", (model, Lookup(words, length=6), None)
+    yield "plain, one thread", (model, None, None)
+    yield "lookup", (model, Lookup(words, length=7), None)
     yield "first third", (model, early_exit(model, run.exit_of(model), chain_of(2)), words)
     for kept in subsets:
         drafter = Eagle(model, lesson.extrapolator, chain_of(3), subset=subsets[kept])
         yield f"trained head, chain, {kept} words", (model, drafter, kept)
     for kept in (best, words):
-        drafter = Eagle(model, lesson.extrapolator, run.SHAPES["tree"], subset=subsets[kept])
+        drafter = Eagle(model, lesson.extrapolator, TREE, subset=subsets[kept])
         yield f"trained head, tree, {kept} words", (model, drafter, kept)
 
 
-def decoded(model, drafter, prompt, new, temperature, turn):
+def decoded(way, model, drafter, prompt, new, temperature, turn):
     """Decode once: (what was made, seconds after the prompt was read)."""
     heat = dict(temperature=temperature, generator=torch.Generator().manual_seed(turn))
+    torch.set_num_threads(1 if way.endswith("one thread") else THREADS)
     if drafter is None:
         made = plain(model, prompt, new, **heat)
     else:
         made = generate(model, prompt, new, drafter, **heat)
-    return made, time.perf_counter() - made.started
+    seconds = time.perf_counter() - made.started
+    torch.set_num_threads(THREADS)
+    return made, seconds
 
 
 @torch.inference_mode()
@@ -183,7 +192,7 @@ def speed_rows(name, prompt, made, new=NEW, repeats=REPEATS, temperature=0.0):
     wanted, taken, facts = None, {}, {}
     for way, (model, drafter, _) in made.items():
         taken[way], facts[way] = [], []
-        result, _ = decoded(model, drafter, prompt, new, temperature, repeats)
+        result, _ = decoded(way, model, drafter, prompt, new, temperature, repeats)
         if temperature == 0:
             wanted = result.tokens if wanted is None else wanted
             same = require_same(models_usual(made), prompt, result.tokens, wanted, f"{name}, {way}")
@@ -192,7 +201,7 @@ def speed_rows(name, prompt, made, new=NEW, repeats=REPEATS, temperature=0.0):
     for turn in range(repeats):
         for way in order[turn % len(order) :] + order[: turn % len(order)]:
             model, drafter, _ = made[way]
-            result, seconds = decoded(model, drafter, prompt, new, temperature, turn)
+            result, seconds = decoded(way, model, drafter, prompt, new, temperature, turn)
             taken[way].append(seconds)
             facts[way].append(result)
     base, rows = min(median(each) for way, each in taken.items() if way.startswith("plain")), []
@@ -244,7 +253,13 @@ def main(
     few = [
         way for way in everything if way.split(", ")[-1] in (way, f"{best} words", f"{words} words") or "plain" in way
     ]
-    hot = ("plain", "lookup", f"trained head, chain, {best} words", f"trained head, chain, {words} words")
+    hot = (
+        "plain",
+        "plain, one thread",
+        "lookup",
+        f"trained head, chain, {best} words",
+        f"trained head, chain, {words} words",
+    )
     for name, prompt in texts(tokenizer, run.held_out(tokenizer, 40_000)).items():
         for heat, chosen in ((0.0, list(everything) if name in REAL else few), (1.0, hot)):
             if ("speed", name, heat) not in done and only in (None, name) and (heat == 0 or name in DRAWN):
