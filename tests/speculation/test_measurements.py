@@ -35,6 +35,7 @@ def drivers(monkeypatch):
     monkeypatch.setattr(speculation_training, "texts", lambda: texts)
     monkeypatch.setattr(data, "shakespeare", lambda: TEXT)
     monkeypatch.setattr(timed.run, "LESSON", 20)
+    monkeypatch.setattr(timed, "PATIENCE", 0.0)
     return timed.run, timed
 
 

@@ -6,7 +6,7 @@ The trained drafter is that of run.py, read from .cache/runs or made. Every way 
 process, in turn, and its words must be those of plain decoding before it is timed. `quick` multiplies few rows the way
 that is fastest here; plain decoding is timed both ways, and on one thread, for a product with one row has no use for a
 second. Speed-ups are over the fastest of the three. Nothing else may run: threads that wait for each other do so in a
-loop, and a busy core makes them wait for milliseconds.
+loop, and a busy core makes them wait for milliseconds. So each turn waits until other programs leave the cores alone.
 """
 
 import time
@@ -37,6 +37,7 @@ ROWS, CONTEXT = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16), 256
 KEPT = (128, 512, 2048, 8192, 32768)
 REPEATS, NEW, BEST = 3, 41, 2048
 REAL = ("plays", "answer")  # texts on which every vocabulary is timed
+PATIENCE = 300.0  # seconds that a turn waits for an idle machine
 THREADS, TREE = 2, Grown(depth=3, width=3, nodes=7)
 DRAWN = ("plays", "list again")  # and on which words are drawn, too
 
@@ -79,6 +80,25 @@ def texts(tokenizer, unseen):
     }
 
 
+def cpu_times():
+    """(idle, all) of the machine's clock ticks so far, or None where the system does not say."""
+    try:
+        ticks = [int(each) for each in Path("/proc/stat").read_text().split("\n", 1)[0].split()[1:]]
+    except (OSError, ValueError):
+        return None
+    return ticks[3], sum(ticks)
+
+
+def wait_for_idle(share=0.93, patience=None):
+    """Return once the cores are idle for `share` of a fifth of a second, or after `patience` seconds (PATIENCE)."""
+    until = time.monotonic() + (PATIENCE if patience is None else patience)
+    while (before := cpu_times()) and time.monotonic() < until:
+        time.sleep(0.2)
+        after = cpu_times()
+        if after[0] - before[0] >= share * (after[1] - before[1]):
+            return
+
+
 def timed(function):
     begun = time.perf_counter()
     result = function()
@@ -111,6 +131,8 @@ def pass_rows(models, rows=ROWS, context=CONTEXT, repeats=9):
     taken = {(name, count): [] for count in rows for name in models}
     for turn in range(repeats + 1):
         for key in taken:
+            if key[1] == rows[0]:
+                wait_for_idle()
             _, seconds = timed(lambda key=key: one(*key))
             taken[key] += [seconds] if turn else []
     for (name, count), seconds in taken.items():
@@ -137,6 +159,7 @@ def step_rows(model, lesson, subsets, context=CONTEXT, repeats=15):
     parts = {("block", None): block} | {("head", kept): lambda kept=kept: head(kept) for kept in heads}
     taken = {key: [] for key in parts}
     for turn in range(repeats + 2):
+        wait_for_idle()
         for key, part in parts.items():
             _, seconds = timed(part)
             taken[key] += [seconds] if turn > 1 else []
@@ -201,6 +224,7 @@ def speed_rows(name, prompt, made, new=NEW, repeats=REPEATS, temperature=0.0):
     for turn in range(repeats):
         for way in order[turn % len(order) :] + order[: turn % len(order)]:
             model, drafter, _ = made[way]
+            wait_for_idle()
             result, seconds = decoded(way, model, drafter, prompt, new, temperature, turn)
             taken[way].append(seconds)
             facts[way].append(result)
