@@ -83,7 +83,8 @@ def test_a_line_is_lowered_by_those_on_its_way_and_named_after_others():
     assert bill.lowered_by("attention", "prefill") == [] and bill.moved("recurrences") == []
     assert bill.lowered_elsewhere("attention", "prefill").topic == "retention"
     assert bill.lowered_elsewhere("channels", "prefill").topic == "retention"
-    assert bill.lowered_elsewhere("attention", "head") is None
+    assert bill.lowered_elsewhere("attention", "head").topic == "speculation"
+    assert bill.lowered_elsewhere("attention", "optimizer") is None
     with pytest.raises(ValueError, match="topic must be one with a stage of the bill .*; it is 'primer'"):
         bill.stage("primer")
 
@@ -91,7 +92,7 @@ def test_a_line_is_lowered_by_those_on_its_way_and_named_after_others():
 def test_the_first_page_says_which_lines_fall_and_what_each_chapter_moves():
     fallen, left = bill.lowered_lines()
     first = bill.lines()
-    assert len(fallen) == 4 and sorted(fallen + left) == sorted(line.name for line in first.values())
+    assert len(fallen) == 5 and sorted(fallen + left) == sorted(line.name for line in first.values())
     assert first["decode"].text > 4 * first["decode"].weights, "as the caption on the first page says"
     rows = {row["method"]: row for row in bill.overview()}
     assert len(rows) == len(TOPICS) and rows["Gates and the delta rule"]["moves"] == "no line"

@@ -9,6 +9,8 @@ from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from effattn_core import data
 from effattn_core.model import build, configuration
+from effattn_core.recordings import measured
+from effattn_core.speculation import expected_tokens_of
 from effattn_core.speculation import training as speculation_training
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz.,-:"
@@ -80,3 +82,36 @@ def test_words_that_differ_from_plain_decoding_are_never_timed(drivers, tmp_path
     monkeypatch.setattr(timed, "generate", misled)
     with pytest.raises(AssertionError, match="differs from plain decoding's: it is not timed"):
         timed.main(best=20, rows=(1, 2), at=16, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)
+
+
+TRAINING, SPEED = "speculation/training-cpu", "speculation/cpu"
+WORDS = 49152
+
+
+def test_the_recorded_drafter_is_whole_and_its_lengths_are_those_of_the_formula():
+    (lesson,) = measured(TRAINING, what="training")
+    assert lesson["parameters"] == 4_203_648 and lesson["curve"][-1] < lesson["curve"][0] / 2
+    kept = {row["kept"] for row in measured(TRAINING, what="agreement")}
+    assert kept == {128, 512, 1024, 2048, 4096, 8192, 16384, 32768, WORDS}
+    for row in measured(TRAINING, what="agreement"):
+        assert row["drawn first"] <= row["inside"] + 1e-4  # no more is taken than the target has among the kept words
+    for row in measured(TRAINING, what="length"):
+        assert row["per_cycle"] == pytest.approx(1 + row["accepted"] / row["cycles"], abs=1e-3)
+        assert row["formula"] == pytest.approx(expected_tokens_of(row["rates"]), abs=1e-3)
+        # Rates per depth give back the words per cycle, but for drafts that the end of the text cut short.
+        assert row["formula"] == pytest.approx(row["per_cycle"], rel=0.12)
+    for row in measured(TRAINING, what="tree"):
+        above = [-1, *row["path"]]
+        assert [row["parents"][node] for node in row["path"]] == above[:-1] and len(row["words"]) <= 12
+
+
+def test_the_recorded_speeds_are_of_exact_words_and_reach_the_goal_where_text_repeats():
+    rows = measured(SPEED, what="speed")
+    for row in rows:
+        assert row["lower_quartile"] <= row["median"] <= row["upper_quartile"]
+        assert row["temperature"] > 0 or row["same"] == row["words"] + 1 or row["same"] > 0
+    best = {text: max(row["speed_up"] for row in rows if row["text"] == text) for text in ("plays", "list again")}
+    assert best["plays"] > 1.5 and best["list again"] > 1.5
+    assert min(row["speed_up"] for row in rows) < 1  # and it does not pay everywhere
+    passes = {row["rows"]: row["median"] for row in measured(SPEED, what="pass", products="few rows")}
+    assert passes[1] < passes[8] < 8 * passes[1] / 2
