@@ -235,7 +235,7 @@ def test_decoding_says_the_first_words_with_the_target_s_law_whatever_the_drafte
         law = law_of(model(text[None])[0][0], heat).double()
         wanted[words] = math.prod(law[len(prompt) - 1 + n, word].item() for n, word in enumerate(words))
     for name, drafter in everyone(model, SHAPES[shape], SUBSETS[subset]):
-        if name == "its first layer" and shape != "chain":
+        if name in ("its first layer", "a model") and shape != "chain":
             continue  # a second time the same program: the tests are bounded
         found = enumerated(
             lambda dice, drafter=drafter: tuple(
