@@ -1,0 +1,138 @@
+"""A feed-forward layer of experts in plain PyTorch: route, gather, multiply per expert, put back and sum."""
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from effattn_core.calls import require_count
+from effattn_core.model import SwiGLU
+from effattn_core.routing.interface import BOUND, ROUTERS, STATEFUL, capacity_of, route, violation
+from effattn_core.routing.prices import priced
+
+# How each router decodes, a token at a time: what matches a whole batch has no batch then.
+DECODES = {
+    "gshard": "top_k",
+    "switch": "top_k",
+    "expert_choice": "top_k",
+    "base": "top_k",
+    "sinkhorn": "top_k",
+    "maxscore_released": "top_k",
+    "maxscore_reroute": "top_k",
+    "sinkhorn_repaired": "mean price",
+    "prices": "mean price",
+    "optimum": "mean price",
+}
+SCOPES = ("batch", "sequence")
+KEPT = 0.9  # of the mean price, from step to step
+
+
+class MixtureOfExperts(nn.Module):
+    """experts SwiGLU layers of `inner`, of which the router gives each token top_k, weighed by their softmax values.
+
+    width, inner: of the layer and of one expert; shared: how many more experts every token passes, with weight 1.
+    router: one of ROUTERS; factor: of the capacity over an equal share, for routers that have one; scope: whether the
+    tokens of a "batch" or of one "sequence" are routed together (a state is carried over batches alone).
+    normalised: whether a token's weights are divided by their sum. matched: whether `eval()` routes as in training, for
+    comparison; by default it routes as it decodes: each token by itself (DECODES), with the bias or the prices of the
+    past as they are. `routing` holds the last call's Routing, the last sequence's with scope="sequence"; `auxiliary`
+    the mean balancing loss of a training call; `load` the loads before the capacity, summed over the call.
+    Sums are taken in one order: two calls give the same bits. Raises ValueError for settings that do not fit.
+    """
+
+    def __init__(
+        self, width, inner, experts, top_k, *, router="top_k", shared=0, factor=1.0, scope="batch", normalised=False
+    ):  # fmt: skip
+        super().__init__()
+        for name, size in dict(width=width, inner=inner, experts=experts, top_k=top_k).items():
+            require_count(name, size)
+        require_count("shared", shared, 0)
+        if top_k > experts:
+            raise ValueError(f"top_k must be at most the {experts} experts; it is {top_k}.")
+        if router not in ROUTERS:
+            raise ValueError(f"router must be one of {', '.join(ROUTERS)}; it is {router!r}.")
+        if scope not in SCOPES:
+            raise ValueError(f"scope must be one of {SCOPES}; it is {scope!r}.")
+        if not factor > 0:
+            raise ValueError(f"factor must be more than 0; it is {factor}.")
+        if BOUND[router] == "fill" and factor < 1:
+            raise ValueError(f"router={router!r} places every token, which needs a factor of at least 1; it is {factor}.")
+        self.top_k, self.router, self.factor, self.scope = top_k, router, factor, scope
+        self.normalised, self.matched = normalised, False
+        self.score = nn.Linear(width, experts, bias=False)
+        self.gate, self.up = (nn.Parameter(torch.empty(experts, width, inner)) for _ in range(2))
+        self.down = nn.Parameter(torch.empty(experts, inner, width))
+        for weight in (self.gate, self.up, self.down):
+            nn.init.normal_(weight, std=0.02)
+        self.shared = SwiGLU(width, shared * inner) if shared else None
+        # What the router carries: a bias or prices. Stored with the weights, and always in float32: a step of the bias
+        # is lost in bfloat16.
+        self.register_buffer("state", torch.zeros(experts))
+        self.routing = self.auxiliary = self.load = None
+
+    def _apply(self, fn, recurse=True):
+        kept = self.state
+        super()._apply(fn, recurse)
+        if not self.state.is_meta and not kept.is_meta:
+            self.state = kept.to(self.state.device)
+        return self
+
+    def forward(self, hidden):
+        """hidden: [batch, time, width]. Returns that shape; a token without an expert gets the shared ones, or 0."""
+        tokens = hidden.flatten(0, -2)
+        scores = self.score(tokens)
+        parts = scores.split(hidden.shape[-2]) if self.scope == "sequence" else [scores]
+        routed = [self._routed(part) for part in parts] if len(tokens) else []
+        if not routed:
+            return hidden + 0 * scores.sum()
+        mask, gates = (torch.cat([each[place] for each in routed]) for place in (0, 1))
+        if self.normalised:
+            gates = gates / gates.sum(1, keepdim=True).clamp(min=torch.finfo(gates.dtype).tiny)
+        output = self.combined(tokens, mask, gates.to(tokens.dtype)).view_as(hidden)
+        return output if self.shared is None else output + self.shared(hidden)
+
+    def combined(self, tokens, mask, gates):
+        """Σ over a token's experts of gate · expert(token): [tokens, width] to the same."""
+        expert, token = mask.T.nonzero(as_tuple=True)  # expert by expert, each in the order of the tokens
+        counts = mask.sum(0).tolist()
+        rows = tokens[token].split(counts)
+        made = [
+            (functional.silu(each @ self.gate[number]) * (each @ self.up[number])) @ self.down[number]
+            for number, each in enumerate(rows)
+        ]
+        weighed = torch.cat(made) * gates[token, expert, None]
+        # Where each token's rows lie, by a stable sort, so that the sum below is always taken in the same order.
+        order = token.argsort(stable=True)
+        most = int(mask.sum(1).max()) if len(token) else 0
+        places = torch.full((len(tokens), most), len(token), device=tokens.device)
+        first = torch.arange(most, device=tokens.device) < mask.sum(1)[:, None]
+        places[first] = order
+        padded = torch.cat([weighed, weighed.new_zeros(1, weighed.shape[1])])
+        return padded[places].sum(1)
+
+    def _routed(self, scores):
+        """(mask, gates) of tokens that are routed together."""
+        decoding = not self.training and not self.matched
+        if decoding and self.router in DECODES:
+            prices = self.state if DECODES[self.router] == "mean price" else torch.zeros_like(self.state)
+            values = scores.float().softmax(1)
+            mask = priced(values.detach(), prices, self.top_k)
+            self.load = mask.sum(0)
+            return mask, torch.where(mask, values, 0)
+        tokens, experts = scores.shape
+        carried = self.router in STATEFUL and self.router != "maxscore_released"
+        bounded = BOUND[self.router] != "free"
+        capacity = capacity_of(tokens, experts, self.top_k, self.factor) if bounded else None
+        state = self.state if carried else None
+        found = route(scores, router=self.router, top_k=self.top_k, capacity=capacity, state=state)
+        if self.training:
+            if carried:
+                self.state = found.state
+            elif found.prices is not None:
+                self.state = KEPT * self.state + (1 - KEPT) * found.prices.float()
+        self.routing, self.load, self.auxiliary = found, found.wanted, found.auxiliary
+        return found.mask, found.gates
+
+    @property
+    def violation(self):
+        """MaxVio of the last call, before the capacity."""
+        return violation(self.load)
