@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from effattn_core.calls import require_count
 from effattn_core.model import SwiGLU
-from effattn_core.routing.interface import BOUND, ROUTERS, STATEFUL, capacity_of, route, violation
+from effattn_core.routing.interface import BOUND, ROUTERS, capacity_of, route, violation
 from effattn_core.routing.prices import priced
 
 # How each router decodes, a token at a time: what matches a whole batch has no batch then.
@@ -23,6 +23,7 @@ DECODES = {
     "optimum": "mean price",
 }
 SCOPES = ("batch", "sequence")
+CARRIED = ("bias", "past_prices")  # routers whose state goes from batch to batch
 KEPT = 0.9  # of the mean price, from step to step
 
 
@@ -34,8 +35,8 @@ class MixtureOfExperts(nn.Module):
     tokens of a "batch" or of one "sequence" are routed together (a state is carried over batches alone).
     normalised: whether a token's weights are divided by their sum. matched: whether `eval()` routes as in training, for
     comparison; by default it routes as it decodes: each token by itself (DECODES), with the bias or the prices of the
-    past as they are. `routing` holds the last call's Routing, the last sequence's with scope="sequence"; `auxiliary`
-    the mean balancing loss of a training call; `load` the loads before the capacity, summed over the call.
+    past as they are. After a call `load` holds the loads before the capacity, `auxiliary` the mean balancing loss, 0
+    where it decodes.
     Sums are taken in one order: two calls give the same bits. Raises ValueError for settings that do not fit.
     """
 
@@ -55,7 +56,7 @@ class MixtureOfExperts(nn.Module):
         if not factor > 0:
             raise ValueError(f"factor must be more than 0; it is {factor}.")
         if BOUND[router] == "fill" and factor < 1:
-            raise ValueError(f"router={router!r} places every token, which needs a factor of at least 1; it is {factor}.")
+            raise ValueError(f"router={router!r} places every token: factor must be at least 1; it is {factor}.")
         self.top_k, self.router, self.factor, self.scope = top_k, router, factor, scope
         self.normalised, self.matched = normalised, False
         self.score = nn.Linear(width, experts, bias=False)
@@ -67,7 +68,21 @@ class MixtureOfExperts(nn.Module):
         # What the router carries: a bias or prices. Stored with the weights, and always in float32: a step of the bias
         # is lost in bfloat16.
         self.register_buffer("state", torch.zeros(experts))
-        self.routing = self.auxiliary = self.load = None
+        self.auxiliary = self.load = None
+
+    @classmethod
+    def of(cls, sizes):
+        """The layer of a `effattn_core.model.Configuration`."""
+        made = cls(
+            sizes.width,
+            sizes.feed_forward,
+            sizes.experts,
+            sizes.top_k,
+            router=sizes.router,
+            shared=sizes.shared_experts,
+        )
+        made.down.data *= (2 * sizes.layers) ** -0.5  # as LanguageModel does to what adds to its residual stream
+        return made
 
     def _apply(self, fn, recurse=True):
         kept = self.state
@@ -76,15 +91,19 @@ class MixtureOfExperts(nn.Module):
             self.state = kept.to(self.state.device)
         return self
 
+    def __getstate__(self):
+        return {**vars(self), "auxiliary": None}  # it has a graph, which cannot be copied with the layer
+
     def forward(self, hidden):
         """hidden: [batch, time, width]. Returns that shape; a token without an expert gets the shared ones, or 0."""
         tokens = hidden.flatten(0, -2)
         scores = self.score(tokens)
         parts = scores.split(hidden.shape[-2]) if self.scope == "sequence" else [scores]
-        routed = [self._routed(part) for part in parts] if len(tokens) else []
-        if not routed:
+        if not len(tokens):
             return hidden + 0 * scores.sum()
-        mask, gates = (torch.cat([each[place] for each in routed]) for place in (0, 1))
+        mask, gates, loads, losses = zip(*map(self._routed, parts), strict=True)
+        mask, gates, self.load = torch.cat(mask), torch.cat(gates), torch.stack(loads).sum(0)
+        self.auxiliary = torch.stack(losses).mean()
         if self.normalised:
             gates = gates / gates.sum(1, keepdim=True).clamp(min=torch.finfo(gates.dtype).tiny)
         output = self.combined(tokens, mask, gates.to(tokens.dtype)).view_as(hidden)
@@ -110,27 +129,24 @@ class MixtureOfExperts(nn.Module):
         return padded[places].sum(1)
 
     def _routed(self, scores):
-        """(mask, gates) of tokens that are routed together."""
-        decoding = not self.training and not self.matched
-        if decoding and self.router in DECODES:
+        """(mask, gates, loads before the capacity, balancing loss) of tokens that are routed together."""
+        if not self.training and not self.matched and self.router in DECODES:
             prices = self.state if DECODES[self.router] == "mean price" else torch.zeros_like(self.state)
             values = scores.float().softmax(1)
             mask = priced(values.detach(), prices, self.top_k)
-            self.load = mask.sum(0)
-            return mask, torch.where(mask, values, 0)
+            return mask, torch.where(mask, values, 0), mask.sum(0), values.new_zeros(())
         tokens, experts = scores.shape
-        carried = self.router in STATEFUL and self.router != "maxscore_released"
+        carried = self.router in CARRIED
         bounded = BOUND[self.router] != "free"
         capacity = capacity_of(tokens, experts, self.top_k, self.factor) if bounded else None
         state = self.state if carried else None
         found = route(scores, router=self.router, top_k=self.top_k, capacity=capacity, state=state)
-        if self.training:
+        if self.training and torch.is_grad_enabled():
             if carried:
                 self.state = found.state
             elif found.prices is not None:
                 self.state = KEPT * self.state + (1 - KEPT) * found.prices.float()
-        self.routing, self.load, self.auxiliary = found, found.wanted, found.auxiliary
-        return found.mask, found.gates
+        return found.mask, found.gates, found.wanted, found.auxiliary
 
     @property
     def violation(self):

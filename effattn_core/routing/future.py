@@ -19,9 +19,7 @@ def skewed(tokens: int, experts: int, skew: float, generator: torch.Generator, c
     return noise + column
 
 
-def changed_before(
-    router: str, *, tokens=128, experts=8, top_k=2, skew=0.0, trials=20, seed=0, state=None
-) -> float:
+def changed_before(router: str, *, tokens=128, experts=8, top_k=2, skew=0.0, trials=20, seed=0, state=None) -> float:
     """The share of the first half's tokens whose experts change when the second half is drawn anew.
 
     0 for every router that keeps to the past. top_k is what the router is made for, where it is made for one.
@@ -69,13 +67,15 @@ class BitModel(nn.Module):
         return self.head(hidden)
 
 
-def loss_on_bits(router: str, *, steps=1200, batch=64, time=8, seed=0, learning_rate=3e-3) -> dict:
+def loss_on_bits(
+    router: str, *, steps=1200, batch=64, time=8, layers=2, seed=0, learning_rate=3e-3, evaluated=2048
+) -> dict:
     """Train a BitModel on fresh random bits: {"trained": loss, "decoding": loss} in nats on bits it has not seen.
 
     trained: with the router as in training; decoding: in the mode that it decodes in. Below `BEST` it reads the future.
     """
     torch.manual_seed(seed)
-    model, generator = BitModel(router, time=time), torch.Generator().manual_seed(seed)
+    model, generator = BitModel(router, time=time, layers=layers), torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, weight_decay=0.0)
 
     def loss(count):
@@ -94,5 +94,5 @@ def loss_on_bits(router: str, *, steps=1200, batch=64, time=8, seed=0, learning_
             model.eval()
             for layer in model.layers:
                 layer.matched = matched
-            found[name] = loss(64 * batch).item()
+            found[name] = loss(evaluated).item()
     return found
