@@ -96,9 +96,9 @@ class MixtureOfExperts(nn.Module):
     router: one of ROUTERS; factor: of the capacity over an equal share, for routers that have one; scope: whether the
     tokens of a "batch" or of one "sequence" are routed together (a state is carried over batches alone).
     normalised: whether a token's weights are divided by their sum. implementation: as of `mixed`.
-    matched: whether `eval()` routes as in training, for comparison; by default it routes as it decodes: each token by itself (DECODES), with the bias or the prices of the
-    past as they are. After a call `load` holds the loads before the capacity, `auxiliary` the mean balancing loss, 0
-    where it decodes.
+    matched: whether `eval()` routes as in training, for comparison; by default it routes as it decodes: each token by
+    itself (DECODES), with the bias or the prices of the past as they are. After a call `load` holds the loads before
+    the capacity, `auxiliary` the mean balancing loss, 0 where it decodes.
     Sums are taken in one order: two calls give the same bits. Raises ValueError for settings that do not fit.
     """
 
