@@ -20,8 +20,8 @@ FACTORS, TILES, COUNTS = (1.0, 1.25, 1.5, 2.0), (16, 64, 128), (8, 16, 64)
 ROWS = 2048  # choices of the padding bill
 NAMES = {
     "top_k": "top-k, no capacity", "gshard": "GShard", "expert_choice": "expert choice",
-    "maxscore_released": "MaxScore, released", "maxscore_reroute": "MaxScore, rerouting", "prices": "prices of this batch",
-    "past_prices": "prices of the past", "optimum": "the optimum",
+    "maxscore_released": "MaxScore, released", "maxscore_reroute": "MaxScore, rerouting",
+    "prices": "prices of this batch", "past_prices": "prices of the past", "optimum": "the optimum",
 }  # fmt: skip
 
 
@@ -158,7 +158,7 @@ def _load(experts):
 
 
 def padding(experts=64, block_row=64, factor=1.0):
-    """What does padding cost? Rows computed with buffers of a capacity, with tiles, and those asked for; the dropped."""
+    """What does padding cost? Rows computed with buffers of a capacity, with tiles, those asked for, and the dropped."""
     import plotly.graph_objects as go
 
     load = _load(experts)
@@ -172,9 +172,7 @@ def padding(experts=64, block_row=64, factor=1.0):
     traces = [
         go.Bar(x=useful, name="rows of a token", marker=dict(color=theme.BLUE), **bar),
         go.Bar(x=empty, name="padding", marker=hatch, **bar),
-        go.Bar(
-            x=[0, dropped, 0], name="dropped", marker=dict(color="rgba(0,0,0,0)", line=dict(color=theme.QUIET)), **bar
-        ),
+        go.Bar(x=[0, dropped, 0], name="dropped", marker=hollow, **bar),
     ]
     title = f"<b>tiles compute {tiled / ROWS:.2f} times the rows</b>, buffers {buffers / ROWS:.2f}"
     return theme.figure(

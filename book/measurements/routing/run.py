@@ -39,9 +39,16 @@ def leak_rows(trials):
     return [{"what": "prefix", "router": each, "share": changed_before(each, trials=trials)} for each in ROUTERS]
 
 
-def bit_rows(router, seed, steps):
+def bit_rows(router, seed, steps, evaluated):
     """Loss in nats on fresh random bits, as trained and as it decodes."""
-    return [{"what": "bits", "router": router, "seed": seed, **loss_on_bits(router, seed=seed, steps=steps)}]
+    return [
+        {
+            "what": "bits",
+            "router": router,
+            "seed": seed,
+            **loss_on_bits(router, seed=seed, steps=steps, evaluated=evaluated),
+        }
+    ]
 
 
 def text_rows(name, seed, letters, tokens, held_out, steps):
@@ -68,7 +75,9 @@ def text_rows(name, seed, letters, tokens, held_out, steps):
     return [{**row, "curve": [round(each, 4) for each in history.losses[:: max(1, steps // 15)]]}]
 
 
-def main(folder=None, seeds=SEEDS, bit_steps=1200, steps=STEPS, trials=20, names=tuple(RUNS_OF), store=None):
+def main(
+    folder=None, seeds=SEEDS, bit_steps=1200, evaluated=2048, steps=STEPS, trials=20, names=tuple(RUNS_OF), store=None
+):
     """Settings with defaults, so that a test can run it dry in seconds; stored rows are not made again."""
     reproducible(0)
     kind, store = ("gpu" if runtime.mode == "gpu" else "cpu"), store or RUNS / "routing"
@@ -77,7 +86,7 @@ def main(folder=None, seeds=SEEDS, bit_steps=1200, steps=STEPS, trials=20, names
     letters = Characters(text)
     training, held_out = split(letters.encode(text))
     parts = {f"prefix-{trials}": partial(leak_rows, trials)}
-    parts |= {f"bits-{r}-{s}-{bit_steps}": partial(bit_rows, r, s, bit_steps) for r in BITS for s in seeds}
+    parts |= {f"bits-{r}-{s}-{bit_steps}": partial(bit_rows, r, s, bit_steps, evaluated) for r in BITS for s in seeds}
     parts |= {
         f"text-{'-'.join(name.split())}-{seed}-{steps}": partial(
             text_rows, name, seed, len(letters), training, held_out[: min(TOKENS, 60 * steps)], steps
