@@ -158,7 +158,7 @@ def _load(experts):
 
 
 def padding(experts=64, block_row=64, factor=1.0):
-    """What does padding cost? Rows computed with buffers of a capacity, with tiles, those asked for, and the dropped."""
+    """What does padding cost? Rows asked for, computed by buffers and by tiles, and dropped."""
     import plotly.graph_objects as go
 
     load = _load(experts)
