@@ -345,7 +345,7 @@ class LanguageModel(nn.Module):
         loss, weight = functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), self.sizes.balance
         if not weight or not self.training or not torch.is_grad_enabled():
             return loss
-        return loss + weight * sum(block.feed_forward.auxiliary for block in self.blocks)
+        return loss + weight * sum(each.auxiliary for each in self.modules() if hasattr(each, "auxiliary"))
 
 
 def _checked(tokens):
