@@ -1,4 +1,4 @@
-"""Figures of routing: prices that level the loads, who reads the future, and the rows that padding adds."""
+"""Figures of routing: prices that level the loads, who reads the future, rows of padding, losses by mode."""
 
 import functools
 
@@ -38,10 +38,14 @@ def _optimum(skew):
 
 
 @functools.cache
+def _prices(skew, rounds):
+    return routing.quantile_prices(_values(skew), TOP_K, CAPACITY, rounds=rounds)
+
+
+@functools.cache
 def _after(skew, rounds):
     """(loads of top-k at these prices, dual bound, value of the rounded assignment), the last two over the optimum."""
-    values = _values(skew)
-    prices = routing.quantile_prices(values, TOP_K, CAPACITY, rounds=rounds)
+    values, prices = _values(skew), _prices(skew, rounds)
     load = routing.priced(values, prices, TOP_K).sum(0).tolist()
     mask = routing.rounded(values, prices, TOP_K, CAPACITY)
     best = _optimum(skew)
@@ -50,22 +54,32 @@ def _after(skew, rounds):
 
 
 def prices(skew=2.0, rounds=0):
-    """How do prices level the loads? Bars of load against the capacity; bound and value closing on the optimum."""
+    """How do prices level the loads? Loads at these prices and without them; bound and value closing on the optimum."""
     import plotly.graph_objects as go
 
     load, _, _ = _after(skew, rounds)
     path = [_after(skew, each) for each in ROUNDS]
+    names = [f"{number + 1}" for number in range(EXPERTS)]
     lines = dict(xaxis="x2", yaxis="y2", mode="lines+markers")
+    hollow = dict(color="rgba(0,0,0,0)", line=dict(color=theme.INK, width=1.5))
+    told = "expert %{x}: %{y} tokens<extra></extra>"
     traces = [
-        go.Bar(x=[f"{number + 1}" for number in range(EXPERTS)], y=load, width=0.6, marker=dict(color=theme.BLUE),
-               showlegend=False, hovertemplate="expert %{x}: %{y} tokens<extra></extra>"),
+        go.Bar(x=names, y=load, width=0.6, marker=dict(color=theme.BLUE), name="tokens at these prices",
+               hovertemplate=told),
+        go.Bar(x=names, y=path[0][0], width=0.6, marker=hollow, name="without prices", hovertemplate=told),
         go.Scatter(x=list(ROUNDS), y=[each[1] for each in path], name="bound by the prices", **lines,
                    line=dict(color=theme.VERMILLION, dash="dot", width=2), marker=dict(symbol="diamond", size=7)),
         go.Scatter(x=list(ROUNDS), y=[each[2] for each in path], name="value after rounding", **lines,
                    line=dict(color=theme.GREEN, width=2), marker=dict(symbol="circle", size=7)),
     ]  # fmt: skip
+    labels = [
+        dict(text=f"price {price:.2f}", x=name, y=max(now, was), yanchor="bottom", showarrow=False,
+             font=dict(size=theme.SMALL))
+        for name, price, now, was in zip(names, _prices(skew, rounds), load, path[0][0], strict=True)
+    ]  # fmt: skip
     _, bound, value = path[rounds]
-    title = f"<b>fullest expert {max(load) / CAPACITY:.2f} of its places</b>, gap at most {1 - value / bound:.1%}"
+    title = f"<b>fullest expert: {max(load)} tokens for {CAPACITY} places</b>"
+    gap = f"<b>gap at most {1 - value / bound:.1%}</b>"
     shapes = [
         dict(
             type="line", xref="x domain", x0=0, x1=1, y0=CAPACITY, y1=CAPACITY, line=dict(color=theme.INK, dash="dash")
@@ -74,11 +88,12 @@ def prices(skew=2.0, rounds=0):
     ]
     top = max(each[1] for each in path)
     return theme.figure(
-        *traces, height=420, shapes=shapes, annotations=[theme.heading(title)], showlegend=True,
+        *traces, height=440, shapes=shapes, showlegend=True, barmode="overlay",
+        annotations=[theme.heading(title), theme.heading(gap, "2"), *labels],
         legend=dict(y=-0.2, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
-        xaxis=dict(domain=[0, 0.42], title=dict(text="expert"), showgrid=False),
+        xaxis=dict(domain=[0, 0.52], title=dict(text="expert"), showgrid=False),
         yaxis=dict(range=[0, TOKENS * 1.05], title=dict(text="tokens (dashed: places)")),
-        xaxis2=dict(domain=[0.58, 1], anchor="y2", title=dict(text="rounds"), tickvals=list(ROUNDS[::2])),
+        xaxis2=dict(domain=[0.68, 1], anchor="y2", title=dict(text="rounds"), tickvals=list(ROUNDS[::2])),
         yaxis2=dict(anchor="x2", range=[min(0.98, *(each[2] for each in path)) - 0.01, top + 0.01],
                     title=dict(text="over the optimum")),
     )  # fmt: skip
@@ -87,9 +102,10 @@ def prices(skew=2.0, rounds=0):
 def prices_says(skew=2.0, rounds=0):
     """`prices` in a sentence."""
     load, bound, value = _after(skew, rounds)
+    asked = ", ".join(f"{price:.2f}" for price in _prices(skew, rounds))
     return (
-        f"With skew {skew:g}, after {rounds} round{'s' * (rounds != 1)} the experts' loads are "
-        f"{', '.join(map(str, load))} of {CAPACITY} places; rounded to the capacity, the value is {value:.4f} of the "
+        f"With skew {skew:g}, after {rounds} round{'s' * (rounds != 1)} prices are {asked} and the experts' loads "
+        f"{', '.join(map(str, load))}, for {CAPACITY} places each; rounded to the capacity, the value is {value:.4f} of the "
         f"optimum and certified to lie within {1 - value / bound:.2%} of it."
     )
 
@@ -191,3 +207,48 @@ def padding_says(experts=64, block_row=64, factor=1.0):
         f"{ROWS} choices over {experts} experts: tiles of {block_row} compute {tiled} rows and drop none, buffers of "
         f"{factor:g} times an equal share compute {buffers} and drop {dropped}."
     )
+
+
+MARKS = {"trained": (theme.VERMILLION, "diamond", "as trained"), "decoding": (theme.BLUE, "circle", "as it decodes")}
+
+
+def modes(rows, best=None, title="held-out loss, nats per letter"):
+    """Which losses are those of a model that decodes? Each seed's loss as trained and as it decodes, router by router.
+
+    rows: dicts with name, seed, trained, decoding. best: of any model that sees the past alone, drawn as a line.
+    """
+    import plotly.graph_objects as go
+
+    names = list(dict.fromkeys(row["name"] for row in rows))
+    traces = [
+        go.Scatter(
+            x=[row[mode] for row in rows], y=[names.index(row["name"]) + shift for row in rows], mode="markers",
+            name=said, marker=dict(color=colour, symbol=symbol, size=10, opacity=0.85),
+            customdata=[f"{row['name']}, seed {row['seed']}" for row in rows],
+            hovertemplate="%{customdata}: %{x:.3f}<extra>" + said + "</extra>",
+        )
+        for shift, (mode, (colour, symbol, said)) in zip((-0.14, 0.14), MARKS.items(), strict=True)
+    ]  # fmt: skip
+    shapes, notes = [], []
+    if best is not None:
+        shapes.append(dict(type="line", x0=best, x1=best, yref="y domain", y0=0, y1=1,
+                           line=dict(color=theme.INK, width=2, dash="dash")))  # fmt: skip
+        notes.append(dict(text=f"<b>{best:.3f}</b>: best without the future", x=best, xanchor="right", y=1,
+                          yref="y domain", yanchor="bottom", yshift=4, showarrow=False))  # fmt: skip
+    return theme.figure(
+        *traces, height=120 + 46 * len(names), shapes=shapes, annotations=notes, showlegend=True,
+        margin=dict(l=8, r=8, t=30, b=8), legend=dict(y=-60 / (46 * len(names)), yanchor="top"),
+        xaxis=dict(title=dict(text=title)),
+        yaxis=dict(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False),
+    )  # fmt: skip
+
+
+def modes_says(rows, best=None, title="held-out loss, nats per letter"):
+    """`modes` in a sentence: the means of both, router by router."""
+    parts = []
+    for name in dict.fromkeys(row["name"] for row in rows):
+        mine = [row for row in rows if row["name"] == name]
+        trained, decoding = (sum(row[mode] for row in mine) / len(mine) for mode in MARKS)
+        parts.append(f"{name} {trained:.3f} as trained, {decoding:.3f} as it decodes")
+    line = "" if best is None else f" Without the future nothing is below {best:.3f}."
+    return f"{title[:1].upper()}{title[1:]}, means over seeds: {'; '.join(parts)}.{line}"

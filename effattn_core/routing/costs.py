@@ -1,4 +1,4 @@
-"""What experts cost: rows computed and dropped, bytes of a layer, the traffic of the kernels, and the bill of a model."""
+"""What experts cost: rows computed and dropped, bytes of a layer, the traffic of the kernels, the bill of a model."""
 
 import math
 from collections.abc import Sequence

@@ -22,10 +22,13 @@ def skewed(tokens: int, experts: int, skew: float, generator: torch.Generator, c
 def changed_before(router: str, *, tokens=128, experts=8, top_k=2, skew=0.0, trials=20, seed=0, state=None) -> float:
     """The share of the first half's tokens whose experts change when the second half is drawn anew.
 
-    0 for every router that keeps to the past. top_k is what the router is made for, where it is made for one.
+    0 for every router that keeps to the past. top_k is what the router is made for, where it is made for one. state: of
+    the batches before; by default, for a bias or prices of the past, what some batches of such scores leave.
     """
     generator, changed, half = torch.Generator().manual_seed(seed), 0, tokens // 2
     top_k = CHOICES.get(router, top_k)
+    if state is None and router in ("bias", "past_prices"):
+        state = seasoned(router, tokens=tokens, experts=experts, top_k=top_k, skew=skew, seed=seed)
     for _ in range(trials):
         scores = skewed(tokens, experts, skew, generator)
         other = scores.clone()
@@ -33,6 +36,20 @@ def changed_before(router: str, *, tokens=128, experts=8, top_k=2, skew=0.0, tri
         first, second = (route(each, router=router, top_k=top_k, state=state).mask[:half] for each in (scores, other))
         changed += (first != second).any(1).sum().item()
     return changed / (trials * half)
+
+
+def seasoned(router, *, tokens, experts, top_k, skew=0.0, column=None, batches=50, seed=0):
+    """The state [experts] that a bias or prices of the past have after so many batches of scores of one distribution.
+
+    column: what attracts tokens to each expert, by default `skew` times a normal number.
+    """
+    generator, state = torch.Generator().manual_seed(seed + 1000), None
+    if column is None:
+        column = skew * torch.randn(experts, dtype=torch.float64, generator=generator)
+    for _ in range(batches):
+        scores = skewed(tokens, experts, 0.0, generator, column)
+        state = route(scores, router=router, top_k=top_k, state=state).state
+    return state
 
 
 def known_early(bits: torch.Tensor) -> torch.Tensor:
