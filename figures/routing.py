@@ -19,9 +19,11 @@ CHANGED = (0, 4, 8, 12)
 FACTORS, TILES, COUNTS = (1.0, 1.25, 1.5, 2.0), (16, 64, 128), (8, 16, 64)
 ROWS = 2048  # choices of the padding bill
 NAMES = {
-    "top_k": "top-k, no capacity", "gshard": "GShard", "expert_choice": "expert choice",
-    "maxscore_released": "MaxScore, released", "maxscore_reroute": "MaxScore, rerouting",
-    "prices": "prices of this batch", "past_prices": "prices of the past", "optimum": "the optimum",
+    "top_k": "top-k, no capacity", "switch": "Switch, one choice", "gshard": "GShard",
+    "expert_choice": "expert choice", "base": "BASE, one choice", "sinkhorn": "Sinkhorn",
+    "sinkhorn_repaired": "Sinkhorn, rounded", "bias": "loss-free bias", "past_prices": "prices of the past",
+    "prices": "prices of this batch", "maxscore_released": "MaxScore, released",
+    "maxscore_reroute": "MaxScore, rerouting", "optimum": "the optimum",
 }  # fmt: skip
 
 
@@ -105,8 +107,8 @@ def prices_says(skew=2.0, rounds=0):
     asked = ", ".join(f"{price:.2f}" for price in _prices(skew, rounds))
     return (
         f"With skew {skew:g}, after {rounds} round{'s' * (rounds != 1)} prices are {asked} and the experts' loads "
-        f"{', '.join(map(str, load))}, for {CAPACITY} places each; rounded to the capacity, the value is {value:.4f} of the "
-        f"optimum and certified to lie within {1 - value / bound:.2%} of it."
+        f"{', '.join(map(str, load))}, for {CAPACITY} places each; rounded to the capacity, the value is {value:.4f} "
+        f"of the optimum and certified to lie within {1 - value / bound:.2%} of it."
     )
 
 

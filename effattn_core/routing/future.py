@@ -30,9 +30,10 @@ def changed_before(router: str, *, tokens=128, experts=8, top_k=2, skew=0.0, tri
     if state is None and router in ("bias", "past_prices"):
         state = seasoned(router, tokens=tokens, experts=experts, top_k=top_k, skew=skew, seed=seed)
     for _ in range(trials):
-        scores = skewed(tokens, experts, skew, generator)
+        column = skew * torch.randn(experts, dtype=torch.float64, generator=generator)
+        scores = skewed(tokens, experts, skew, generator, column)
         other = scores.clone()
-        other[half:] = skewed(tokens - half, experts, 0.0, generator, scores[half:].mean(0))
+        other[half:] = skewed(tokens - half, experts, skew, generator, column)
         first, second = (route(each, router=router, top_k=top_k, state=state).mask[:half] for each in (scores, other))
         changed += (first != second).any(1).sum().item()
     return changed / (trials * half)
