@@ -81,7 +81,7 @@ def prices(skew=2.0, rounds=0):
     ]  # fmt: skip
     _, bound, value = path[rounds]
     title = f"<b>fullest expert: {max(load)} tokens for {CAPACITY} places</b>"
-    gap = f"<b>gap at most {1 - value / bound:.1%}</b>"
+    gap = f"<b>gap at most {1 - value / bound:.2%}</b>"
     shapes = [
         dict(
             type="line", xref="x domain", x0=0, x1=1, y0=CAPACITY, y1=CAPACITY, line=dict(color=theme.INK, dash="dash")
