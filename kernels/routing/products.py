@@ -110,7 +110,7 @@ def launch_weights(rows, grad, plan, experts, choices, gathered):
     inner, columns = rows.shape[1], grad.shape[1]
     row = choose(rows.dtype, len(plan.order), experts)
     output = torch.empty(experts, inner, columns, dtype=rows.dtype, device=rows.device)
-    # The sum runs over rows here: a block of them is what block_inner is above, and a tile is square.
+    # The sum runs over rows here, and a tile is square.
     side = min(row.block_column, 64)
     tiles = triton.cdiv(inner, side), triton.cdiv(columns, side)
     if output.numel():
@@ -118,7 +118,7 @@ def launch_weights(rows, grad, plan, experts, choices, gathered):
             rows, grad, output, plan.order, plan.offsets,
             inner, columns, *tiles, choices,
             *rows.stride(), *grad.stride(),
-            GATHERED=gathered, BLOCK_ROW=row.block_inner, BLOCK_COLUMN=side, BLOCK_INNER=side,
+            GATHERED=gathered, BLOCK_ROW=row.block_walk, BLOCK_COLUMN=side, BLOCK_INNER=side,
             PRECISION=row.precision, num_warps=4, num_stages=row.stages,
         )  # fmt: skip
     return output

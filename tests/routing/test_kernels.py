@@ -183,7 +183,7 @@ def test_the_kernels_move_exactly_what_the_formulas_say(name, dtype):
     weight, gates = made(EXPERTS, WIDTH, INNER, dtype=dtype), made(tokens, choices)
     blocks = (row.block_row, row.block_column, row.block_inner)
     common = dict(blocks=blocks, tiles=len(plan.tile_expert), element=element)
-    square = dict(block_row=row.block_inner, side=min(row.block_column, 64), element=element)
+    square = dict(block_row=row.block_walk, side=min(row.block_column, 64), element=element)
     pairs = [
         (lambda: routing.launch_product(hidden, weight, plan, choices, True),
          costs.product_traffic(load, dropped, WIDTH, INNER, gathered=True, **common)),

@@ -1,10 +1,16 @@
-"""The drivers of routing run dry, and go on where they stopped. Nothing is recorded yet."""
+"""The drivers of routing run dry, and go on where they stopped; compiled beside a peer; a layer copied into experts."""
 
 import json
+from types import SimpleNamespace
 
+import pytest
+import torch
 from support.house import driver
 
+from effattn_core import pretrained
+from effattn_core.model import build, configuration
 from effattn_core.routing import CAUSAL, ROUTERS
+from kernels import inspect
 
 
 def test_a_dry_bench_times_every_solver_and_certifies_what_it_finds(tmp_path):
@@ -49,3 +55,69 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
         monkeypatch.setattr(run, name, lambda *given: 1 / 0)
     run.main(tmp_path, **dry)
     assert json.loads(path.read_text())["rows"] == rows
+
+
+def test_a_layer_copied_into_experts_is_that_layer_and_is_trained_alone(tmp_path, monkeypatch):
+    torch.manual_seed(0)
+    model = build(configuration("tiny", 128, context=33)).eval()
+    for weight in model.parameters():
+        torch.nn.init.normal_(weight, std=0.2)
+    kept = {name: weight.clone() for name, weight in model.state_dict().items()}
+    letters = SimpleNamespace(encode=lambda text: SimpleNamespace(ids=list(text.encode())))
+    monkeypatch.setattr(pretrained, "load", lambda *given, **more: (model, letters))
+    path = tmp_path / "found.json"
+    routers = ("dense", "top_k", "past_prices", "prices", "expert_choice")
+    driver("routing/run_smollm2").main(
+        routers=routers, seeds=(0,), steps=3, length=32, held_out=4, layer=1, folder=tmp_path / "store", target=path,
+    )  # fmt: skip
+    rows = json.loads(path.read_text())["rows"]
+    identity = {row["router"]: row for row in rows if row["what"] == "identity"}
+    for router, row in identity.items():
+        assert row["decoding_off"] < 1e-5 * row["dense"], router
+        # Expert choice leaves a token without an expert: it is no copy.
+        assert (row["off"] < 1e-5 * row["dense"]) == (router != "expert_choice"), router
+    (frozen,) = (row["loss"] for row in rows if row["what"] == "frozen")
+    trained = {row["router"]: row for row in rows if row["what"] == "upcycled"}
+    assert tuple(trained) == routers and tuple(identity) == routers[1:]
+    for router, row in trained.items():
+        assert row["loss"] != frozen and (row["loss"] == row["trained"]) == (router not in ("prices", "expert_choice"))
+        assert (row["violation"] is None) == (router == "dense") and len(row["curve"]) == 3
+    assert all(torch.equal(weight, kept[name]) for name, weight in model.state_dict().items())
+
+
+def report(kernel, part, registers=64):
+    return inspect.Report(
+        kernel=kernel, architecture=90, registers=registers, spills=0, shared_memory=1024, warps=4, stages=2,
+        occupancy=0.5, limiter="registers", instructions={"matrix": 4, "asynchronous copy": 2},
+        constants={"BLOCK_ROW": 16, "GATHERED": True, "PRECISION": "ieee"}, warp_group=4, part=part,
+        tensor_bytes=4096 * 10,
+    )  # fmt: skip
+
+
+def test_without_the_peer_ours_are_compiled_again_and_its_rows_keep_their_date(tmp_path, monkeypatch, capsys):
+    compiled = driver("routing/bench_compiled")
+    monkeypatch.delenv("SCATTERMOE", raising=False)
+    monkeypatch.setattr(inspect, "survey", lambda *settings, **more: {("bfloat16", 64): [report("ours", "forward")]})
+    compiled.main(tmp_path)
+    assert not list(tmp_path.iterdir()) and "SCATTERMOE names no checkout" in capsys.readouterr().out
+    path = tmp_path / "compiled.json"
+    theirs = dict(library=compiled.PEER, kernel="theirs")
+    made = dict(date="2026-01-02", commit="abc", peer="scattermoe 123")
+    path.write_text(json.dumps(dict(provenance=made, rows=[dict(library=compiled.OURS, kernel="old"), theirs])))
+    for _ in range(2):  # the second time too: the date is that of the peer's rows, not of the run before
+        compiled.main(tmp_path)
+        stored = json.loads(path.read_text())
+        assert [row["kernel"] for row in stored["rows"]] == ["ours", "ours", "theirs"]
+        assert stored["provenance"]["peer_rows"] == "compiled on 2026-01-02 at commit abc"
+    first = stored["rows"][0]
+    assert first["bytes"] == 10 and first["sizes"] == {"BLOCK_ROW": 16, "GATHERED": True}
+
+
+def test_a_checkout_is_asked_for_what_it_must_hold(tmp_path, monkeypatch):
+    peers = driver("routing/peers")
+    monkeypatch.setenv("SCATTERMOE", str(tmp_path))
+    with pytest.raises(FileNotFoundError, match="in which there is no scattermoe/parallel_experts.py"):
+        peers.checkout()
+    (tmp_path / "scattermoe").mkdir()
+    (tmp_path / "scattermoe" / "parallel_experts.py").touch()
+    assert peers.checkout() == str(tmp_path)

@@ -53,11 +53,13 @@ from kernels import bench, runtime
 SEEDS, SKEWS, LEARNT = (0, 1, 2), (0.0, 1.0, 2.0, 3.0), 400
 # Random bits: short texts and few per step, for a router that matches is called for each; the rate makes up for it.
 BITS = ("top_k", "past_prices", "expert_choice", "prices")
-BIT_SIZES, BIT_STEPS = dict(batch=16, time=4, layers=1, learning_rate=1e-2), 600
+BIT_SIZES, BIT_STEPS = dict(batch=16, time=4, learning_rate=1e-2), 600
 # Equal operations per token: 8 experts of half the dense width, two of them per token. The window is short, for a
-# small model learns letters from those just before sooner than from all.
+# small model learns letters from those just before sooner than from all. A token's weights sum to 1: as they come out
+# of the softmax over 8 experts, they start the layer at a quarter of the dense one's size, which has runs of its own.
 SIZES = dict(width=64, layers=2, heads=4, key_value_heads=2, head_dim=16, context=128, window=16)
 DENSE, EXPERTS = dict(feed_forward=176), dict(feed_forward=88, experts=8, top_k=2)
+AS_THEY_ARE = "top-k, weights as they are"
 RUNS_OF = {  # name -> (router or None, balance, whether a batch or one text is routed together)
     "dense": (None, 0.0, None),
     "top-k": ("top_k", 0.0, "batch"),
@@ -68,8 +70,9 @@ RUNS_OF = {  # name -> (router or None, balance, whether a batch or one text is 
     "prices": ("prices", 0.0, "sequence"),
     "bias": ("bias", 0.0, "batch"),
     "past prices": ("past_prices", 0.0, "batch"),
+    AS_THEY_ARE: ("top_k", 0.01, "batch"),
 }
-STEPS, BATCH, RATE, TOKENS = 250, 16, 6e-3, 20000
+STEPS, BATCH, RATE, TOKENS = 200, 16, 6e-3, 20000
 
 
 def prefix_rows(trials):
@@ -163,7 +166,7 @@ def text_rows(name, seed, letters, tokens, held_out, steps):
     model = build(configuration("tiny", letters, **SIZES, **sizes)).to(runtime.device())
     layers = [block.feed_forward for block in model.blocks] if router else []
     for layer in layers:
-        layer.scope = scope
+        layer.scope, layer.normalised = scope, name != AS_THEY_ARE
     watches = [Watch(layer) for layer in layers]
     batches = Batches(tokens, BATCH, SIZES["context"], seed)
     history = train(model, batches, steps=steps, learning_rate=RATE, progress=False)
@@ -202,12 +205,12 @@ def main(
         for skew in skews for seed in seeds
     }  # fmt: skip
     parts |= {
-        f"text-{'-'.join(name.split())}-{seed}-{steps}": partial(
+        f"text-{'-'.join(name.split())}-{seed}-{steps}-normalised": partial(
             text_rows, name, seed, len(letters), training, held_out, steps
         )
         for seed in seeds for name in names
     }  # fmt: skip
-    parts |= {f"bits-{r}-{s}-{bit_steps}": partial(bit_rows, r, s, bit_steps, evaluated) for s in seeds for r in BITS}
+    parts |= {f"bits-{r}-{s}-{bit_steps}-2": partial(bit_rows, r, s, bit_steps, evaluated) for s in seeds for r in BITS}
     rows = []
     for name, make in parts.items():
         rows += once(store / f"{name}-{runtime.mode}.pt", make)
