@@ -14,15 +14,34 @@ from kernels import inspect
 
 
 def test_a_dry_bench_times_every_solver_and_certifies_what_it_finds(tmp_path):
-    driver("routing/bench").main(tmp_path, sizes=((64, 8),), skews=(1.0,), repeats=1)
+    bench = driver("routing/bench")
+    bench.main(tmp_path, sizes=((64, 8),), skews=(1.0,), layers=((4, 2, 16),), tokens=(1, 9), width=8, repeats=3)
     (path,) = tmp_path.glob("*.json")
     rows = json.loads(path.read_text())["rows"]
-    assert {row["solver"] for row in rows} == {
-        "linear program", "quantile, 5 rounds", "middle, 20 rounds", "MaxScore, released"
-    }  # fmt: skip
-    for row in rows:
-        assert row["seconds"] > 0 and row["ratio"] <= 1 + 1e-9
-        assert row["gap"] is None or row["gap"] >= 1 - row["ratio"] - 1e-9
+    assert all(row["lower_quartile"] <= row["median"] <= row["upper_quartile"] for row in rows)
+    solvers = {row["name"]: row for row in rows if row["what"] == "solver"}
+    assert list(solvers) == [
+        "top-k", "quantile, 5 rounds, not rounded", "quantile, 5 rounds", "middle, 20 rounds", "Sinkhorn, 50 rounds",
+        "linear program", "MaxScore, released",
+    ]  # fmt: skip
+    for name, row in solvers.items():
+        assert row["worth"] <= 1 + 1e-9 or name in ("top-k", "quantile, 5 rounds, not rounded")
+        assert row["gap"] is None or row["gap"] >= 1 - row["worth"] - 1e-9
+        assert row["ratio"] == row["median"] / solvers["top-k"]["median"]
+    layers = [row for row in rows if row["what"] == "layer"]
+    assert len(layers) == 2 * 2 * 5 and {row["name"] for row in layers} >= {bench.OURS, bench.GROUPED, bench.DENSE}
+
+
+def test_a_form_of_the_layer_that_is_wrong_is_not_timed(tmp_path, monkeypatch):
+    bench = driver("routing/bench")
+    right = bench.grouped
+    monkeypatch.setattr(bench, "grouped", lambda *given: 1.001 * right(*given))
+    with pytest.raises(AssertionError, match="PyTorch grouped_mm: its output is off by 0.001"):
+        bench.main(tmp_path, sizes=(), layers=((4, 2, 16),), tokens=(9,), width=8, repeats=3)
+    assert not list(tmp_path.iterdir())
+    monkeypatch.setattr(bench, "grouped", lambda hidden, *rest: right(hidden.detach() + 0 * hidden, *rest))
+    with pytest.raises(AssertionError, match="PyTorch grouped_mm: its gradient of the tokens is off by"):
+        bench.main(tmp_path, sizes=(), layers=((4, 2, 16),), tokens=(9,), width=8, repeats=3)
 
 
 def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
