@@ -196,6 +196,23 @@ def test_two_tokens_by_hand():
     assert dual(values, torch.tensor([0.0, 0.0]), 1, 1) == pytest.approx(1.4)
 
 
+def test_the_six_tokens_of_the_page():
+    """Its numbers by hand: loads, worth, the price of .35 for A, and the first word that moves for the last one."""
+    worth = [[0.6, 0.2, 0.2], [0.5, 0.4, 0.1], [0.6, 0.1, 0.3], [0.8, 0.1, 0.1], [0.3, 0.6, 0.1], [0.2, 0.3, 0.5]]
+    worth, paid = torch.tensor(worth, dtype=torch.float64), torch.tensor([0.35, 0.0, 0.0], dtype=torch.float64)
+    free, cut, best = (route(worth.log(), router=router, top_k=1) for router in ("top_k", "switch", "optimum"))
+    assert free.load.tolist() == [4, 1, 1] and cut.load.tolist() == [2, 1, 1] and cut.dropped == 2
+    assert best.load.tolist() == [2, 2, 2] and value_of(worth, best.mask) == pytest.approx(3.2)
+    assert best.mask.int().argmax(1).tolist() == [0, 1, 2, 0, 1, 2]  # cat to B for .1, sat to C for .3
+    assert torch.equal(priced(worth, paid, 1), best.mask)
+    assert (worth - paid).max(1).values.sum().item() == pytest.approx(2.5)
+    assert dual(worth, 0 * paid, 1, 2) == pytest.approx(3.6) and dual(worth, paid, 1, 2) == pytest.approx(3.2)
+    rug = worth.clone()
+    rug[5] = torch.tensor([0.9, 0.05, 0.05])
+    assert optimum(rug, 1, 2).mask.int().argmax(1).tolist() == [2, 1, 2, 0, 1, 0]  # the first word goes to C
+    assert priced(rug, paid, 1).int().argmax(1).tolist() == [0, 1, 2, 0, 1, 0]  # A has three tokens
+
+
 def test_the_balancing_loss_is_one_when_uniform_and_less_for_two_and_one():
     uniform = torch.zeros(8, 4, dtype=torch.float64)
     assert route(uniform, router="top_k", top_k=4).auxiliary == pytest.approx(1.0)
