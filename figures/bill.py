@@ -85,14 +85,14 @@ def _draw(now, before, first, notes):
     """One panel per scale. now, before, first: lines by key; a part is blue where it is smaller than in `first`."""
     traces, annotations, settings, shapes = _legend(), [], {}, []
     panels = [(tuple(key for key in keys if key in now), *rest) for keys, *rest in PANELS]
-    heights = [AXIS + sum(_height(now[key]) for key in keys) for keys, *_ in panels]
+    heights = [AXIS + sum(_height(now[key], end) for key in keys) for keys, _, end, *_ in panels]
     height = sum(heights) + KEY
     top = height - KEY
     for number, ((keys, unit, end, ticks, title), pixels) in enumerate(zip(panels, heights, strict=True), 1):
         axis, y = "" if number == 1 else str(number), pixels - AXIS  # y: in pixels from the panel's foot
         for key in keys:
-            y -= _height(now[key])
-            place = axis, y + _height(now[key]) - 32  # the middle of the bar
+            y -= _height(now[key], end)
+            place = axis, y + _height(now[key], end) - 32  # the middle of the bar
             traces += _bars(now[key], before[key], first[key], end, *place)
             annotations += _texts(now[key], before[key], notes[key], end, *place)
             if key in ("weights", "cache"):
@@ -118,8 +118,9 @@ def _draw(now, before, first, notes):
     )  # fmt: skip
 
 
-def _height(line):
-    return ROW + MORE if line.split else ROW
+def _height(line, end):
+    """Room for a line whose note has two rows: for its two parts, or where weights alone run on past the axis."""
+    return ROW + MORE if line.split or (not line.text and line.value > end) else ROW
 
 
 def _card(axis, y):

@@ -186,7 +186,7 @@ def padding(experts=64, block_row=64, factor=1.0):
     useful, empty = [ROWS, ROWS - dropped, ROWS], [0, buffers - ROWS + dropped, tiled - ROWS]
     bar = dict(orientation="h", y=names, width=0.6)
     hatch = dict(color=theme.ORANGE, pattern=dict(shape="/", solidity=0.3))
-    hollow = dict(color="rgba(0,0,0,0)", line=dict(color=theme.QUIET))
+    hollow = dict(color="rgba(0,0,0,0)", line=dict(color=theme.VERMILLION, width=2))
     traces = [
         go.Bar(x=useful, name="rows of a token", marker=dict(color=theme.BLUE), **bar),
         go.Bar(x=empty, name="padding", marker=hatch, **bar),

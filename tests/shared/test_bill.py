@@ -108,6 +108,12 @@ def test_a_line_that_a_chapter_brings_is_held_against_what_it_was_before_its_met
     assert names == ["Idle behind the fullest expert"]
 
 
+def test_a_note_of_two_rows_has_room_where_weights_run_on():
+    room = {key: pictures._height(line, 80 * 2**30) for key, line in bill.lines("routing").items()}
+    assert bill.lines("routing")["optimizer"].value > 80 * 2**30 and room["optimizer"] == room["decode"] > room["head"]
+    assert room["optimizer"] > pictures._height(bill.lines()["optimizer"], 80 * 2**30)
+
+
 def test_the_first_page_says_which_lines_fall_and_what_each_chapter_moves():
     fallen, left = bill.lowered_lines()
     first = bill.lines()
