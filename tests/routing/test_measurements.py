@@ -9,6 +9,7 @@ from support.house import driver
 
 from effattn_core import pretrained
 from effattn_core.model import build, configuration
+from effattn_core.recordings import measured
 from effattn_core.routing import CAUSAL, ROUTERS
 from kernels import inspect
 
@@ -140,3 +141,27 @@ def test_a_checkout_is_asked_for_what_it_must_hold(tmp_path, monkeypatch):
     (tmp_path / "scattermoe").mkdir()
     (tmp_path / "scattermoe" / "parallel_experts.py").touch()
     assert peers.checkout() == str(tmp_path)
+
+
+def test_no_recorded_kernel_of_ours_spills_or_takes_every_register_that_a_thread_can_have():
+    rows = measured("routing/compiled")
+    ours, theirs = ([row for row in rows if row["library"] == name] for name in ("this book", "scattermoe"))
+    cases = {(row["part"], row["dtype"], row["architecture"]) for row in ours}
+    assert cases == {(row["part"], row["dtype"], row["architecture"]) for row in theirs} and len(cases) == 3 * 2 * 2
+    for row in ours:
+        assert row["spills"] == 0 and row["registers"] < 255, row
+        if row["kernel"].startswith("grouped"):
+            assert row["matrix"] > 0
+            group = row["architecture"] == 90 and row["part"] != "decode"  # a tile of 16 rows is too few for four warps
+            assert (row["warp_group_matrix"] > 0) == group, row
+
+
+def test_the_recorded_upcycling_starts_from_the_dense_model():
+    rows = measured("routing/smollm2-cpu")
+    for row in measured("routing/smollm2-cpu", what="identity"):
+        assert max(row["off"], row["decoding_off"]) < 1e-5 * row["dense"]
+    (frozen,) = (row["loss"] for row in rows if row["what"] == "frozen")
+    trained = measured("routing/smollm2-cpu", what="upcycled")
+    first = {row["seed"]: {other["curve"][0] for other in trained if other["seed"] == row["seed"]} for row in trained}
+    assert all(max(each) - min(each) < 1e-3 for each in first.values())
+    assert len({row["router"] for row in trained}) == 4 and all(row["loss"] < frozen for row in trained)
