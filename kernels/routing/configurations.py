@@ -22,9 +22,9 @@ class Configuration(NamedTuple):
 
 # Keyed by (bytes per element, whether an expert has few rows): the largest blocks among those tried that compile
 # without a spill for sm_80 and sm_90. Few rows, as when decoding: tiles of 16, the least that a matrix unit takes, for
-# a tile costs the same however many of its rows are there. In float32 each number is split in two to be multiplied: with
-# 32 rows at a time the gradient of the matrices takes 255 registers for sm_80, all that a thread can have; with 16 it
-# takes 168, and moves the same bytes.
+# a tile costs the same however many of its rows are there. In float32 each number is split in two to be multiplied:
+# with 32 rows at a time the gradient of the matrices takes 255 registers for sm_80, all that a thread can have; with 16
+# it takes 168, and moves the same bytes.
 TABLE = {
     (2, False): Configuration(128, 128, 64, 64, 8, 3, "ieee"),
     (2, True): Configuration(16, 128, 64, 64, 4, 3, "ieee"),
