@@ -94,10 +94,10 @@ def test_a_line_that_a_chapter_brings_is_held_against_what_it_was_before_its_met
     flops = (
         6 * 2 * 4096 * 7168 * 32 * bill.CONTEXT
     )  # experts of half the width, two per token: those of the dense layer
-    assert was.value == pytest.approx(1.08 * flops) and now.value == pytest.approx(0.10 * flops)
+    assert was.value == pytest.approx(1.81 * flops) and now.value == pytest.approx(0.16 * flops)
     assert bill.first("routing")["experts"] == was and "experts" not in bill.first("attention")
     assert [each.topic for each in bill.lowered_by("routing", "experts")] == ["routing"]
-    assert "idle behind the fullest expert 1.6 PFLOP → 148 TFLOP" in bill.moves("routing")
+    assert "idle behind the fullest expert 2.67 PFLOP → 236 TFLOP" in bill.moves("routing")
     more = 32 * (3 * 4096 * (8 * 7168 - 14336) + 8 * 4096)
     assert values("routing")["weights"] - values("attention")["weights"] == 2 * more
     assert values("routing")["optimizer"] - values("attention")["optimizer"] == 8 * more
