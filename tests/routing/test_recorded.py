@@ -37,7 +37,7 @@ def values(router, skew, key="ratio"):
 def test_worth_over_the_optimum_is_that_of_the_table_within_what_seeds_differ(router):
     for skew, wanted in enumerate(TABLE[router]):
         found = values(router, skew)
-        allowed = max(0.003, 2 * (max(found) - min(found)))
+        allowed = max(0.005, 2 * (max(found) - min(found)))
         print(f"{router}, skew {skew}: {fmean(found):.4f}, table {wanted}, may differ by {allowed:.3f}")
         assert len(found) == 3 and abs(fmean(found) - wanted) <= allowed, skew
 
