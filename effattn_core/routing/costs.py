@@ -59,10 +59,22 @@ class Step:
 def decode_step(tokens, *, width=MODEL.width, inner=INNER, experts=EXPERTS, top_k=TOP_K, block_row=16, element=2):
     """A Step of SwiGLU experts, fair routing: the matrices of the experts that are read once, each row in and out."""
     used, rows = touched(tokens, experts, top_k), tokens * top_k
-    tiles = used * math.ceil(rows / used / block_row)
+    tiles = experts * _expected_tiles(tokens, top_k / experts, block_row)
     flops = 6 * rows * width * inner
     moved = element * (3 * used * width * inner + 2 * rows * width)
     return Step(rows / experts, used, tiles * block_row / rows, flops, moved)
+
+
+def _expected_tiles(tokens, share, block_row):
+    """The mean number of tiles of one expert's rows, if each token takes it with probability `share`."""
+    if share == 1:
+        return math.ceil(tokens / block_row)
+    whole, mean = math.lgamma(tokens + 1), 0.0
+    for count in range(1, tokens + 1):
+        ways = whole - math.lgamma(count + 1) - math.lgamma(tokens - count + 1)
+        chance = math.exp(ways + count * math.log(share) + (tokens - count) * math.log1p(-share))
+        mean += chance * math.ceil(count / block_row)
+    return mean
 
 
 def drop_share(experts: int, capacity: float) -> float:
