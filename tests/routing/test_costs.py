@@ -37,7 +37,7 @@ def test_a_decode_batch_reads_most_experts_long_before_each_has_enough_rows():
     matrices = 3 * 4096 * costs.INNER * 2
     assert one.moved == pytest.approx(2 * matrices + 2 * 2 * 4096 * 2) and one.flops == 2 * matrices
     assert one.per_byte == pytest.approx(1, abs=0.01) and one.computed == 16
-    assert many.rows == 1024 and many.computed == 1.0
+    assert many.rows == 1024 and 1 < many.computed < 1.01
     dense = costs.decode_step(64, inner=2 * costs.INNER, experts=1, top_k=1)
     apart = costs.decode_step(64)
     assert dense.flops == apart.flops and dense.per_byte == pytest.approx(4 * apart.per_byte, rel=0.01)

@@ -94,8 +94,8 @@ def test_a_layer_copied_into_experts_is_that_layer_and_is_trained_alone(tmp_path
     identity = {row["router"]: row for row in rows if row["what"] == "identity"}
     for router, row in identity.items():
         assert row["decoding_off"] < 1e-5 * row["dense"], router
-        # Expert choice leaves a token without an expert: it is no copy.
-        assert (row["off"] < 1e-5 * row["dense"]) == (router != "expert_choice"), router
+        if router != "expert_choice":  # which may leave a token without an expert, and is no copy then
+            assert row["off"] < 1e-5 * row["dense"], router
     (frozen,) = (row["loss"] for row in rows if row["what"] == "frozen")
     trained = {row["router"]: row for row in rows if row["what"] == "upcycled"}
     assert tuple(trained) == routers and tuple(identity) == routers[1:]
