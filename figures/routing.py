@@ -82,6 +82,13 @@ def prices(skew=2.0, rounds=0):
     _, bound, value = path[rounds]
     title = f"<b>fullest expert: {max(load)} tokens for {CAPACITY} places</b>"
     gap = f"<b>gap at most {1 - value / bound:.2%}</b>"
+    narrow = {
+        f"annotations.{place + 2}.text": label["text"].removeprefix("price ") for place, label in enumerate(labels)
+    }
+    narrow |= {
+        "annotations.0.text": f"<b>fullest {max(load)} for {CAPACITY}</b>",
+        "annotations.1.text": f"<b>gap {1 - value / bound:.2%}</b>",
+    }
     shapes = [
         dict(
             type="line", xref="x domain", x0=0, x1=1, y0=CAPACITY, y1=CAPACITY, line=dict(color=theme.INK, dash="dash")
@@ -90,7 +97,7 @@ def prices(skew=2.0, rounds=0):
     ]
     top = max(each[1] for each in path)
     return theme.figure(
-        *traces, height=440, shapes=shapes, showlegend=True, barmode="overlay",
+        *traces, height=440, shapes=shapes, showlegend=True, barmode="overlay", meta=dict(narrow=narrow),
         annotations=[theme.heading(title), theme.heading(gap, "2"), *labels],
         legend=dict(y=-0.2, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
         xaxis=dict(domain=[0, 0.52], title=dict(text="expert"), showgrid=False),
@@ -190,11 +197,13 @@ def padding(experts=64, block_row=64, factor=1.0):
     traces = [
         go.Bar(x=useful, name="rows of a token", marker=dict(color=theme.BLUE), **bar),
         go.Bar(x=empty, name="padding", marker=hatch, **bar),
-        go.Bar(x=[0, dropped, 0], name="dropped", marker=hollow, **bar),
+        go.Bar(x=[None, dropped or None, None], name="dropped", marker=hollow, **bar),
     ]
     title = f"<b>tiles compute {tiled / ROWS:.2f} times the rows</b>, buffers {buffers / ROWS:.2f}"
+    short = f"<b>tiles {tiled / ROWS:.2f}×</b>, buffers {buffers / ROWS:.2f}×"
     return theme.figure(
         *traces, height=300, barmode="stack", annotations=[theme.heading(title)], showlegend=True,
+        meta=dict(narrow={"annotations.0.text": short}),
         legend=dict(y=-0.3, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
         xaxis=dict(range=[0, 4.6 * ROWS], title=dict(text="rows")), yaxis=dict(autorange="reversed", showgrid=False),
     )  # fmt: skip
@@ -235,10 +244,14 @@ def modes(rows, best=None, title="held-out loss, nats per letter"):
     if best is not None:
         shapes.append(dict(type="line", x0=best, x1=best, yref="y domain", y0=0, y1=1,
                            line=dict(color=theme.INK, width=2, dash="dash")))  # fmt: skip
-        notes.append(dict(text=f"<b>{best:.3f}</b>: best without the future", x=best, xanchor="right", y=1,
-                          yref="y domain", yanchor="bottom", yshift=4, showarrow=False))  # fmt: skip
+        middle = (min(min(trace.x) for trace in traces) + max(max(trace.x) for trace in traces)) / 2
+        notes.append(dict(text=f"<b>{best:.3f}</b>: best without the future", x=best, y=1, yref="y domain",
+                          xanchor="left" if best < middle else "right", yanchor="bottom", yshift=4,
+                          showarrow=False))  # fmt: skip
+    narrow = {"annotations.0.text": f"<b>{best:.3f}</b>: without future"} if notes else {}
     return theme.figure(
         *traces, height=120 + 46 * len(names), shapes=shapes, annotations=notes, showlegend=True,
+        meta=dict(narrow=narrow),
         margin=dict(l=8, r=8, t=30, b=8), legend=dict(y=-60 / (46 * len(names)), yanchor="top"),
         xaxis=dict(title=dict(text=title)),
         yaxis=dict(tickvals=list(range(len(names))), ticktext=names, range=[len(names) - 0.5, -0.5], showgrid=False),

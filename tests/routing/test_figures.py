@@ -43,7 +43,7 @@ def test_the_padding_bill_is_that_of_the_formulas():
     load = draw._load(16)
     useful, padding, dropped = draw.padding(16, 128, 1.25).data
     assert sum(load) == draw.ROWS and useful.x[2] + padding.x[2] == costs.tile_rows(load, 128)
-    assert useful.x[1] + padding.x[1], dropped.x[1] == costs.capacity_rows(load, 160)
+    assert (useful.x[1] + padding.x[1], dropped.x[1]) == costs.capacity_rows(load, 160)
 
 
 def test_losses_by_mode_are_those_of_the_rows_and_stand_beside_the_best_without_the_future():
