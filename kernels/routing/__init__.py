@@ -26,9 +26,10 @@ MATRIX_KERNELS = ("grouped_product_kernel", "grouped_weights_kernel")
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """A layer of 8 experts, two per token: forward and backward of one of its products, and the sum back.
 
-    Once for a long text, once for a few decoded tokens.
+    Once for a long text, once for a few decoded tokens. With a batch of more than 8 there are as many experts: the
+    gradient of their matrices has programs per expert, not per token.
     """
-    width, inner, experts, choices = 8 * head_dim, 4 * head_dim, 8, 2
+    width, inner, experts, choices = 8 * head_dim, 4 * head_dim, max(8, batch), 2
     weight = torch.zeros(experts, width, inner, dtype=dtype, device=device)
     for tokens in (512, 8):
         hidden = torch.zeros(batch * tokens, width, dtype=dtype, device=device)
