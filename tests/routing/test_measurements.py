@@ -30,11 +30,12 @@ def test_a_dry_bench_times_every_solver_and_certifies_what_it_finds(tmp_path):
         assert row["gap"] is None or row["gap"] >= 1 - row["worth"] - 1e-9
         assert row["ratio"] == row["median"] / solvers["top-k"]["median"]
     layers = [row for row in rows if row["what"] == "layer"]
-    assert len(layers) == 2 * 2 * 5 and {row["name"] for row in layers} >= {bench.OURS, bench.GROUPED, bench.DENSE}
+    assert len(layers) == 2 * 5 and {row["name"] for row in layers} >= {bench.OURS, bench.GROUPED, bench.DENSE}
 
 
 def test_a_form_of_the_layer_that_is_wrong_is_not_timed(tmp_path, monkeypatch):
     bench = driver("routing/bench")
+    monkeypatch.setattr(bench, "TRAINED", 9)
     right = bench.grouped
     monkeypatch.setattr(bench, "grouped", lambda *given: 1.001 * right(*given))
     with pytest.raises(AssertionError, match="PyTorch grouped_mm: its output is off by 0.001"):
