@@ -31,7 +31,7 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """
     width, inner, experts, choices = 8 * head_dim, 4 * head_dim, max(8, batch), 2
     weight = torch.zeros(experts, width, inner, dtype=dtype, device=device)
-    for tokens in (512, 8):
+    for tokens in (512, 16):
         hidden = torch.zeros(batch * tokens, width, dtype=dtype, device=device)
         rows = len(hidden) * choices
         expert = torch.arange(rows, device=device).view(-1, choices) % experts

@@ -7,8 +7,8 @@ Seconds are medians with quartiles; ratio: over the first of its group, timed in
 "solver"  tokens, experts, skew, name; worth: value over the optimum's, None where that is not solved; gap: certified,
           None for what has no prices.
 "layer"   pass ("forward", and from 512 tokens on "forward and backward"), tokens, experts, top_k, width, inner, name:
-          one layer of SwiGLU experts, each row the same operations but "every expert", which has experts / top_k times as many. The router
-          is not timed: all get the same choices.
+          one layer of SwiGLU experts, each row the same operations but "every expert", which has experts / top_k times
+          as many. The router is not timed: all get the same choices.
 """
 
 import dataclasses
