@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, machine, measured, theme, token
+from figures import bill, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -29,6 +29,9 @@ SPECIMENS = {
     "channels-layout": (functools.partial(channels.layout, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
     "channels-survivors": (functools.partial(channels.survivors, {"needle": (IMPORTANCE,)}), "c", dict(pruned=[0.3])),
     "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
+    "routing-prices": (routing.prices, routing.prices_says, dict(rounds=routing.ROUNDS[:3])),
+    "routing-reads": (routing.reads, routing.reads_says, dict(changed=routing.CHANGED)),
+    "routing-padding": (routing.padding, routing.padding_says, dict(factor=routing.FACTORS)),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
     "speculation-law": (
         speculation.law,
