@@ -12,7 +12,7 @@ from effattn_core.speculation import costs as costs_speculation
 from effattn_core.speculation.forms import chain
 
 PAPER, LEVIATHAN = "Zhao et al. 2025 (FR-Spec)", "Leviathan et al. 2023"
-TRAINING, SPEED = "speculation/training-cpu", "speculation/cpu"
+TRAINING, SPEED, PARTS = "speculation/training-cpu", "speculation/cpu", "speculation/parts-cpu"
 CHAIN, LENGTH, LISTED = "trained head, chain", 4, "all three"
 WORDS = shared.SMOLLM2.vocabulary
 HERE = "SmolLM2 and a block trained on its hidden states, a CPU with two threads, recorded by make bench"
@@ -48,8 +48,8 @@ def _taken_over_covered():
 
 def step_share():
     """Of a drafting step with all words, the share of head, softmax and choice in its time, in per cent."""
-    (block,) = measured(SPEED, what="step", part="block")
-    (head,) = measured(SPEED, what="step", part="head", kept=WORDS)
+    (block,) = measured(PARTS, what="step", part="block")
+    (head,) = measured(PARTS, what="step", part="head", kept=WORDS)
     return 100 * head["median"] / (head["median"] + block["median"])
 
 
@@ -92,7 +92,7 @@ def modelled_best(list_=LISTED):
 
     The rates are those at which a draft is taken on held-out plays at temperature 1; any length of chain is allowed.
     """
-    cycle = costs_speculation.Cycle.recorded(measured(SPEED))
+    cycle = costs_speculation.Cycle.recorded(measured(PARTS))
     rates = {row["kept"]: row["drawn first"] for row in measured(TRAINING, what="agreement", list=list_)}
     return 100 * cycle.best(rates, range(8))[1] / WORDS
 

@@ -83,6 +83,7 @@ def trade(sources, share=0.25, head=1.0):
     base = modelled(published, whole, head)
     best = optimum(published, head)
     least = min(row["kept"] for row in published) / whole
+    fewest = min(row["kept"] / max(each["kept"] for each in rows) for rows in sources for row in rows)
     fine = [least ** (1 - step / 40) for step in range(41)]
     traces, notes, shapes, axes = [], [], [], {}
     for panel, (name, (across, up)) in enumerate(zip(PANELS, _panels(), strict=True)):
@@ -103,8 +104,8 @@ def trade(sources, share=0.25, head=1.0):
                            line=dict(color=theme.INK, width=1, dash="dot")))  # fmt: skip
         notes.append(theme.heading(f"<b>{name}</b>", number))
         axes[f"xaxis{number}"] = dict(
-            type="log", domain=across, anchor=on["yaxis"], range=[math.log10(0.012), math.log10(1.15)],
-            tickvals=[1 / 64, 1 / 16, 1 / 4, 1], ticktext=["1/64", "1/16", "1/4", "all"],
+            type="log", domain=across, anchor=on["yaxis"], range=[math.log10(0.8 * fewest), math.log10(1.25)],
+            tickvals=[1 / 256, 1 / 64, 1 / 16, 1 / 4, 1], ticktext=["1/256", "1/64", "1/16", "1/4", "all"],
         )  # fmt: skip
         low, high = _range(sources, panel)
         axes[f"yaxis{number}"] = dict(domain=up, anchor=on["xaxis"], range=[low, high], tickformat=".0%", nticks=5)

@@ -1,5 +1,6 @@
 """What was recorded of speculation is whole and lies where it must anywhere, and its drivers run dry."""
 
+import copy
 import json
 
 import pytest
@@ -62,12 +63,33 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(drivers, tmp_pa
     run.main(told=12, count=1, folder=tmp_path, target=tmp_path / "again.json", **SMALL)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 
-    timed.main(best=20, rows=(1, 2, 8), at=16, repeats=3, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)
+    timed.main(best=20, repeats=3, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)
     rows = json.loads((tmp_path / "bench.json").read_text())["rows"]
-    assert {row["what"] for row in rows} == {"pass", "step", "speed"}
+    assert {row["what"] for row in rows} == {"speed"}
     assert {row["text"] for row in rows if row["what"] == "speed"} == {"plays", "answer", "list again", "program"}
     for row in rows:
         assert 0 < row["lower_quartile"] <= row["median"] <= row["upper_quartile"]
+
+
+def test_a_dry_run_times_the_parts_of_a_cycle(monkeypatch, tmp_path):
+    parts = house.driver("speculation/bench_parts")
+    monkeypatch.setattr(parts.pretrained, "load", small)
+    parts.main(rows=(1, 3), context=16, kept=(6, 20), repeats=3, target=tmp_path / "parts.json")
+    rows = json.loads((tmp_path / "parts.json").read_text())["rows"]
+    found = {(row["products"], row["rows"]) for row in rows if row["what"] == "pass"}
+    assert found == {(name, count) for name in ("usual", "few rows") for count in (1, 3)}
+    assert [row["kept"] for row in rows if row["what"] == "step"] == [None, 6, 20, len(LETTERS)]
+    monkeypatch.setattr(parts, "quick", spoiled)
+    with pytest.raises(AssertionError, match="not close"):
+        parts.main(rows=(1,), context=16, kept=(6,), repeats=3, target=tmp_path / "parts.json")
+
+
+def spoiled(model):
+    """A copy of a model with other products."""
+    made = copy.deepcopy(model)
+    for weight in made.parameters():
+        weight.requires_grad_(False).mul_(1.5)
+    return made
 
 
 def test_words_that_differ_from_plain_decoding_are_never_timed(drivers, tmp_path, monkeypatch):
@@ -81,10 +103,10 @@ def test_words_that_differ_from_plain_decoding_are_never_timed(drivers, tmp_path
 
     monkeypatch.setattr(timed, "generate", misled)
     with pytest.raises(AssertionError, match="differs from plain decoding's: it is not timed"):
-        timed.main(best=20, rows=(1, 2), at=16, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)
+        timed.main(best=20, folder=tmp_path, target=tmp_path / "bench.json", **SMALL)
 
 
-TRAINING, SPEED = "speculation/training-cpu", "speculation/cpu"
+TRAINING, SPEED, PARTS = "speculation/training-cpu", "speculation/cpu", "speculation/parts-cpu"
 WORDS = 49152
 
 
@@ -113,5 +135,5 @@ def test_the_recorded_speeds_are_of_exact_words_and_reach_the_goal_where_text_re
     best = {text: max(row["speed_up"] for row in rows if row["text"] == text) for text in ("plays", "list again")}
     assert best["plays"] > 1.5 and best["list again"] > 1.5
     assert min(row["speed_up"] for row in rows) < 1  # and it does not pay everywhere
-    passes = {row["rows"]: row["median"] for row in measured(SPEED, what="pass", products="few rows")}
+    passes = {row["rows"]: row["median"] for row in measured(PARTS, what="pass", products="few rows")}
     assert passes[1] < passes[8] < 8 * passes[1] / 2

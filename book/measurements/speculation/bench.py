@@ -1,4 +1,4 @@
-"""SmolLM2 with and without drafts on this machine: words per second, per text, drafter and vocabulary; and of what.
+"""SmolLM2 with and without drafts on this machine: words per second, per text, drafter and vocabulary.
 
 python book/measurements/speculation/bench.py      writes cpu.json beside this file
 
@@ -21,7 +21,6 @@ from effattn_core.measurements import RUNS, once
 from effattn_core.speculation import (
     Eagle,
     Grown,
-    Head,
     Lookup,
     chain_of,
     early_exit,
@@ -29,11 +28,9 @@ from effattn_core.speculation import (
     most_frequent,
     plain,
     quick,
-    tree_states,
 )
 from kernels import bench
 
-ROWS, CONTEXT = (1, 2, 3, 4, 5, 6, 7, 8, 12, 16), 256
 KEPT = (128, 512, 2048, 8192, 32768)
 REPEATS, NEW, BEST = 3, 41, 2048
 REAL = ("plays", "answer")  # texts on which every vocabulary is timed
@@ -109,63 +106,6 @@ def spread_of(seconds):
     """Median and quartiles in a measurement's words."""
     lower, _, upper = quantiles(seconds, n=4, method="inclusive")
     return {"median": median(seconds), "lower_quartile": lower, "upper_quartile": upper, "repeats": len(seconds)}
-
-
-@torch.inference_mode()
-def pass_rows(models, rows=ROWS, context=CONTEXT, repeats=9):
-    """Seconds of one pass over so many words after a text, by each way of multiplying: all in turn."""
-    made = []
-    states = {name: tree_states(model, context + max(rows)) for name, model in models.items()}
-    words = models["usual"].sizes.vocabulary
-    tokens = torch.arange(context + max(rows))[None] % words
-    for name, model in models.items():
-        model.read(model.embedding(tokens[:, :context]), states[name])
-
-    def one(name, count):
-        model = models[name]
-        hidden, _ = model.read(model.embedding(tokens[:, :count]), states[name])
-        model.head(model.norm(hidden))
-        for state in states[name]:
-            state.crop(context)
-
-    taken = {(name, count): [] for count in rows for name in models}
-    for turn in range(repeats + 1):
-        for key in taken:
-            if key[1] == rows[0]:
-                wait_for_idle()
-            _, seconds = timed(lambda key=key: one(*key))
-            taken[key] += [seconds] if turn else []
-    for (name, count), seconds in taken.items():
-        made.append({"what": "pass", "products": name, "rows": count, "context": context} | spread_of(seconds))
-    return made
-
-
-@torch.inference_mode()
-def step_rows(model, lesson, subsets, context=CONTEXT, repeats=15):
-    """Seconds of the parts of a drafting step: its block, and the head over each vocabulary with softmax and top-k."""
-    hidden, word = torch.randn(1, model.sizes.width), torch.tensor([1])
-    heads = {kept: Head(model.head.weight, subset) for kept, subset in subsets.items()}
-    drafter = Eagle(model, lesson.extrapolator, chain_of(1))
-    drafter.begin(model, None)
-    drafter.accept(torch.arange(context) % model.sizes.vocabulary, torch.randn(context, model.sizes.width))
-
-    def block():
-        drafter.accept(word, hidden)
-        drafter.state.crop(context)
-
-    def head(kept):
-        (heads[kept](hidden).float()).log_softmax(-1).topk(4)
-
-    parts = {("block", None): block} | {("head", kept): lambda kept=kept: head(kept) for kept in heads}
-    taken = {key: [] for key in parts}
-    for turn in range(repeats + 2):
-        wait_for_idle()
-        for key, part in parts.items():
-            _, seconds = timed(part)
-            taken[key] += [seconds] if turn > 1 else []
-    return [
-        {"what": "step", "part": part, "kept": kept} | spread_of(seconds) for (part, kept), seconds in taken.items()
-    ]
 
 
 def ways(models, lesson, subsets, best=BEST):
@@ -253,7 +193,7 @@ def models_usual(made):
 
 def main(
     source="smollm2", passages=run.PASSAGES, length=run.LENGTH, context=run.CONTEXT, steps=run.STEPS, kept=KEPT,
-    best=BEST, rows=ROWS, at=CONTEXT, new=NEW, repeats=REPEATS, only=None, folder=None, target=None,
+    best=BEST, new=NEW, repeats=REPEATS, only=None, folder=None, target=None,
 ):  # fmt: skip
     reproducible(0)
     path, folder = target or Path(__file__).with_name("cpu.json"), folder or RUNS / "speculation"
@@ -269,10 +209,6 @@ def main(
     subsets = {size: most_frequent(found[run.MIXED], size) for size in kept} | {words: None}
     made = [] if target else bench.stored(path, source_of["commit"])
     done = {(row["what"], row.get("text"), row.get("temperature")) for row in made}
-    if ("pass", None, None) not in done:
-        made += pass_rows(models, rows, at)
-        made += step_rows(models["few rows"], lesson, subsets, at)
-        bench.write_measurement(path, source_of, made)
     everything = dict(ways(models, lesson, subsets, best))
     few = [
         way for way in everything if way.split(", ")[-1] in (way, f"{best} words", f"{words} words") or "plain" in way
