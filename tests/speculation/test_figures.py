@@ -29,7 +29,7 @@ GRIDS = {
         functools.partial(draw.tree, TREES), functools.partial(draw.tree_says, TREES),
         dict(step=range(len(draw.stages(TREES)))),
     ),
-    "law": (draw.law, draw.law_says, dict(kept=range(1, 7), drafter=list(draw.DRAFTERS))),
+    "law": (draw.law, draw.law_says, dict(kept=range(2, 7), drafter=list(draw.DRAFTERS))),
     "lengths": (draw.lengths, draw.lengths_says, dict(rate=draw.RATES, price=draw.PRICES)),
     "vocabulary": (
         functools.partial(sizes.trade, SOURCES), functools.partial(sizes.trade_says, SOURCES),
