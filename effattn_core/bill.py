@@ -54,6 +54,8 @@ class Stage:
     place: its part and its number in it, which order the stages. method: as named beside a line. design: the model that
     it prices. on: the topic whose design it changes, None for the one that the book starts from. changes: from that
     design's lines (key -> Line) and a context to those that differ (key -> Line). cost: a sentence, what was paid.
+    brings: from that design's lines and a context to lines (key -> Line) that only this kind of model has, as they are
+    before the chapter's method; None for a model of the same kind.
     """
 
     topic: str
@@ -63,6 +65,7 @@ class Stage:
     on: str | None
     changes: Callable
     cost: str
+    brings: Callable | None = None
 
 
 def start(context=CONTEXT, *, key_value_heads=None, dtype="bfloat16"):
@@ -120,20 +123,33 @@ def lines(topic=None, context=CONTEXT):
     """The lines (key -> Line) of a topic's design after `context` tokens; None: of the design the book starts from."""
     if topic is None:
         return start(context)
+    found = before(topic, context)
+    return found | stage(topic).changes(found, context)
+
+
+def before(topic, context=CONTEXT):
+    """The lines (key -> Line) that a topic's chapter changes: those of the design it stands on, and what it brings."""
     found = stage(topic)
-    before = lines(found.on, context)
-    return before | found.changes(before, context)
+    stood = lines(found.on, context)
+    return stood | (found.brings(stood, context) if found.brings else {})
+
+
+def first(topic, context=CONTEXT):
+    """The lines (key -> Line) that a topic's design is held against: the start's, and what its chapters brought."""
+    brought = [before(each.topic, context) for each in path(topic)]
+    return {key: line for found in reversed(brought) for key, line in found.items()} | start(context)
 
 
 def lowers(found, key, context=CONTEXT):
     """Whether a stage makes a line smaller than it is in the design that it changes."""
-    return lines(found.topic, context)[key].value < lines(found.on, context)[key].value
+    was, now = before(found.topic, context), lines(found.topic, context)
+    return key in now and now[key].value < was[key].value
 
 
 def moved(topic, context=CONTEXT):
     """The lines that a topic's chapter changes, as pairs (before, after): those whose shown values differ."""
-    before, after = lines(stage(topic).on, context), lines(topic, context)
-    return [(before[key], after[key]) for key in after if before[key].amount() != after[key].amount()]
+    was, after = before(topic, context), lines(topic, context)
+    return [(was[key], after[key]) for key in after if was[key].amount() != after[key].amount()]
 
 
 def moves(topic, context=CONTEXT):
@@ -156,9 +172,9 @@ def overview(context=CONTEXT):
 
 def lowered_lines():
     """The names of the lines that some chapter lowers, and of those that none does."""
-    first = lines()
-    fallen = [key for key in first if any(lowers(found, key) for found in stages())]
-    return [first[key].name for key in fallen], [line.name for key, line in first.items() if key not in fallen]
+    begun = lines()
+    fallen = [key for key in begun if any(lowers(found, key) for found in stages())]
+    return [begun[key].name for key in fallen], [line.name for key, line in begun.items() if key not in fallen]
 
 
 def lowered_by(topic, key, context=CONTEXT):

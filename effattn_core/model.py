@@ -25,6 +25,8 @@ class Configuration:
     loops: how often the layers that have a mixer are gone through, with one set of weights; reinject: whether each loop
     after the first gets the embedding again; loop_embedding: whether it learns a vector of its own. See
     `effattn_core.universal`.
+    experts: of each feed-forward layer; a token gets `top_k` of them by the `router`, see `effattn_core.routing`, and
+    all `shared_experts`; feed_forward is the size of one; balance: see `loss`.
     tied: whether the head is the embedding's matrix. epsilon: of the RMS norms; None for PyTorch's, by dtype.
     biases: of the projections to queries, keys and values. head_norms: an RMS norm of each head's query and key before
     they turn (Qwen3). rotary_speeds: radians per token of each pair, where they are not powers of `rotary_base`. These
@@ -51,6 +53,11 @@ class Configuration:
     loops: int = 1
     reinject: bool = False
     loop_embedding: bool = False
+    experts: int = 0
+    top_k: int | None = None
+    router: str | None = None
+    shared_experts: int = 0
+    balance: float = 0.0
     tied: bool = False
     epsilon: float | None = None
     biases: bool = False
@@ -61,7 +68,7 @@ class Configuration:
         sizes = "vocabulary width layers heads key_value_heads head_dim feed_forward context loops".split()
         sizes += [name for name in ("window", "value_dim") if getattr(self, name) is not None]
         require_sizes(**{name: getattr(self, name) for name in sizes})
-        require_sizes(0, sinks=self.sinks, cross_layers=self.cross_layers)
+        require_sizes(0, sinks=self.sinks, cross_layers=self.cross_layers, experts=self.experts)
         if self.heads % self.key_value_heads:
             raise ValueError(
                 f"key_value_heads must divide heads; got {self.key_value_heads} key-value heads, {self.heads} heads."
@@ -81,9 +88,11 @@ class Configuration:
             "sinks": self.window is None,
             "rule": self.mixer != "recurrent",
         }
+        needs = {"sinks": "a window", **dict.fromkeys(("top_k", "router", "shared_experts", "balance"), "experts")}
+        ignored |= {name: not self.experts for name, need in needs.items() if need == "experts"}
         for name, unheard in ignored.items():
             if unheard and getattr(self, name) not in (None, 0):
-                without = "without a window" if name == "sinks" else f"of the mixer {self.mixer!r}"
+                without = f"without {needs[name]}" if name in needs else f"of the mixer {self.mixer!r}"
                 raise ValueError(f"{name} is no setting {without}; it is {getattr(self, name)!r}.")
         plain = self.mixer == "attention" and not self.cross_layers and self.loops == 1
         for name in ("tied", "epsilon", "biases", "head_norms", "rotary_speeds"):
@@ -139,6 +148,12 @@ def _named(path):
 def mixer_class(name):
     """The class of a token mixer, by its name in MIXERS."""
     return _named(MIXERS[name])
+
+
+def feed_forward(sizes):
+    """A block's feed-forward layer: one for all tokens, or experts."""
+    experts = sizes.experts and _named("effattn_core.routing.experts:MixtureOfExperts")
+    return experts.of(sizes) if experts else SwiGLU(sizes.width, sizes.feed_forward)
 
 
 def build(sizes):
@@ -245,12 +260,12 @@ class SwiGLU(nn.Module):
 
 
 class Block(nn.Module):
-    """hidden + mixer(norm(hidden)), then hidden + SwiGLU(norm(hidden))."""
+    """hidden + mixer(norm(hidden)), then hidden + feed_forward(norm(hidden)): a SwiGLU, or experts."""
 
     def __init__(self, sizes, mixer):
         super().__init__()
         self.before_mixer, self.before_feed_forward = (nn.RMSNorm(sizes.width, sizes.epsilon) for _ in range(2))
-        self.mixer, self.feed_forward = mixer(sizes), SwiGLU(sizes.width, sizes.feed_forward)
+        self.mixer, self.feed_forward = mixer(sizes), feed_forward(sizes)
 
     def forward(self, hidden, state=None):
         mixed, state = self.mixer(self.before_mixer(hidden), state)
@@ -324,10 +339,13 @@ class LanguageModel(nn.Module):
     def loss(self, tokens, targets):
         """Mean cross-entropy in nats per token; targets of `effattn_core.data.IGNORED` are left out.
 
-        Texts of different lengths: see `effattn_core.data.padded`.
+        Texts of different lengths: see `effattn_core.data.padded`. In training `balance` · experts' loss is added.
         """
         logits, _ = self(tokens)
-        return functional.cross_entropy(logits.flatten(0, 1), targets.flatten())
+        loss, weight = functional.cross_entropy(logits.flatten(0, 1), targets.flatten()), self.sizes.balance
+        if not weight or not self.training or not torch.is_grad_enabled():
+            return loss
+        return loss + weight * sum(each.auxiliary for each in self.modules() if hasattr(each, "auxiliary"))
 
 
 def _checked(tokens):

@@ -10,12 +10,15 @@ from figures import theme
 
 # Pixels: of a line with its name and note, of the second row of a note, of a panel's axis, of the legend on a phone.
 ROW, MORE, AXIS, KEY, BAR = 62, 15, 50, 52, 20
-SHORT = {"Operations to read the prompt": "Reading the prompt"}  # names that meet their values on a phone
+SHORT = {
+    "Operations to read the prompt": "Reading the prompt",
+    "Idle behind the fullest expert": "Idle behind the fullest",
+}  # names that meet their values on a phone
 GIB, CARD = 2.0**30, costs.HARDWARE["H100 SXM"]
 # What the bars of a panel are measured on: (the lines, unit, end of the axis, ticks, title). Scores are so much larger
 # than everything kept that they have a scale of their own.
 PANELS = (
-    (("prefill",), "FLOP", 8e15, [0, 2e15, 4e15, 6e15, 8e15], "operations"),
+    (("prefill", "experts"), "FLOP", 8e15, [0, 2e15, 4e15, 6e15, 8e15], "operations"),
     (("scores",), "B", 1200 * GIB, [0, 256 * GIB, 512 * GIB, 768 * GIB, 1024 * GIB], "bytes of one layer's scores"),
     (("weights", "cache", "decode", "head", "optimizer"), "B", 80 * GIB, [0, 20 * GIB, 40 * GIB, 60 * GIB, 80 * GIB],
      "bytes; dotted: the 80 GB of one H100"),
@@ -29,14 +32,14 @@ def after(topic, context=source.CONTEXT):
 
     A grey line names the chapter that lowers it. Raises ValueError for a topic without a stage of the bill.
     """
-    now, before = source.lines(topic, context), source.lines(source.stage(topic).on, context)
+    now, before = source.lines(topic, context), source.before(topic, context)
     notes = {key: _note(topic, key, line, context) for key, line in now.items()}
-    return _draw(now, before, source.start(context), notes)
+    return _draw(now, before, source.first(topic, context), notes)
 
 
 def after_says(topic, context=source.CONTEXT):
     """`after` in a sentence: the lines, and what they were. What was paid for it is in `after_caption`."""
-    now, before = source.lines(topic, context), source.lines(source.stage(topic).on, context)
+    now, before = source.lines(topic, context), source.before(topic, context)
     found = source.stage(topic)
     return f"At {theme.tokens(context)} tokens, {found.design}: {_says(now, before)}"
 
@@ -81,14 +84,15 @@ def _says(now, before):
 def _draw(now, before, first, notes):
     """One panel per scale. now, before, first: lines by key; a part is blue where it is smaller than in `first`."""
     traces, annotations, settings, shapes = _legend(), [], {}, []
-    heights = [AXIS + sum(_height(now[key]) for key in keys) for keys, *_ in PANELS]
+    panels = [(tuple(key for key in keys if key in now), *rest) for keys, *rest in PANELS]
+    heights = [AXIS + sum(_height(now[key], end) for key in keys) for keys, _, end, *_ in panels]
     height = sum(heights) + KEY
     top = height - KEY
-    for number, ((keys, unit, end, ticks, title), pixels) in enumerate(zip(PANELS, heights, strict=True), 1):
+    for number, ((keys, unit, end, ticks, title), pixels) in enumerate(zip(panels, heights, strict=True), 1):
         axis, y = "" if number == 1 else str(number), pixels - AXIS  # y: in pixels from the panel's foot
         for key in keys:
-            y -= _height(now[key])
-            place = axis, y + _height(now[key]) - 32  # the middle of the bar
+            y -= _height(now[key], end)
+            place = axis, y + _height(now[key], end) - 32  # the middle of the bar
             traces += _bars(now[key], before[key], first[key], end, *place)
             annotations += _texts(now[key], before[key], notes[key], end, *place)
             if key in ("weights", "cache"):
@@ -114,8 +118,9 @@ def _draw(now, before, first, notes):
     )  # fmt: skip
 
 
-def _height(line):
-    return ROW + MORE if line.split else ROW
+def _height(line, end):
+    """Room for a line whose note has two rows: for its two parts, or where weights alone run on past the axis."""
+    return ROW + MORE if line.split or (not line.text and line.value > end) else ROW
 
 
 def _card(axis, y):

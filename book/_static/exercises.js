@@ -113,11 +113,12 @@
       const earlier = first ? "" : ` Your first answer was ${before.option}, ${before.right ? "right" : "not right"}.`;
       say(verdict, (right ? "Right." : "Not this one: the reason stands below it. Choose again.") + earlier);
     }
-    const before = record.answers[label];
-    if (before && radios[before.option - 1]) {
+    return function restore() { // the first answer, wherever it was given
+      const before = record.answers[label];
+      if (!before || !radios[before.option - 1] || verdict.textContent) return;
       radios[before.option - 1].checked = true;
       judge(before.option, true);
-    }
+    };
   }
 
   // ---- the page of all exercises ----------------------------------------------------------------------------------
@@ -170,7 +171,9 @@
   // -----------------------------------------------------------------------------------------------------------------
 
   read();
-  predictions.forEach(prepare);
+  const restorations = predictions.map(prepare);
+  const restore = () => restorations.forEach((each) => each());
+  restore();
   for (const box of boxes) {
     box.closest("label").hidden = false;
     box.addEventListener("change", () => {
@@ -183,6 +186,7 @@
   window.addEventListener("storage", ({key}) => { // another page of the book was changed
     if (key !== KEY) return;
     read();
+    restore();
     show();
   });
   show();

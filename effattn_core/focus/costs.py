@@ -113,7 +113,7 @@ def _changes(lines, context):
 
 STAGE = Stage(
     topic="focus",
-    place=(4, 4),
+    place=(4, 5),
     method="FocusLLM",
     design="grouped heads, the text condensed in chunks",
     on="attention",

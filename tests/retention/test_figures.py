@@ -348,6 +348,6 @@ def test_the_numbers_that_the_chapter_writes_in_words_are_the_library_s():
         f"a whole chunk of 16 wastes {wasted[16]}",
         f"chunks of {chunks[64]} tokens for heads of 64, and of {chunks[128]} for heads of 128",
         f"trained on windows of {CONTEXT} letters",
-        f"no long windows, and {STEPS} steps",
+        f"no help for long texts, and {STEPS} steps",
     ):
         assert said in text, said

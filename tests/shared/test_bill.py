@@ -15,6 +15,7 @@ from figures import bill as pictures
 
 TOPICS = [each.topic for each in bill.stages()]
 KEYS = ["prefill", "scores", "weights", "cache", "decode", "head", "optimizer"]
+BRINGS = {"routing": ["experts"]}  # lines that only the models of a topic have
 
 
 def values(topic=None, context=bill.CONTEXT):
@@ -29,7 +30,7 @@ def test_stages_stand_in_the_order_of_the_book():
         assert [other.place for other in bill.path(each.topic)] == sorted(
             other.place for other in bill.path(each.topic)
         )
-        assert each.cost.endswith(".") and list(bill.lines(each.topic)) == KEYS
+        assert each.cost.endswith(".") and list(bill.lines(each.topic)) == KEYS + BRINGS.get(each.topic, [])
 
 
 def test_the_start_has_as_many_weights_as_llama_3_8b():
@@ -83,15 +84,41 @@ def test_a_line_is_lowered_by_those_on_its_way_and_named_after_others():
     assert bill.lowered_by("attention", "prefill") == [] and bill.moved("recurrences") == []
     assert bill.lowered_elsewhere("attention", "prefill").topic == "retention"
     assert bill.lowered_elsewhere("channels", "prefill").topic == "retention"
-    assert bill.lowered_elsewhere("attention", "head") is None
+    assert bill.lowered_elsewhere("attention", "head").topic == "speculation"
+    assert bill.lowered_elsewhere("attention", "optimizer") is None
     with pytest.raises(ValueError, match="topic must be one with a stage of the bill .*; it is 'primer'"):
         bill.stage("primer")
+
+
+def test_a_line_that_a_chapter_brings_is_held_against_what_it_was_before_its_method():
+    was, now = bill.before("routing")["experts"], bill.lines("routing")["experts"]
+    flops = (
+        6 * 2 * 4096 * 7168 * 32 * bill.CONTEXT
+    )  # experts of half the width, two per token: those of the dense layer
+    assert was.value == pytest.approx(1.81 * flops) and now.value == pytest.approx(0.16 * flops)
+    assert bill.first("routing")["experts"] == was and "experts" not in bill.first("attention")
+    assert [each.topic for each in bill.lowered_by("routing", "experts")] == ["routing"]
+    assert "idle behind the fullest expert 2.67 PFLOP → 236 TFLOP" in bill.moves("routing")
+    more = 32 * (3 * 4096 * (8 * 7168 - 14336) + 8 * 4096)
+    assert values("routing")["weights"] - values("attention")["weights"] == 2 * more
+    assert values("routing")["optimizer"] - values("attention")["optimizer"] == 8 * more
+    router = 2 * 8 * 4096 * 32
+    assert values("routing")["prefill"] - values("attention")["prefill"] == router * bill.CONTEXT
+    assert values("routing")["decode"] - values("attention")["decode"] == router  # a token takes what it took
+    names = [note for note in notes(pictures.after("routing")) if note.startswith("Idle")]
+    assert names == ["Idle behind the fullest expert"]
+
+
+def test_a_note_of_two_rows_has_room_where_weights_run_on():
+    room = {key: pictures._height(line, 80 * 2**30) for key, line in bill.lines("routing").items()}
+    assert bill.lines("routing")["optimizer"].value > 80 * 2**30 and room["optimizer"] == room["decode"] > room["head"]
+    assert room["optimizer"] > pictures._height(bill.lines()["optimizer"], 80 * 2**30)
 
 
 def test_the_first_page_says_which_lines_fall_and_what_each_chapter_moves():
     fallen, left = bill.lowered_lines()
     first = bill.lines()
-    assert len(fallen) == 4 and sorted(fallen + left) == sorted(line.name for line in first.values())
+    assert len(fallen) == 5 and sorted(fallen + left) == sorted(line.name for line in first.values())
     assert first["decode"].text > 4 * first["decode"].weights, "as the caption on the first page says"
     rows = {row["method"]: row for row in bill.overview()}
     assert len(rows) == len(TOPICS) and rows["Gates and the delta rule"]["moves"] == "no line"

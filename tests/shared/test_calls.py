@@ -16,6 +16,7 @@ from effattn_core.indexing import gather_rows, row_attention, select_rows
 from effattn_core.rectified import block_attention, block_bounds, bound_scores, dense_pass
 from effattn_core.recurrences import recurrence
 from effattn_core.retention import retention
+from effattn_core.speculation import packed, tree_attention
 from kernels import runtime
 
 DEVICE = "cuda" if runtime.mode == "gpu" else "cpu"
@@ -64,6 +65,9 @@ CALLS = {
     "indexing rows": Call(select_rows, dict(top_k=5) | ASK, "key", scaled=False, refusal="index_dim"),
     "indexing gather": Call(gather_rows, on(rows=ROWS, **TEXT), "rows", scaled=False),
     "indexing attention": Call(row_attention, on(query=TOKEN, rows=ROWS, **TEXT), "rows"),
+    "speculation tree": Call(
+        tree_attention, on(query=drawn(1, 4, 5, 32), masks=packed(torch.tensor([-1, 0, 0, 2]))[None], **TEXT), "masks"
+    ),
     "channels": Call(
         decode, dict(query=TOKEN, dense_key=TEXT["key"], dense_value=TEXT["value"], **THIN), "dense_value"
     ),

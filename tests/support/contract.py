@@ -11,7 +11,13 @@ import yaml
 
 from effattn_core.exercises import LEVELS
 
-RECAST = ["1-attention/attention", "2-retention/retention"]  # chapters as the table of contents names them
+RECAST = [
+    "1-attention/attention",
+    "2-retention/retention",
+    "4-sparse/routing",
+    "4-sparse/focus",
+    "4-sparse/speculation",
+]  # chapters as the table of contents names them
 
 WIDTH, LINES = 72, 25  # of a cell
 OPEN_CELLS = range(3, 6)  # cells that a learner would type

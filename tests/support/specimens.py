@@ -6,11 +6,12 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, focus, machine, measured, theme, token
+from figures import bill, focus, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
 from figures.retention import forms, numerics
+from figures.speculation import forms as speculation
 
 IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
 SPECIMENS = {
@@ -29,7 +30,16 @@ SPECIMENS = {
     "channels-survivors": (functools.partial(channels.survivors, {"needle": (IMPORTANCE,)}), "c", dict(pruned=[0.3])),
     "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
     "focus-seen": (focus.seen, focus.seen_says, dict(chunks=focus.CHUNKS, row=list(focus.ROWS))),
+    "routing-prices": (routing.prices, routing.prices_says, dict(rounds=routing.ROUNDS[:3])),
+    "routing-reads": (routing.reads, routing.reads_says, dict(changed=routing.CHANGED)),
+    "routing-padding": (routing.padding, routing.padding_says, dict(factor=routing.FACTORS)),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
+    "speculation-law": (
+        speculation.law,
+        speculation.law_says,
+        dict(kept=[2, 3, 6], drafter=list(speculation.DRAFTERS)),
+    ),
+    "speculation-lengths": (speculation.lengths, speculation.lengths_says, dict(rate=[0.8], price=speculation.PRICES)),
 }
 
 

@@ -1,0 +1,88 @@
+"""Words that a cheap drafter proposes and the target verifies in one pass, with an exact law (speculative sampling),
+and a drafter that proposes frequent words alone (FR-Spec)."""
+
+from effattn_core.speculation.decoding import Decoded, generate, plain, read_tree
+from effattn_core.speculation.dice import Dice, enumerated
+from effattn_core.speculation.drafters import (
+    Drafter,
+    Eagle,
+    Extrapolator,
+    Head,
+    Lookup,
+    ModelDrafter,
+    early_exit,
+    require_one_tokenizer,
+    require_one_vocabulary,
+)
+from effattn_core.speculation.forms import (
+    ROOT,
+    Draft,
+    acceptance,
+    chain,
+    draw_children,
+    emitted,
+    expected_tokens,
+    expected_tokens_of,
+    law_of,
+    residual,
+    verify,
+    verify_greedy,
+    without,
+)
+from effattn_core.speculation.interface import Candidates, subset_head, tree_attention
+from effattn_core.speculation.products import FewRows, few_rows, quick
+from effattn_core.speculation.states import Branch, TreeCache, tree_states
+from effattn_core.speculation.trees import Fixed, Grown, chain_of, depths, grow, packed, path_of, tree_mask
+from effattn_core.speculation.vocabulary import END, Subset, counts, most_frequent
+
+__all__ = [
+    "Branch",
+    "Candidates",
+    "Decoded",
+    "Dice",
+    "Draft",
+    "Drafter",
+    "END",
+    "Eagle",
+    "Extrapolator",
+    "FewRows",
+    "Fixed",
+    "Grown",
+    "Head",
+    "Lookup",
+    "ModelDrafter",
+    "ROOT",
+    "Subset",
+    "TreeCache",
+    "acceptance",
+    "chain",
+    "chain_of",
+    "counts",
+    "depths",
+    "draw_children",
+    "early_exit",
+    "emitted",
+    "enumerated",
+    "expected_tokens",
+    "expected_tokens_of",
+    "few_rows",
+    "generate",
+    "grow",
+    "law_of",
+    "most_frequent",
+    "packed",
+    "path_of",
+    "plain",
+    "quick",
+    "read_tree",
+    "require_one_tokenizer",
+    "require_one_vocabulary",
+    "residual",
+    "subset_head",
+    "tree_attention",
+    "tree_mask",
+    "tree_states",
+    "verify",
+    "verify_greedy",
+    "without",
+]

@@ -1,0 +1,151 @@
+"""Speculative sampling: a cheap law proposes words, the target's law takes or replaces them, and what is said obeys the
+target's law exactly, whoever proposed (Leviathan et al. 2023; trees: Miao et al. 2024, Li et al. 2024)."""
+
+from dataclasses import dataclass
+
+import torch
+
+ROOT = -1  # the parent of a draft's first words: the newest word of the text
+
+
+@dataclass(frozen=True)
+class Draft:
+    """Words that may come next, a tree below the newest word of the text; a chain is a tree with one child per word.
+
+    tokens: int64 [nodes]. parents: int64 [nodes], the node before each, ROOT for the first; parents stand before their
+    children, and siblings in the order in which they are tried.
+    laws: [nodes, vocabulary], the law at each node's parent that it was drawn from, before its elder siblings were
+    struck out; None if nodes were chosen, not drawn (greedily, looked up, the likeliest k): then each proposes itself
+    with certainty.
+    scores: [nodes], what the drafter thinks of each (the logarithm of its path's probability), or None.
+    """
+
+    tokens: torch.Tensor
+    parents: torch.Tensor
+    laws: torch.Tensor | None = None
+    scores: torch.Tensor | None = None
+
+    def __post_init__(self):
+        for name in ("tokens", "parents"):
+            given = getattr(self, name)
+            if given.ndim != 1 or given.dtype != torch.int64 or len(given) != len(self.tokens):
+                raise ValueError(f"{name} must be int64 [{len(self.tokens)}]; it is {given.dtype} {list(given.shape)}.")
+        late = [n for n, parent in enumerate(self.parents.tolist()) if not ROOT <= parent < n]
+        if late:
+            raise ValueError(f"parents must stand before children; node {late[0]} has {self.parents[late[0]]}.")
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def children(self, node):
+        """The nodes below a node, in the order in which they are tried."""
+        return (self.parents == node).nonzero().flatten().tolist()
+
+
+def chain(tokens, laws=None):
+    """The Draft of words in a row. tokens: int64 [length]; laws: [length, vocabulary], or None if chosen, not drawn."""
+    return Draft(tokens, torch.arange(len(tokens)) - 1, laws)
+
+
+def law_of(logits, temperature=1.0):
+    """The law that logits [..., vocabulary] mean at a temperature; at 0 all of it lies on the likeliest word."""
+    if temperature > 0:
+        return (logits.float() / temperature).softmax(-1)
+    return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
+
+
+def acceptance(target, draft):
+    """Σ min(p, q): how likely a word drawn from `draft` is taken (eq. speculation-acceptance). [..., vocabulary]."""
+    return torch.minimum(target, draft).sum(-1)
+
+
+def residual(target, draft):
+    """The law that a refused word is replaced by: max(p - q, 0), normalised (eq. speculation-residual)."""
+    left = (target - draft).clamp_min(0)
+    total = left.sum(-1, keepdim=True)
+    return torch.where(total > 0, left / total, target)  # nothing is left only where nothing is refused
+
+
+def without(law, token):
+    """A law with one word struck out, normalised. law: [vocabulary]."""
+    left = law.clone()
+    left[token] = 0
+    if not left.sum() > 0:
+        raise ValueError(f"word {token} is all that the law holds: it cannot have another sibling.")
+    return left / left.sum()
+
+
+def emitted(target, draft):
+    """The law of one word that is proposed by `draft` and taken or replaced: it is `target`, by algebra.
+
+    min(p, q) + (1 - Σ min(p, q)) · residual (eq. speculation-emitted). target, draft: [..., vocabulary].
+    """
+    taken = torch.minimum(target, draft)
+    return taken + (1 - taken.sum(-1, keepdim=True)) * residual(target, draft)
+
+
+def verify(draft, laws, dice):
+    """Walk the tree as far as the target agrees: (accepted nodes, from the root on, and the word that follows them).
+
+    laws: [1 + nodes, vocabulary], the target's law after the text and after each node. dice: a `Dice`. At each node the
+    children are tried in turn; one is taken with min(1, p / q), and refused it leaves p the residual, and q without it
+    to its younger siblings. If none is taken, the word is drawn from what is left of p (eq. speculation-tree).
+    """
+    node, path = ROOT, []
+    while True:
+        target, proposal = laws[node + 1], None
+        for child in draft.children(node):
+            token = draft.tokens[child].item()
+            if draft.laws is None:  # q is certain of this word: p / q is p, and the residual is p without it
+                likely, left = target[token].item(), None
+            else:
+                proposal = draft.laws[child] if proposal is None else proposal
+                likely, left = (target[token] / proposal[token]).item(), proposal
+            if dice.accept(min(1.0, likely)):
+                break
+            target = without(target, token) if left is None else residual(target, left)
+            proposal = None if left is None or child == draft.children(node)[-1] else without(left, token)
+        else:
+            return path, dice.draw(target)
+        path.append(child)
+        node = child
+
+
+def verify_greedy(draft, best):
+    """`verify` at temperature 0, without laws. best: the target's likeliest word after the text and after each node."""
+    best, node, path = [int(each) for each in best], ROOT, []
+    while True:
+        taken = [each for each in draft.children(node) if int(draft.tokens[each]) == best[node + 1]]
+        if not taken:
+            return path, best[node + 1]
+        node = taken[0]
+        path.append(node)
+
+
+def draw_children(law, count, dice):
+    """`count` different words, each drawn from what its elder siblings leave of `law`, [vocabulary]: a list."""
+    found = []
+    for _ in range(count):
+        found.append(dice.draw(law))
+        if len(found) < count:
+            law = without(law, found[-1])
+    return found
+
+
+def expected_tokens(rate, length):
+    """Words per cycle of a chain of `length` drafts, each taken with `rate`: (1 - rate^(length+1)) / (1 - rate).
+
+    The word that replaces or follows counts (eq. speculation-tokens; Leviathan et al. 2023, eq. 1).
+    """
+    if not 0 <= rate <= 1:
+        raise ValueError(f"rate is a probability, 0 to 1; it is {rate}.")
+    return length + 1.0 if rate == 1 else (1 - rate ** (length + 1)) / (1 - rate)
+
+
+def expected_tokens_of(rates):
+    """Words per cycle where the draft at each depth has its own rate, given that all before it were taken."""
+    total = product = 1.0
+    for rate in rates:
+        product *= rate
+        total += product
+    return total

@@ -1,0 +1,164 @@
+"""Draft trees: who sees whom, how deep each word lies, masks in 64 bits, and the loop that grows a tree."""
+
+from dataclasses import dataclass
+
+import torch
+
+from effattn_core.speculation.forms import ROOT, Draft, draw_children
+
+MOST = 64  # rows whose mask fits one integer: the root and 63 drafts
+
+
+@dataclass(frozen=True)
+class Fixed:
+    """Each word of depth d has widths[d] children: the likeliest at temperature 0, else drawn without replacement.
+
+    The shape may not depend on what was drawn, or the law of the output is no longer the target's. A chain of four is
+    Fixed((1, 1, 1, 1)).
+    """
+
+    widths: tuple[int, ...]
+
+    @property
+    def depth(self):
+        return len(self.widths)
+
+
+@dataclass(frozen=True)
+class Grown:
+    """EAGLE-2's loop (Li et al. 2024): `width` words go on at each depth, and the `nodes` likeliest paths are kept.
+
+    Nothing is drawn at any temperature: children are the likeliest words, so any shape is exact. floor: paths that the
+    drafter gives less than this probability are left out.
+    """
+
+    depth: int = 5
+    width: int = 4
+    nodes: int = 16
+    floor: float = 0.0
+
+
+def chain_of(length):
+    """The shape of a chain."""
+    return Fixed((1,) * length)
+
+
+def depths(parents):
+    """How many steps below the root each node lies, from 1: int64 [nodes]."""
+    found = []
+    for parent in parents.tolist():
+        found.append(1 + (found[parent] if parent != ROOT else 0))
+    return torch.tensor(found, dtype=torch.int64)
+
+
+def tree_mask(parents):
+    """Who sees whom among the root, which is row 0, and the nodes: bool [1 + nodes, 1 + nodes]; row i sees column j.
+
+    Each sees itself, its ancestors and the root: never a cousin.
+    """
+    rows = len(parents) + 1
+    seen = torch.eye(rows, dtype=torch.bool)
+    seen[:, 0] = True
+    for node, parent in enumerate(parents.tolist()):
+        seen[node + 1] |= seen[parent + 1]
+    return seen
+
+
+def packed(parents):
+    """`tree_mask` in one integer per row: int64 [1 + nodes], bit j says whether the row sees row j.
+
+    Raises ValueError for more than 64 rows, the root among them. The 64th bit is the integer's sign.
+    """
+    rows = len(parents) + 1
+    if rows > MOST:
+        raise ValueError(
+            f"a row of the mask is one 64-bit integer: at most {MOST} rows; the root and drafts are {rows}."
+        )
+    masks = [1]
+    for node, parent in enumerate(parents.tolist()):
+        masks.append(masks[parent + 1] | 1 << node + 1)
+    return torch.tensor([mask - (mask >> 63 << 64) for mask in masks], dtype=torch.int64)
+
+
+def path_of(parents, node):
+    """The nodes from the root's child down to `node`: a list."""
+    path = []
+    while node != ROOT:
+        path.insert(0, node)
+        node = int(parents[node])
+    return path
+
+
+def grow(step, shape, *, temperature=0.0, dice=None, ids=None, vocabulary=None):
+    """A Draft of `shape`, level by level.
+
+    step(tokens, parents): read these nodes, int64 [new] each (parents count nodes in the order in which they were read;
+    None, None: the text itself), and return log-probabilities of what follows each, [new, kept].
+    ids: int64 [kept], the word of each place of a law, None if the law is over the whole `vocabulary`.
+    """
+    if isinstance(shape, Grown):
+        return _grow_likeliest(step, shape, ids)
+    return _grow_fixed(step, shape, temperature, dice, ids, vocabulary)
+
+
+def _words(places, ids):
+    return places if ids is None else ids[places]
+
+
+def _grow_likeliest(step, shape, ids):
+    """Level by level the likeliest paths; then, of all that were seen, the likeliest `nodes`."""
+    laws = step(None, None)
+    scores, places = laws[0].topk(min(shape.width, laws.shape[-1]))
+    history = [(_words(places, ids), torch.full_like(places, ROOT), scores)]
+    read = {}  # a node's number in the history -> its number among those that `step` read
+    frontier = torch.arange(len(places))
+    for _ in range(1, shape.depth):
+        alive = scores.exp() >= shape.floor
+        if not alive.any():
+            break
+        frontier, scores = frontier[alive], scores[alive]
+        tokens, parents = (torch.cat([level[part] for level in history])[frontier] for part in (0, 1))
+        laws = step(tokens, torch.tensor([read.get(int(parent), ROOT) for parent in parents]))
+        for node in frontier.tolist():
+            read[node] = len(read)
+        likely, places = laws.topk(min(shape.width, laws.shape[-1]))
+        likely = scores[:, None] + likely
+        first = sum(len(level[0]) for level in history)
+        history.append((_words(places.flatten(), ids), frontier.repeat_interleave(likely.shape[1]), likely.flatten()))
+        scores, best = likely.flatten().topk(min(shape.width, likely.numel()))
+        frontier = first + best
+    tokens, parents, scores = (torch.cat(parts) for parts in zip(*history, strict=True))
+    # A child is never likelier than its parent, and stands after it: with a stable order no kept node is an orphan.
+    kept = scores.argsort(descending=True, stable=True)[: shape.nodes].sort().values
+    kept = kept[scores[kept].exp() >= shape.floor]
+    number = {int(node): new for new, node in enumerate(kept)} | {ROOT: ROOT}
+    parents = torch.tensor([number[int(parents[node])] for node in kept], dtype=torch.int64)
+    return Draft(tokens[kept], parents, None, scores[kept])
+
+
+def _grow_fixed(step, shape, temperature, dice, ids, vocabulary):
+    """Every node of a depth gets equally many children: the likeliest, or drawn without replacement."""
+    tokens, parents, scores, drawn = [], [], [], []
+    level = [ROOT]
+    for depth, width in enumerate(shape.widths):
+        if depth == 0:
+            laws = step(None, None)
+        else:
+            laws = step(torch.tensor([tokens[each] for each in level]), torch.tensor([parents[each] for each in level]))
+        below = []
+        for node, law in zip(level, laws, strict=True):
+            if temperature > 0:
+                places = draw_children(law.exp(), width, dice)
+                whole = law.exp() if ids is None else law.new_zeros(vocabulary).index_put_((ids,), law.exp())
+            else:
+                places, whole = law.topk(width).indices.tolist(), None
+            for place in places:
+                below.append(len(tokens))
+                tokens.append(place if ids is None else int(ids[place]))
+                parents.append(node)
+                scores.append((scores[node] if node != ROOT else 0.0) + float(law[place]))
+                drawn.append(whole)
+        level = below
+    laws = torch.stack(drawn) if temperature > 0 and drawn else None
+    return Draft(torch.tensor(tokens, dtype=torch.int64), torch.tensor(parents, dtype=torch.int64), laws,
+                 torch.tensor(scores))  # fmt: skip

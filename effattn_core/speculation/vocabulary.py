@@ -1,0 +1,69 @@
+"""The words that a drafter may propose: the most frequent of a text, and tables there and back (FR-Spec)."""
+
+from dataclasses import dataclass
+
+import torch
+
+END = 2  # SmolLM2's id of the end of a turn, <|im_end|>
+
+
+def counts(tokens, vocabulary):
+    """How often each word stands in a text: int64 [vocabulary]. tokens: int64, any shape."""
+    return torch.bincount(tokens.flatten(), minlength=vocabulary)
+
+
+@dataclass(frozen=True)
+class Subset:
+    """`ids`: int64 [kept], the words that are kept, in the order of the vocabulary; `vocabulary`: how many there are.
+
+    `ids` maps a place of the small law to its word; `places`, int64 [vocabulary], a word to its place, or -1.
+    """
+
+    ids: torch.Tensor
+    vocabulary: int
+
+    def __post_init__(self):
+        ids = self.ids
+        if ids.ndim != 1 or ids.dtype != torch.int64 or not len(ids) or (ids.diff() <= 0).any():
+            raise ValueError(
+                f"ids must be int64 [kept], each once and in order; they are {ids.dtype} {list(ids.shape)}."
+            )
+        if ids[0] < 0 or ids[-1] >= self.vocabulary:
+            raise ValueError(f"ids must lie in 0..{self.vocabulary - 1}; they go from {ids[0]} to {ids[-1]}.")
+
+    def __len__(self):
+        return len(self.ids)
+
+    @property
+    def places(self):
+        found = torch.full((self.vocabulary,), -1, dtype=torch.int64)
+        found[self.ids] = torch.arange(len(self.ids))
+        return found
+
+    def law(self, logits, temperature=1.0):
+        """The law over the whole vocabulary that logits over the kept words mean: [..., kept] to [..., vocabulary].
+
+        Words that are not kept have probability 0: the law is truncated and normalised, not the full one masked.
+        """
+        whole = logits.new_zeros(*logits.shape[:-1], self.vocabulary)
+        whole[..., self.ids] = (logits / temperature).softmax(-1)
+        return whole
+
+    def coverage(self, counted):
+        """The share of a text's words that are kept. counted: its `counts`."""
+        return (counted[self.ids].sum() / counted.sum()).item()
+
+
+def most_frequent(counted, kept, *, always=(END,)):
+    """The Subset of the `kept` most frequent words of a text; those of `always`, the end of a text, are among them.
+
+    counted: int64 [vocabulary], see `counts`; of equally frequent words the lower id stays. A drafter that cannot
+    propose the end would pay a refused draft at every end. Raises ValueError unless 1 <= kept <= vocabulary, and
+    for more words in `always` than are kept.
+    """
+    vocabulary = len(counted)
+    if not len(set(always)) <= kept <= vocabulary or kept < 1:
+        raise ValueError(f"kept must lie in {max(1, len(set(always)))}..{vocabulary}; it is {kept}.")
+    ranked = counted.double()
+    ranked[list(always)] = float("inf")
+    return Subset(ranked.argsort(descending=True, stable=True)[:kept].sort().values, vocabulary)
