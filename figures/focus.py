@@ -281,7 +281,7 @@ def found_says(tables, task):
     return f"{title[:1].upper()}{title[1:]}, by chunks: {ends}."
 
 
-REAL = "focus/smollm2-cpu"
+SMALL, REAL = "focus/recall-cpu", "focus/smollm2-cpu"
 
 
 def number_rows():

@@ -83,7 +83,8 @@ def test_a_line_is_lowered_by_those_on_its_way_and_named_after_others():
     assert [each.topic for each in bill.lowered_by("yoco", "cache")] == ["attention", "yoco"]
     assert bill.lowered_by("attention", "prefill") == [] and bill.moved("recurrences") == []
     assert bill.lowered_elsewhere("attention", "prefill").topic == "retention"
-    assert bill.lowered_elsewhere("channels", "prefill").topic == "retention"
+    assert bill.lowered_elsewhere("channels", "prefill").topic == "focus"
+    assert bill.lowered_elsewhere("speculation", "prefill").topic == "retention"
     assert bill.lowered_elsewhere("attention", "head").topic == "speculation"
     assert bill.lowered_elsewhere("attention", "optimizer") is None
     with pytest.raises(ValueError, match="topic must be one with a stage of the bill .*; it is 'primer'"):
@@ -134,7 +135,7 @@ def test_the_figure_colours_what_is_lowered_and_names_who_lowers_the_rest():
     figure = pictures.after("attention")
     assert "<b>16 GiB</b>, was 64 GiB" in notes(figure) and "<b>6.33 PFLOP</b>" in notes(figure)
     assert any(note.endswith("Retention will lower it") for note in notes(figure))
-    assert any(note.endswith("Retention lowers it, in another model") for note in notes(pictures.after("channels")))
+    assert any(note.endswith("Retention lowers it, in another model") for note in notes(pictures.after("speculation")))
     blue = [trace.x[0] for trace in figure.data if trace.marker.color in pictures.LOWERED and trace.x[0] is not None]
     assert sorted(blue) == [0, 16 * 2**30, 16 * 2**30]  # no scores, the cache, and the cache read
     assert "experts" not in " ".join(notes(figure)).lower()
