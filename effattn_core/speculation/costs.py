@@ -142,18 +142,20 @@ def _changes(lines, context):
     row = next(each for each in PUBLISHED if each["kept"] == KEPT)
     length, head = row["length"], lines["head"].weights
     drafted = head_bytes(costs.LLAMA_8B, KEPT, steps=DEPTH)
-    block = 2 * DEPTH * (drafter_parameters(costs.LLAMA_8B, KEPT) - KEPT * costs.LLAMA_8B.width)
+    block = drafter_parameters(costs.LLAMA_8B, KEPT) - KEPT * costs.LLAMA_8B.width  # weights, the head aside
     cache = costs.cache_bytes(costs.LLAMA_8B, context)
     own = DEPTH * cache / costs.LLAMA_8B.layers  # the drafter's block has a cache of its own
-    added = 2 * (drafter_parameters(costs.LLAMA_8B, KEPT) - KEPT * costs.LLAMA_8B.width)
-    decode = lines["decode"]
+    decode, prefill = lines["decode"], lines["prefill"]
     return {
-        "weights": replace(lines["weights"], weights=lines["weights"].weights + added,
+        "prefill": replace(prefill, weights=prefill.weights + 2 * block * context,
+                           text=prefill.text + costs.attention_flops(costs.LLAMA_8B, context) // costs.LLAMA_8B.layers,
+                           explanation="every matrix for every token, and attention; the drafter's block too"),
+        "weights": replace(lines["weights"], weights=lines["weights"].weights + 2 * block,
                            explanation="all weights, and a drafter of one block"),
         "cache": replace(lines["cache"], text=lines["cache"].text + cache / costs.LLAMA_8B.layers,
                          explanation="keys and values per token, layer and key head, and of the drafter's layer"),
         "decode": replace(
-            decode, weights=math.ceil((decode.weights + block + drafted) / length),
+            decode, weights=math.ceil((decode.weights + 2 * DEPTH * block + drafted) / length),
             text=math.ceil((decode.text + own) / length),
             explanation=f"a pass and {DEPTH} drafting steps, shared by the {length} words of a cycle as published",
         ),
@@ -165,7 +167,7 @@ def _changes(lines, context):
 STAGE = Stage(
     topic="speculation",
     place=(4, 6),
-    method="speculation, frequent words",
+    method="FR-Spec",
     design="grouped heads with a drafter of frequent words",
     on="attention",
     changes=_changes,
