@@ -247,7 +247,7 @@ def _grouped(rows, key):
 def found(tables, task):
     """What was found of far chunks? Means over seeds or passages by the number of chunks, bars from least to most.
 
-    tables: task -> (rows, key, title of the upward axis). rows: dicts with name, chunks and `key`.
+    tables: task -> (rows, key, title of the upward axis). rows: dicts with name, chunks and `key`, a share or "gain".
     """
     import plotly.graph_objects as go
 
@@ -264,7 +264,7 @@ def found(tables, task):
             hovertemplate="%{x} chunks: %{y:.3g}<extra>" + name + "</extra>",
         ))  # fmt: skip
     counts = sorted({row["chunks"] for row in rows})
-    share = dict(tickformat=".0%", range=[-0.03, 1.03]) if max(row[key] for row in rows) <= 1 else {}
+    share = {} if key == "gain" else dict(tickformat=".0%", range=[-0.03, 1.03])
     return theme.figure(
         *traces, height=420, showlegend=True, legend=dict(y=-0.2, yanchor="top"),
         xaxis=dict(type="log", tickvals=counts, ticktext=list(map(str, counts)), title=dict(text="chunks")),
@@ -295,10 +295,21 @@ def number_rows():
     return rows
 
 
+def gain_rows(what):
+    """What each way of reading takes off the loss of the local text alone, on the same tokens: a row per passage."""
+    alone = {(row["passage"], row["chunks"]): row["loss"] for row in measured(REAL, what=what, name="local only")}
+    return [
+        {**row, "gain": alone[row["passage"], row["chunks"]] - row["loss"]}
+        for row in measured(REAL, what=what)
+        if row["name"] != "local only"
+    ]
+
+
 def recorded():
     """task -> what `found` draws of it."""
+    title = "nats per token below the local text alone"
     return {
         "digits of a hidden number": (number_rows(), "right", "digits found"),
-        "a span of the memory": (measured(REAL, what="reconstruction"), "loss", "nats per token of a span"),
-        "next tokens": (measured(REAL, what="perplexity"), "loss", "nats per token"),
+        "a span of the memory": (gain_rows("reconstruction"), "gain", title),
+        "next tokens": (gain_rows("perplexity"), "gain", title),
     }

@@ -17,7 +17,7 @@ LONG = 400 * 1024
 TRAINED, FOREIGN = "trained candidates", "candidates of another text"
 FAR = 4  # chunks of the small model's memory that the claims are judged on, and of SmolLM2's
 ABLATION = {"both": 99.32, "continuation": 1.69, "reconstruction": 91.19}  # passkeys found, per cent
-SMALL = f"facts in a small frozen model's {FAR} chunks, three seeds, a few hundred steps; letters are not scored"
+SMALL = f"facts in a small frozen model's {FAR} chunks, three seeds, a few hundred steps; answers are scored"
 
 
 def _model(layers=3):
@@ -152,7 +152,7 @@ CLAIMS = [
         topic="focus",
         paper=PAPER,
         where="ablation of the losses, passkeys",
-        statement="Continuation alone does not teach candidates to recall.",
+        statement="Both losses together teach candidates to recall, continuation alone does not.",
         published=ABLATION["both"] - ABLATION["continuation"],
         unit="points more passkeys with both losses",
         measured=Figure(lambda: _over("both", "continuation"), "points more facts with both losses"),

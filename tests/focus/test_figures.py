@@ -90,7 +90,7 @@ ROWS = [dict(name=name, chunks=chunks, seed=seed, recall=(1 + place) * 0.1 + 0.0
 
 
 def test_what_was_found_are_means_between_the_least_and_the_most():
-    tables = {"facts": (ROWS, "recall", "facts recalled"), "loss": ([{**ROWS[0], "recall": 3.5}], "recall", "nats")}
+    tables = {"facts": (ROWS, "recall", "facts recalled"), "loss": ([{**ROWS[0], "gain": 0.5}], "gain", "nats")}
     figure = draw.found(tables, "facts")
     check_legible(figure)
     assert [trace.name for trace in figure.data] == ["trained", "copied"]
@@ -107,6 +107,16 @@ def test_the_digits_of_a_number_are_counted_by_depth():
         here = measured(draw.REAL, what="numbers", name=row["name"], chunks=row["chunks"], depth=row["depth"])
         tokens = sum(each["tokens"] for each in here)
         assert row["right"] == pytest.approx(sum(each["right"] * each["tokens"] for each in here) / tokens)
+
+
+def test_a_gain_is_over_the_local_text_alone_on_the_same_tokens():
+    for row in draw.gain_rows("perplexity"):
+        (alone,) = measured(
+            draw.REAL, what="perplexity", name="local only", passage=row["passage"], chunks=row["chunks"]
+        )
+        assert row["gain"] == alone["loss"] - row["loss"] and row["name"] != "local only"
+    means = {name: values[-1][1] for name, values in draw._grouped(draw.gain_rows("perplexity"), "gain").items()}
+    assert means["untrained candidates"] < 0 < min(means["trained candidates"], means["candidates of another text"])
 
 
 def test_every_recorded_task_is_legible_and_says_something_of_its_own():
