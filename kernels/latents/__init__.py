@@ -1,20 +1,95 @@
-"""latents as Triton kernels: TO WRITE, in a line, what each kernel does.
+"""The diffusion head's step as Triton kernels: norm, modulation, gated unit and gated residual, forward and backward.
 
-`operators` registers them with `torch.library`.
+`operators` registers `effattn::head_step` with its gradient, and has the call, `head_step`.
 """
+
+from functools import partial
 
 import torch
 
 from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
+from kernels.latents.backward import (
+    launch_gate_backward,
+    launch_hidden_backward,
+    launch_inner_backward,
+    launch_norm_backward,
+)
+from kernels.latents.configurations import FEW, TABLE, Configuration, choose, whole_rows
+from kernels.latents.forward import launch_down, launch_modulate, launch_sample, launch_up
+from kernels.latents.weights import launch_merge, launch_weights
+from kernels.sanitize import scattered
 
-MATRIX_KERNELS = ()  # TO WRITE: the names of the kernels that must multiply on the matrix units
+__all__ = [
+    "FEW", "TABLE", "Configuration", "choose", "example_launches", "launch_down", "launch_gate_backward",
+    "launch_hidden_backward", "launch_inner_backward", "launch_merge", "launch_modulate", "launch_norm_backward",
+    "launch_sample", "launch_up", "launch_weights", "ragged_launches", "whole_rows",
+]  # fmt: skip
+
+MATRIX_KERNELS = (
+    "head_up_kernel", "head_sample_kernel", "head_down_kernel", "head_inner_backward_kernel",
+    "head_hidden_backward_kernel", "head_weights_kernel",
+)  # fmt: skip
+SIZES = ((1, 40, 48), (65, 40, 48), (70, 72, 80), (131, 24, 16), (0, 40, 48))  # rows, width, hidden
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """TO WRITE: each kernel once, as it is launched, for `kernels.inspect`: it must compile without a spill."""
-    raise NotImplementedError("TO WRITE: the launches that kernels.inspect compiles.")
+    """A step of a head, forward and backward, for many rows (tokens times draws); and for few, as a sampler has.
+
+    The gradient of the matrices has programs per tile of a matrix, not per row: with a batch its matrix grows.
+    """
+    width, hidden = 8 * head_dim, 16 * head_dim
+    active = torch.zeros(hidden, width, dtype=dtype, device=device)
+    for rows in (512 * batch, 16) if batch == 1 else (512 * batch,):
+        u = torch.zeros(rows, width, dtype=dtype, device=device)
+        modulation = torch.zeros(rows, 3 * width, dtype=dtype, device=device)
+        modulated, root = launch_modulate(u, modulation)
+        inner, products = launch_up(modulated, active, active, True)
+        if rows <= FEW or batch > 1:
+            launch_sample(u, modulation, active, active)
+        _, product = launch_down(inner, active.mT.contiguous(), u, modulation, rows > FEW)
+        if rows > FEW:
+            grad_modulation, grad_product = launch_gate_backward(u, product, modulation)
+            _, grad_products = launch_inner_backward(grad_product, active.mT.contiguous(), products)
+            launch_hidden_backward(grad_products, active, active, grad_modulation)
+            launch_norm_backward(u, modulation, root, u, grad_modulation)
+    wide = torch.zeros(512, max(2 * hidden, 32 * batch), dtype=dtype, device=device)
+    launch_weights(wide, torch.zeros(512, width, dtype=dtype, device=device))
+    launch_merge(torch.zeros(2, max(hidden, 8 * batch), width, device=device), dtype)
 
 
 def ragged_launches(dtype=torch.float32, device="cpu"):
-    """TO WRITE: yield (what, call) over sizes that no tile divides, for `kernels.sanitize`."""
-    raise NotImplementedError("TO WRITE: the launches that kernels.sanitize judges.")
+    """Yield (what, call) over sizes that no tile divides: few rows and many, one row and none."""
+    for rows, width, hidden in SIZES:
+        name = f"{rows} rows, {width} wide, {hidden} hidden"
+        laid = partial(scattered, dtype=dtype, device=device)
+        u, modulation, grad = laid(rows, width), laid(rows, 3 * width), laid(rows, width)
+        active, linear, down = laid(hidden, width), laid(hidden, width), laid(width, hidden)
+        modulated, root = launch_modulate(u, modulation)
+        inner, products = launch_up(modulated, active, linear, True)
+        _, product = launch_down(inner, down, u, modulation, True)
+        grad_modulation, grad_product = launch_gate_backward(grad, product, modulation)
+        _, grad_products = launch_inner_backward(grad_product, down, products)
+        launch_hidden_backward(grad_products, active, linear, grad_modulation)
+        grad_modulation[:, width : 2 * width] = 0.0  # not written yet
+
+        def thirds(launch, *arguments, given=grad_modulation):
+            """The launch writes a third of a tensor that it is given: of a copy, returned with its result."""
+            copy = given.clone()
+            return launch(*arguments, copy), copy
+
+        def gated(given=(grad, product, modulation)):
+            """Two thirds are not written yet: they are left out of the result."""
+            whole, other = launch_gate_backward(*given)
+            return whole[:, 2 * other.shape[1] :], other
+
+        yield f"{name}: modulation", partial(launch_modulate, u, modulation)
+        yield f"{name}: products", partial(launch_up, modulated, active, linear, True)
+        yield f"{name}: products, nothing kept", lambda given=(modulated, active, linear): launch_up(*given, False)[0]
+        yield f"{name}: in one launch", partial(launch_sample, u, modulation, active, linear)
+        yield f"{name}: output", partial(launch_down, inner, down, u, modulation, True)
+        yield f"{name}: gate", gated
+        yield f"{name}: gated unit", partial(launch_inner_backward, grad_product, down, products)
+        yield f"{name}: products back", partial(thirds, launch_hidden_backward, grad_products, active, linear)
+        yield f"{name}: norm back", partial(thirds, launch_norm_backward, u, modulation, root, grad)
+        yield f"{name}: weights", partial(launch_weights, grad_products, modulated)
+        yield f"{name}: weights, split", partial(launch_weights, grad_products, modulated, 3)
