@@ -40,7 +40,8 @@ def _here(x, y, **axes):
     import plotly.graph_objects as go
 
     ring = dict(symbol="circle-open", size=16, color=theme.INK, line=dict(width=3))
-    return go.Scatter(x=[x], y=[y], mode="markers", showlegend=False, hoverinfo="skip", marker=ring, **axes)
+    return go.Scatter(x=[x], y=[y], mode="markers", showlegend=False, cliponaxis=False, hoverinfo="skip", marker=ring,
+                      **axes)  # fmt: skip
 
 
 @functools.cache
@@ -84,8 +85,8 @@ def collapse(beta=1e-6, kind="vae", rows=()):
     titles = [f"<b>{name}</b>: spread {theme.significant(radius, 2)} of the means' deviation", "spread / deviation"]
     weights = dict(type="log", tickvals=list(BETAS), ticktext=[_beta(each) for each in BETAS], range=[-6.3, -0.7])
     short = f"<b>{name}</b>: {theme.significant(radius, 2)} of the deviation"
-    narrow = {"height": 660, "xaxis.domain": [0, 1], "yaxis.domain": [0.56, 0.95], "xaxis2.domain": [0, 1],
-              "yaxis2.domain": [0.1, 0.42], "annotations.0.text": short}  # fmt: skip
+    narrow = {"height": 680, "xaxis.domain": [0, 1], "yaxis.domain": [0.56, 1], "xaxis2.domain": [0, 1],
+              "yaxis2.domain": [0, 0.4], "annotations.0.text": short, "legend.y": -0.12}  # fmt: skip
     return theme.figure(
         *traces, height=400, showlegend=True, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8),
         annotations=[theme.heading(titles[0]), theme.heading(titles[1], "2")], legend=dict(y=-0.2, yanchor="top"),
@@ -147,7 +148,9 @@ def samplers(steps=5, sampler="ddim"):
                    line=dict(color=theme.VERMILLION, width=3), hoverinfo="skip"),
     ]  # fmt: skip
     title = f"<b>{SAMPLERS[sampler]}</b>, {steps} steps"
-    narrow = {"xaxis.domain": [0, 0.56], "xaxis2.domain": [0.64, 1], "annotations.1.text": f"gap {gap:.4f}"}
+    short = f"<b>{SAMPLERS[sampler].rsplit(' ', 1)[-1]}</b>, {steps} steps"
+    narrow = {"xaxis.domain": [0, 0.56], "xaxis2.domain": [0.64, 1], "annotations.0.text": short,
+              "annotations.1.text": f"gap {gap:.4f}"}  # fmt: skip
     return theme.figure(
         *traces, height=400, showlegend=True, bargap=0, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8),
         annotations=[theme.heading(title), theme.heading(f"distance to the data <b>{gap:.4f}</b>", "2")],
@@ -216,14 +219,14 @@ def amplified(first=LAST, bias=0.01, prediction="eps"):
         y = [math.exp(-(((x - centre) / width) ** 2) / 2) for x in reach]
         traces.append(go.Scatter(x=reach, y=y, mode="lines", name=name, xaxis="x2", yaxis="y2", line=look,
                                  hoverinfo="skip"))  # fmt: skip
-    outside = [] if -6 < mean < 3 else [dict(text=f"← sampled: {theme.significant(mean, 3)}", x=-6, y=0.9, xref="x2",
+    outside = [] if -6 < mean < 3 else [dict(text=f"← sampled: −{theme.significant(-mean)}", x=-6, y=0.9, xref="x2",
                                              yref="y2", xanchor="left", showarrow=False)]  # fmt: skip
     titles = (
         f"error × <b>{theme.significant(factor)}</b> at t = {first}",
-        f"sampled mean <b>{mean:.2f}</b>, data {DATA.mean:.2f}",
+        f"sampled mean <b>{mean:.2f}</b>, data {DATA.mean:.2f}".replace("-", "−"),
     )
-    narrow = {"height": 640, "xaxis.domain": [0, 1], "yaxis.domain": [0.62, 0.95], "xaxis2.domain": [0, 1],
-              "yaxis2.domain": [0.14, 0.46]}  # fmt: skip
+    narrow = {"height": 620, "xaxis.domain": [0, 1], "yaxis.domain": [0.58, 1], "xaxis2.domain": [0, 1],
+              "yaxis2.domain": [0, 0.4], "legend.y": -0.14}  # fmt: skip
     return theme.figure(
         *traces, height=390, showlegend=True, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8),
         annotations=[theme.heading(titles[0]), theme.heading(titles[1], "2"), *outside],

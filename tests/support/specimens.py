@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, focus, machine, measured, routing, theme, token
+from figures import bill, focus, latents, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -33,6 +33,9 @@ SPECIMENS = {
     "routing-prices": (routing.prices, routing.prices_says, dict(rounds=routing.ROUNDS[:3])),
     "routing-reads": (routing.reads, routing.reads_says, dict(changed=routing.CHANGED)),
     "routing-padding": (routing.padding, routing.padding_says, dict(factor=routing.FACTORS)),
+    "latents-collapse": (latents.collapse, latents.collapse_says, dict(beta=latents.BETAS, kind=list(latents.KINDS))),
+    "latents-samplers": (latents.samplers, latents.samplers_says, dict(steps=[5, 20], sampler=["ddim", "2m"])),
+    "latents-amplified": (latents.amplified, latents.amplified_says, dict(first=[999, 995], prediction=["eps", "v"])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
     "speculation-law": (
         speculation.law,
