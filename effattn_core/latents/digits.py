@@ -46,7 +46,9 @@ def small_digits():
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise RuntimeError("scikit-learn, which carries 8 × 8 digits, is not installed: pip install scikit-learn.") from error
+        raise RuntimeError(
+            "scikit-learn, which carries 8 × 8 digits, is not installed: pip install scikit-learn."
+        ) from error
     found = load_digits()
     return _split(torch.tensor(found.images, dtype=torch.float32)[:, None] / 8 - 1, torch.tensor(found.target))
 

@@ -43,7 +43,9 @@ class LatentSizes:
         require_prediction(self.prediction)
 
 
-def latent_sizes(vocabulary, *, width=96, layers=3, heads=4, mixer="attention", context=64, latent=8, places=16, **more):
+def latent_sizes(
+    vocabulary, *, width=96, layers=3, heads=4, mixer="attention", context=64, latent=8, places=16, **more
+):
     """LatentSizes of a small model: head sizes width / heads, feed-forward layers of 8/3 the width, in steps of 16."""
     inner = 16 * round(width / 6)
     backbone = Configuration(
@@ -192,7 +194,9 @@ class LatentModel(nn.Module):
         return denoise
 
 
-def train_latent_model(model, given: Stream, *, steps, batch=64, rate=2e-3, seed=0, draws=DRAWS, hide=None, word_weight=1.0):
+def train_latent_model(
+    model, given: Stream, *, steps, batch=64, rate=2e-3, seed=0, draws=DRAWS, hide=None, word_weight=1.0
+):
     """Train it in place on the rows of a Stream, and put the average of its weights in. Returns the losses.
 
     hide: (Stream, generator) -> Stream, what a batch hides of its prompts; see `hidden_words`.
