@@ -9,7 +9,7 @@ from support.legible import check_legible, check_states, notes
 from effattn_core.latents import collapse as closed
 from effattn_core.latents import cosine
 from effattn_core.latents.exact import Mixture
-from figures import latents as draw
+from figures.latents import forms as draw
 
 SCHEDULE = cosine()
 

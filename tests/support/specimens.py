@@ -6,10 +6,11 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, focus, latents, machine, measured, routing, theme, token
+from figures import bill, focus, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
+from figures.latents import forms as latents
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
 
