@@ -241,9 +241,7 @@ def modulate(function):
             off = (hidden.square().sum(-1, keepdim=True) / padded + 1e-6).rsqrt() * hidden
             if padded != width and torch.allclose(found, off * (1 + scale) + shift, atol=1e-5):
                 return f"The mean square is over the {padded} lanes of the block; a row has {width} numbers."
-            return (
-                f"With {rows} rows of {width} numbers it differs: shift is the first half of a row, scale the second."
-            )
+            return f"With {rows} rows of {width} numbers it differs: shift is a row's first half, scale its second."
         if mode == "interpreter" and (strayed := sanitize(lambda h=hidden, m=modulation: function(h, m))):
             return f"A lane strays: {strayed[0].kernel} touches {strayed[0].tensor} outside its elements."
     return None

@@ -36,9 +36,12 @@ class Pair:
     head: int
 
     @classmethod
-    def released(cls, layers, width, ratio, head_blocks, *, latent=LATENT):
-        """layers, width, ratio of the feed-forward layers and head_blocks, as the released code names them."""
-        inner = released_inner(width, ratio)
+    def released(cls, layers, width, ratio, head_blocks, *, inner=None, latent=LATENT):
+        """layers, width, ratio of the feed-forward layers and head_blocks, as the released code names them.
+
+        inner: the size of a feed-forward layer, None for that of the released code.
+        """
+        inner = released_inner(width, ratio) if inner is None else inner
         backbone = layers * (4 * width**2 + 3 * width * inner) + latent * width + width**2
         return cls(backbone, head_parameters(latent, width, inner, head_blocks))
 

@@ -181,7 +181,7 @@ class LatentModel(nn.Module):
         return functional.mse_loss(output, target_of(self.sizes.prediction, latents, noise, alpha, sigma))
 
     def denoiser(self, conditions, weight=1.0):
-        """What `samplers.sample` asks, for conditions [rows, width]: twice the rows, guided ones first, if weight ≠ 1."""
+        """What `samplers.sample` asks, for conditions [rows, width]; guided, of twice the rows, guided ones first."""
         condition, prediction = self.condition(conditions), self.sizes.prediction
 
         def denoise(noisy, time, alpha, sigma):
@@ -209,9 +209,7 @@ def train_latent_model(
         words, latents = model.losses(these, draws, generator)
         return word_weight * words + latents
 
-    losses = fit(
-        model, loss_of, count=len(given), steps=steps, batch=batch, rate=rate, seed=seed, average=average
-    )  # fmt: skip
+    losses = fit(model, loss_of, count=len(given), steps=steps, batch=batch, rate=rate, seed=seed, average=average)
     average.give(model)
     return losses
 

@@ -1,4 +1,4 @@
-"""One model of words and latents: a step with states is the whole pass, the past alone counts, words and latents learn."""
+"""One model of words and latents: a step with states is the whole pass, the past alone counts, and it learns."""
 
 import pytest
 import torch
