@@ -2,6 +2,7 @@
 
 import torch
 
+from effattn_core.latents.model import stream
 from effattn_core.latents.samplers import LAST, grid, sample
 
 
@@ -45,8 +46,6 @@ def draw(
 
 
 def _read_again(model, prompt, latents, double):
-    from effattn_core.latents.model import stream
-
     if not latents:
         return model.read_words(prompt)[0]
     past = torch.stack(latents, 1)

@@ -32,10 +32,10 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     rows = json.loads((tmp_path / "training-cpu.json").read_text())["rows"]
     found = {each: [row for row in rows if row["what"] == each] for each in {row["what"] for row in rows}}
     assert set(found) == {"collapse", "classifier", "tokeniser", "generator", "sampled", "places", "stream"}
-    assert [row["name"] for row in found["generator"]] == ["main", "eps", "codes"]
+    assert [row["name"] for row in found["generator"]] == ["main", "eps", "codes", "DiT"]
     assert [(row["name"], row["sampler"], row["first"]) for row in found["sampled"]] == [
         ("main", "2m", 999), ("main", "ddpm", 999), ("eps", "ddim", 999), ("eps", "2m", 995),
-        ("codes", "softmax", None), ("codes", "softmax", None),
+        ("codes", "softmax", None), ("codes", "softmax", None), ("DiT", "ddim", 999),
     ]  # fmt: skip
     assert all(0 <= row["accuracy"] <= 1 and row["distance"] > 0 for row in found["sampled"])
     assert [row["arm"] for row in found["collapse"]] == list(arms) and len(found["places"][0]["places"]) == 16
@@ -49,7 +49,14 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     for name, weight in kept.model.state_dict().items():
         assert torch.allclose(weight, store[name].half().float()), name
     assert (tmp_path / recorded.PATH.name).stat().st_size < recorded.LARGEST
-    for name in ("train_tokeniser", "train_latent_model", "train_classifier", "train_code_model", "draw"):
+    for name in (
+        "train_tokeniser",
+        "train_latent_model",
+        "train_classifier",
+        "train_code_model",
+        "train_whole_model",
+        "draw",
+    ):
         monkeypatch.setattr(run, name, lambda *given, **more: 1 / 0)
     run.main(tmp_path, **dry)
     assert json.loads((tmp_path / "training-cpu.json").read_text())["rows"] == rows
@@ -72,7 +79,11 @@ def test_the_recorded_rows_are_whole():
     for name, (_, _, wanted, _) in run.GENERATORS.items():
         assert len(measured(RUN, what="generator", name=name)) == min(wanted, len(seeds)), name
     assert {row["name"] for row in measured(RUN, what="tokeniser")} == set(run.TOKENISERS)
-    assert len(measured(RUN, what="stream")) == 1 and len(measured(RUN, what="generator", name="codes")) == len(seeds)
+    assert len(measured(RUN, what="stream")) == 1
+    for name in (run.CODES, run.WHOLE):
+        assert len(measured(RUN, what="generator", name=name)) == len(seeds)
+    sizes = {row["name"]: row["parameters"] for row in measured(RUN, what="generator")}
+    assert sizes[run.WHOLE] == pytest.approx(sizes["σ-VAE"], rel=0.05)
     (judge,) = measured(RUN, what="classifier")
     assert judge["accuracy"] > 0.95 and judge["distance"] < 0.05 * judge["noise"]
 

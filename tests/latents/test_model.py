@@ -17,6 +17,7 @@ from effattn_core.latents.model import (
     train_latent_model,
 )
 from effattn_core.latents.training import Average, batches, fit
+from effattn_core.latents.whole import WholeModel, draw_whole, train_whole_model
 from effattn_core.model import MIXERS
 
 TINY = dict(width=16, layers=2, heads=2, latent=4, places=6, context=32)
@@ -237,3 +238,24 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
     with pytest.raises(ValueError, match="guidance by 2 needs `without`"):
         draw(model_of(), given()[0], weight=2)
     assert isinstance(stream(*given()), Stream)
+
+
+def test_a_whole_image_model_looks_both_ways_starts_at_zero_and_learns():
+    torch.manual_seed(0)
+    model = WholeModel(11, width=16, layers=2, heads=2, inner=32, latent=4, places=6)
+    latents, labels = torch.randn(200, 6, 4), torch.arange(200) % 10
+    assert not model(latents, torch.tensor([500]), labels).any()
+    assert model.loss(latents, labels).item() == pytest.approx(1, abs=0.1)
+    latents = (labels[:, None, None] - 4.5) / 2.87 + 0.05 * latents
+    losses = train_whole_model(model, latents, labels, hidden=10, steps=60, batch=32)
+    assert sum(losses[-10:]) < 0.75 * sum(losses[:10])
+    moved = latents.clone()
+    moved[:, 5] += 1.0
+    changed = model(moved, torch.tensor([500]), labels) - model(latents, torch.tensor([500]), labels)
+    assert (changed.abs().amax((0, 2)) > 1e-4).all()
+    passes, forward = [], model.forward
+    model.forward = lambda noisy, *rest: (passes.append(noisy.shape), forward(noisy, *rest))[1]
+    drawn = draw_whole(model, labels[:3], without=labels[:3] * 0 + 10, weight=1.5, steps=4)
+    assert drawn.shape == (3, 6, 4) and passes == [(6, 6, 4)] * 4
+    with pytest.raises(ValueError, match="guidance by 2 needs `without`"):
+        draw_whole(model, labels[:3], weight=2)

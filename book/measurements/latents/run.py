@@ -43,6 +43,7 @@ from effattn_core.latents.tokenisers import (
     spread_ratio,
     train_tokeniser,
 )
+from effattn_core.latents.whole import WholeModel, draw_whole, train_whole_model
 from effattn_core.measurements import RUNS, curve, once
 from effattn_core.model import Configuration
 from kernels import bench
@@ -72,7 +73,8 @@ GENERATORS = {  # name -> (tokeniser, steps, seeds, settings of latent_sizes)
     "eps": ("σ-VAE", 1200, 1, dict(prediction="eps", **SMALL)),
     "retention": ("σ-VAE", 1200, 1, dict(mixer="retention", **SMALL)),
 }
-CODES = "codes"
+CODES, WHOLE = "codes", "DiT"
+WHOLE_SIZES = dict(width=64, layers=3)  # as many weights as a small LatentModel with its head
 # weight, steps, sampler, first
 SETTINGS = [(weight, 20, "2m", LAST) for weight in (1.0, 1.5, 2.0, 3.0)]
 GRID = [(1.5, steps, sampler, LAST) for sampler in ("2m", "ddim", "ddpm") for steps in (5, 10, 20)]
@@ -259,6 +261,33 @@ class Bench:
             rows.append(row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {}))
         return rows
 
+    def whole_rows(self, seed):
+        """A diffusion Transformer with as many weights, on the latents of the σ-VAE."""
+        tokeniser, scale = self.tokeniser("σ-VAE")
+        torch.manual_seed(seed)
+        model, steps = WholeModel(recorded.CLASSES + 1, **WHOLE_SIZES), self.steps(1200)
+        latents = scale.scaled(self.latents(tokeniser, seed + 1))
+        losses = train_whole_model(
+            model, latents, self.digits.labels, hidden=recorded.HIDDEN, steps=steps, seed=seed
+        )  # fmt: skip
+        rows = [
+            {"what": "generator", "name": WHOLE, "tokeniser": "σ-VAE", "mixer": "attention", "prediction": "v",
+             "width": WHOLE_SIZES["width"], "layers": WHOLE_SIZES["layers"], "parameters": model.parameter_count,
+             "head_parameters": 0, "steps": steps, "seed": seed, "curve": curve(losses)}
+        ]  # fmt: skip
+        labels = labels_of(self.count)
+        for weight, sampled, sampler, first in FEW:
+            drawn = draw_whole(
+                model, labels, without=torch.full_like(labels, recorded.HIDDEN), weight=weight, steps=sampled,
+                sampler=sampler, first=first, generator=torch.Generator().manual_seed(seed),
+            )  # fmt: skip
+            with torch.no_grad():
+                images = tokeniser.decode(scale.restored(drawn))
+            row = {"what": "sampled", "name": WHOLE, "seed": seed, "weight": weight, "steps": sampled,
+                   "sampler": sampler, "first": first, **self.judged(images)}  # fmt: skip
+            rows.append(row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {}))
+        return rows
+
     def stream_rows(self, seed):
         """Prompt, image and caption in one stream."""
         tokeniser, scale = self.tokeniser("σ-VAE")
@@ -336,6 +365,7 @@ def parts(shared, seeds, names, arms):
                 label = "-".join(map(str, (name, seed, *setting)))
                 yield f"sampled-{label}", partial(shared.sampled_rows, name, seed, setting)
         yield f"codes-{seed}", partial(shared.code_rows, seed)
+        yield f"whole-{seed}", partial(shared.whole_rows, seed)
         if number == 0:
             yield "stream-0", partial(shared.stream_rows, seed)
         for arm in arms:
