@@ -74,7 +74,7 @@ GENERATORS = {  # name -> (tokeniser, steps, seeds, settings of latent_sizes)
     "retention": ("σ-VAE", 1200, 1, dict(mixer="retention", **SMALL)),
 }
 CODES, WHOLE = "codes", "DiT"
-WHOLE_SIZES = dict(width=64, layers=3)  # as many weights as a small LatentModel with its head
+WHOLE_SIZES = dict(width=64, layers=3, inner=208)  # as many weights as a small LatentModel with its head
 # weight, steps, sampler, first
 SETTINGS = [(weight, 20, "2m", LAST) for weight in (1.0, 1.5, 2.0, 3.0)]
 GRID = [(1.5, steps, sampler, LAST) for sampler in ("2m", "ddim", "ddpm") for steps in (5, 10, 20)]
