@@ -93,3 +93,12 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         head_step(hidden.double(), modulation, *matrices)
     with pytest.raises(ValueError, match="implementation must be 'oracle'"):
         head_step(hidden, modulation, *matrices, implementation="fast")
+
+
+def test_the_kernels_answer_for_any_leading_dimensions_and_refuse_sizes_that_they_do_not_take():
+    hidden, modulation, *matrices = tensors((2, 3), 32, 48)
+    wanted = head_step(hidden, modulation, *matrices, implementation="oracle")
+    found = head_step(hidden, modulation, *matrices, implementation="triton")
+    assert found.shape == hidden.shape and (found - wanted).abs().max() < 1e-5
+    with pytest.raises(ValueError, match="the kernels take sizes of 16; got 7 and 5: use implementation='torch'"):
+        head_step(*tensors((2,), 7, 5), implementation="triton")
