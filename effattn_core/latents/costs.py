@@ -47,7 +47,7 @@ class Pair:
 
 
 def image_flops(pair: Pair, tokens: int = TOKENS, steps: int = STEPS, *, guided: bool = False) -> int:
-    """Operations of matrices for one image, latent by latent: 2 g (N P_B + N S P_H), g = 2 if guided (eq. latents-cost)."""
+    """Operations of matrices for one image: 2 g (N P_B + N S P_H), g = 2 if guided, else 1 (eq. latents-cost)."""
     return 2 * (1 + guided) * tokens * (pair.backbone + steps * pair.head)
 
 
