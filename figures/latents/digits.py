@@ -1,8 +1,6 @@
 """Figures of drawn digits: one on its way from noise, generators side by side, and where in the stream errors grow."""
 
-import base64
 import functools
-import zlib
 
 import torch
 
@@ -28,12 +26,6 @@ WEIGHTS_OF_PLACES = (1.0, 1.5, 2.0, 3.0)
 def _levels(images):
     """Pixels in [-1, 1] as whole levels, 0 to LEVELS."""
     return ((images.clamp(-1, 1) + 1) * (LEVELS / 2)).round().long()
-
-
-def unpacked(text):
-    """Recorded images, float [count, 28, 28] in [-1, 1]."""
-    pixels = torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(text))), dtype=torch.uint8)
-    return pixels.view(-1, SIDE, SIDE) / 127.5 - 1
 
 
 def _shade():
@@ -140,7 +132,7 @@ def _rows(setting):
             and row["first"] in (999, None)
         ]  # fmt: skip
         if found:
-            rows.append((title, _strip(unpacked(found[0])[:10])))
+            rows.append((title, _strip(recorded.unpacked(found[0])[:10] / 127.5 - 1)))
     return rows
 
 
