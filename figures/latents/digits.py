@@ -101,8 +101,8 @@ def drawn(latent=1, step=STOPS[-1], weight=1.5):
     return theme.figure(
         *traces, height=330, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8), shapes=[here],
         annotations=[theme.heading(titles[0]), theme.heading(titles[1], "2")],
-        xaxis=dict(domain=[0, 0.42], showticklabels=False, showgrid=False),
-        yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, constrain="domain"),
+        xaxis=dict(domain=[0, 0.42], showticklabels=False, showgrid=False, ticks=""),
+        yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, ticks="", constrain="domain"),
         xaxis2=dict(domain=[0.52, 1], anchor="y2", range=[0, SAMPLED], title=dict(text="step of the sampler")),
         yaxis2=dict(anchor="x2", range=[-3.5, 3.5]),
     )  # fmt: skip
@@ -148,7 +148,7 @@ def samples(setting="no guidance"):
     middles = [SIDE * row + SIDE / 2 - 0.5 for row in range(len(strips))]
     return theme.figure(
         _pictures(torch.cat(strips)), height=60 * len(strips) + 20, margin=dict(l=8, r=8, t=8, b=8),
-        xaxis=dict(showticklabels=False, showgrid=False, range=[-0.5, 10 * SIDE - 0.5]),
+        xaxis=dict(showticklabels=False, showgrid=False, ticks="", range=[-0.5, 10 * SIDE - 0.5]),
         yaxis=dict(range=[height - 0.5, -0.5], tickvals=middles, ticktext=list(names), showgrid=False),
         meta=dict(narrow={"height": 34 * len(strips) + 20}),
     )  # fmt: skip
