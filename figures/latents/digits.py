@@ -102,7 +102,8 @@ def drawn(latent=1, step=STOPS[-1], weight=1.5):
         *traces, height=330, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8), shapes=[here],
         annotations=[theme.heading(titles[0]), theme.heading(titles[1], "2")],
         xaxis=dict(domain=[0, 0.42], showticklabels=False, showgrid=False, ticks=""),
-        yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, ticks="", constrain="domain"),
+        yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, ticks="",
+                   constrain="domain"),
         xaxis2=dict(domain=[0.52, 1], anchor="y2", range=[0, SAMPLED], title=dict(text="step of the sampler")),
         yaxis2=dict(anchor="x2", range=[-3.5, 3.5]),
     )  # fmt: skip
