@@ -155,8 +155,8 @@ def test_the_law_of_one_word_by_algebra(words):
     assert rate <= target[: words // 2].sum() + 1e-15  # no more is taken than the target has among the kept words
     assert math.isclose(rate, 1 - 0.5 * (target - draft).abs().sum(), rel_tol=1e-12)
     torch.testing.assert_close(residual(target, draft).sum(), torch.tensor(1.0, dtype=torch.float64))
-    found = enumerated(lambda dice: told_once(target, draft, dice)) if words == 50 else {}
-    assert all(abs(found[word] - target[word]) < 1e-15 for word in found)
+    found = enumerated(lambda dice: told_once(target, draft, dice))
+    assert max(abs(found.get(word, 0.0) - target[word].item()) for word in range(words)) < 1e-15
 
 
 def told_once(target, draft, dice):
@@ -235,8 +235,8 @@ def test_decoding_says_the_first_words_with_the_target_s_law_whatever_the_drafte
         law = law_of(model(text[None])[0][0], heat).double()
         wanted[words] = math.prod(law[len(prompt) - 1 + n, word].item() for n, word in enumerate(words))
     for name, drafter in everyone(model, SHAPES[shape], SUBSETS[subset]):
-        if name in ("its first layer", "a model") and shape != "chain":
-            continue  # a second time the same program: the tests are bounded
+        if (name, shape, subset) == ("a model", "tree", "all words"):
+            continue  # it takes as long as all others together; over two words it is gone through
         found = enumerated(
             lambda dice, drafter=drafter: tuple(
                 generate(model, prompt, size, drafter, temperature=heat, dice=dice).tokens[:size]
