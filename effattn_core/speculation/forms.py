@@ -63,7 +63,7 @@ def residual(target, draft):
     """The law that a refused word is replaced by: max(p - q, 0), normalised (eq. speculation-residual)."""
     left = (target - draft).clamp_min(0)
     total = left.sum(-1, keepdim=True)
-    return torch.where(total > 0, left / total, target)  # nothing is left only where nothing is refused
+    return torch.where(total > 0, left / total, target)  # nothing is left only where nothing but rounding is refused
 
 
 def without(law, token):
@@ -73,6 +73,13 @@ def without(law, token):
     if not left.sum() > 0:
         raise ValueError(f"word {token} is all that the law holds: it cannot have another sibling.")
     return left / left.sum()
+
+
+def certain(token, like):
+    """The law that is certain of one word, [vocabulary] as `like`."""
+    law = torch.zeros_like(like)
+    law[token] = 1
+    return law
 
 
 def emitted(target, draft):
@@ -93,18 +100,18 @@ def verify(draft, laws, dice):
     """
     node, path = ROOT, []
     while True:
-        target, proposal = laws[node + 1], None
-        for child in draft.children(node):
+        target, proposal, children = laws[node + 1], None, draft.children(node)
+        for child in children:
             token = draft.tokens[child].item()
-            if draft.laws is None:  # q is certain of this word: p / q is p, and the residual is p without it
-                likely, left = target[token].item(), None
-            else:
-                proposal = draft.laws[child] if proposal is None else proposal
-                likely, left = (target[token] / proposal[token]).item(), proposal
-            if dice.accept(min(1.0, likely)):
+            if draft.laws is None:
+                proposal = certain(token, target)  # p / q is p, and the residual is p without the word
+            elif proposal is None:
+                proposal = draft.laws[child]
+            if dice.accept(min(1.0, (target[token] / proposal[token]).item())):
                 break
-            target = without(target, token) if left is None else residual(target, left)
-            proposal = None if left is None or child == draft.children(node)[-1] else without(left, token)
+            target = residual(target, proposal)
+            if draft.laws is not None and child != children[-1]:
+                proposal = without(proposal, token)
         else:
             return path, dice.draw(target)
         path.append(child)
@@ -123,8 +130,11 @@ def verify_greedy(draft, best):
 
 
 def draw_children(law, count, dice):
-    """`count` different words, each drawn from what its elder siblings leave of `law`, [vocabulary]: a list."""
-    found = []
+    """`count` different words, each drawn from what its elder siblings leave of `law`, [vocabulary]: a list.
+
+    Fewer only where the law holds fewer, as a sharp one in floats does: all its words, however the dice fall.
+    """
+    found, count = [], min(count, int((law > 0).sum()))
     for _ in range(count):
         found.append(dice.draw(law))
         if len(found) < count:

@@ -79,6 +79,16 @@ def test_the_target_itself_as_drafter_is_always_taken(model):
     assert drawn.accepted == [4] * 8  # p / q is 1: nothing is refused
 
 
+@pytest.mark.parametrize("temperature", [0.02, 0.3])
+def test_a_sharp_drafter_proposes_fewer_words_and_says_on(model, temperature):
+    for drafter in drafters(model, Fixed((3, 2))):
+        dice = torch.Generator().manual_seed(0)
+        made = generate(model, PROMPT, 40, drafter, temperature=temperature, generator=dice)
+        assert len(made.tokens) >= 40 and max(made.drafted) <= 9
+        if temperature == 0.02:
+            assert min(made.drafted[:-2]) < 9, type(drafter).__name__
+
+
 @pytest.mark.parametrize("parents", [[-1, 0, 1], [-1, -1, 0, 1, 3, 3], [-1] * 5], ids=str)
 def test_a_tree_in_one_pass_gives_each_node_the_logits_of_its_own_text(model, parents):
     draft = Draft(torch.arange(len(parents)) + 7, torch.tensor(parents))
