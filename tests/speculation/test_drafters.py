@@ -34,6 +34,7 @@ from effattn_core.speculation import (
     tree_states,
     verify,
 )
+from effattn_core.speculation import decoding
 from effattn_core.speculation import training as speculation_training
 from effattn_core.train import train
 
@@ -225,6 +226,34 @@ def test_a_drafter_of_other_words_is_refused_in_a_sentence(model):
         require_one_tokenizer(ours, theirs)
     with pytest.raises(ValueError, match="tokenizer of 3 words; its own has 1"):
         require_one_tokenizer(ours, short)
+    assert ModelDrafter(other, tokenizers=(ours, ours)).vocabulary == 30
+    with pytest.raises(ValueError, match="in which 'b' is word 1; its own has 2"):
+        ModelDrafter(other, tokenizers=(ours, theirs))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_target_or_a_drafter_of_nan_is_refused_in_a_sentence(model, temperature):
+    broken = build(configuration("tiny", WORDS, layers=3, context=64)).eval().requires_grad_(False)
+    broken.head.weight.data[3] = float("nan")
+    for call in (
+        lambda: plain(broken, PROMPT, 4, temperature=temperature),
+        lambda: generate(broken, PROMPT, 4, Lookup(WORDS), temperature=temperature),
+        lambda: generate(model, PROMPT, 4, ModelDrafter(broken), temperature=temperature),
+    ):
+        with pytest.raises(ValueError, match="the largest logit must be finite; that of row 0 is nan"):
+            call()
+
+
+def test_a_target_that_breaks_in_the_middle_of_a_text_is_refused(model, monkeypatch):
+    """The prompt's logits are fine, the tree's are not."""
+
+    def broken(*given):
+        logits, hidden = read_tree(*given)
+        return logits.index_fill(0, torch.tensor([len(logits) - 1]), float("nan")), hidden
+
+    monkeypatch.setattr(decoding, "read_tree", broken)
+    with pytest.raises(ValueError, match="the largest logit must be finite; that of row"):
+        generate(model, PROMPT, 4, Lookup(WORDS))
 
 
 @pytest.mark.parametrize(
