@@ -1,9 +1,11 @@
 """Draft trees: who sees whom, how deep each word lies, masks in 64 bits, and the loop that grows a tree."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import require_count
 from effattn_core.speculation.forms import ROOT, Draft, draw_children
 
 MOST = 64  # rows whose mask fits one integer: the root and 63 drafts
@@ -15,10 +17,18 @@ class Fixed:
 
     Fewer only where the law after it holds fewer words: how many is then said by the words before the children. It may
     not depend on which of them were drawn, or the law of the output is no longer the target's. A chain of four is
-    Fixed((1, 1, 1, 1)).
+    Fixed((1, 1, 1, 1)). Raises ValueError unless widths are whole numbers, at least one of them, for a tree of 63
+    drafts at most.
     """
 
     widths: tuple[int, ...]
+
+    def __post_init__(self):
+        if not isinstance(self.widths, tuple) or not self.widths:
+            raise ValueError(f"widths must be a tuple of at least one whole number; they are {self.widths!r}.")
+        for width in self.widths:
+            require_count("a width", width)
+        _require_small(sum(math.prod(self.widths[: depth + 1]) for depth in range(self.depth)))
 
     @property
     def depth(self):
@@ -30,7 +40,8 @@ class Grown:
     """EAGLE-2's loop (Li et al. 2024): `width` words go on at each depth, and the `nodes` likeliest paths are kept.
 
     Nothing is drawn at any temperature: children are the likeliest words, so any shape is exact. floor: paths that the
-    drafter gives less than this probability are left out.
+    drafter gives less than this probability are left out. Raises ValueError for sizes that are not whole numbers of at
+    least 1, and for more than 63 nodes, or as many words that a drafter would read on the way.
     """
 
     depth: int = 5
@@ -38,9 +49,26 @@ class Grown:
     nodes: int = 16
     floor: float = 0.0
 
+    def __post_init__(self):
+        for name in ("depth", "width", "nodes"):
+            require_count(name, getattr(self, name))
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor must be a probability, 0 to 1; it is {self.floor}.")
+        _require_small(self.nodes)
+        _require_small((self.depth - 1) * self.width, " on the way")
+
+
+def _require_small(drafts, where=""):
+    """Raise ValueError for more drafts than a row's mask has bits for, and caches room, beside the root's."""
+    if drafts >= MOST:
+        raise ValueError(
+            f"a tree has at most {MOST - 1} drafts; this shape has {drafts}{where}: make it narrower or less deep."
+        )
+
 
 def chain_of(length):
     """The shape of a chain."""
+    require_count("length", length)
     return Fixed((1,) * length)
 
 
