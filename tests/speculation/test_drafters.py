@@ -20,6 +20,7 @@ from effattn_core.speculation import (
     ModelDrafter,
     chain,
     chain_of,
+    decoding,
     draw_children,
     early_exit,
     few_rows,
@@ -34,7 +35,6 @@ from effattn_core.speculation import (
     tree_states,
     verify,
 )
-from effattn_core.speculation import decoding
 from effattn_core.speculation import training as speculation_training
 from effattn_core.train import train
 
@@ -78,6 +78,15 @@ def test_the_target_itself_as_drafter_is_always_taken(model):
     assert made.accepted == [4] * 8
     drawn = generate(model, PROMPT, 41, ModelDrafter(model, chain_of(4)), temperature=1.0)
     assert drawn.accepted == [4] * 8  # p / q is 1: nothing is refused
+
+
+@pytest.mark.parametrize("shape", [Fixed((30, 1)), Grown(8, 9, 63), chain_of(63)], ids=["wide", "grown", "long"])
+def test_the_largest_trees_fit_the_caches_up_to_the_end_of_the_context(model, shape):
+    """The wide one asks for thirty words of 23: all of them are drafted."""
+    prompt, count = PROMPT.repeat(6), 16
+    wanted = list(whole.generate(model, prompt, count))
+    for drafter in drafters(model, shape):
+        assert generate(model, prompt, count, drafter).tokens == wanted, type(drafter).__name__
 
 
 @pytest.mark.parametrize("temperature", [0.02, 0.3])
@@ -256,10 +265,26 @@ def test_a_target_that_breaks_in_the_middle_of_a_text_is_refused(model, monkeypa
         generate(model, PROMPT, 4, Lookup(WORDS))
 
 
+def told(model, prompt, count, **settings):
+    """Decoding with the drafter that is quickest to make."""
+    return generate(model, prompt, count, Lookup(WORDS), **settings)
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda model: generate(model, PROMPT, 57, Lookup(WORDS)), "do not fit a context of 64"),
+        (lambda model: told(model, PROMPT, 57), "do not fit a context of 64"),
+        (lambda model: told(model, PROMPT, 0), "count must be a whole number .*; it is 0"),
+        (lambda model: told(model, PROMPT, -1), "count must be a whole number .*; it is -1"),
+        (lambda model: plain(model, PROMPT, 0), "count must be a whole number .*; it is 0"),
+        (lambda model: plain(model, PROMPT, 2.5), "count must be a whole number .*; it is 2.5"),
+        (lambda model: plain(model, PROMPT[:0], 4), r"prompt must be int64 \[time\] .* it is torch.int64 \[0\]"),
+        (lambda model: plain(model, PROMPT[None], 4), r"prompt must be int64 \[time\] .* it is torch.int64 \[1, 8\]"),
+        (lambda model: told(model, PROMPT.float(), 4), r"prompt must be int64 .* it is torch.float32"),
+        (lambda model: told(model, PROMPT[:0], 4), r"prompt must be int64 .* it is torch.int64 \[0\]"),
+        (lambda model: told(model, PROMPT + 20, 4), "prompt must be words 0..22; it goes from 21 to 29"),
+        (lambda model: told(model, PROMPT, 4, temperature=-1), "temperature must be .*; it is -1"),
+        (lambda model: plain(model, PROMPT, 4, temperature=float("nan")), "temperature must be .*; it is nan"),
         (lambda model: early_exit(model, 3), "layers must lie in 1..2; it is 3"),
         (lambda model: Lookup(9, longest=1, shortest=2), "shortest must lie in 1..longest"),
         (lambda model: tree_states(build(configuration("tiny", 9, window=8))), "sees everything; this one is not"),
