@@ -9,9 +9,10 @@ from support import house
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
 from effattn_core import data
+from effattn_core.ledger import UNSEEN, Numbers
 from effattn_core.model import build, configuration
 from effattn_core.recordings import measured
-from effattn_core.speculation import expected_tokens_of
+from effattn_core.speculation import claims, expected_tokens_of
 from effattn_core.speculation import training as speculation_training
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz.,-:"
@@ -137,3 +138,18 @@ def test_the_recorded_speeds_are_of_exact_words_and_reach_the_goal_where_text_re
     assert min(row["speed_up"] for row in rows) < 1  # and it does not pay everywhere
     passes = {row["rows"]: row["median"] for row in measured(PARTS, what="pass", products="few rows")}
     assert passes[1] < passes[8] < 8 * passes[1] / 2
+
+
+def test_the_page_says_over_which_words_the_recorded_drafter_was_taught():
+    page = (house.ROOT / "book/4-sparse/speculation.md").read_text().replace("\n", " ")
+    words = f"{house.driver('speculation/run').LESSON:,}"
+    assert f"the {words} most frequent words alone" in page
+    conditions = [claim.conditions() for claim in claims.CLAIMS if callable(claim.conditions)]
+    assert any(f"by a law over {words} words" in each for each in conditions)
+
+
+def test_a_vocabulary_is_called_the_fastest_only_beyond_the_spread():
+    fast = claims.as_fast()
+    assert 128 in fast and WORDS not in fast  # the cut is faster than all words, but no size of it than the others
+    numbers = Numbers(25.5, claims.modelled_best(), claims.best_share())
+    assert claims.inside(numbers) == UNSEEN
