@@ -5,10 +5,11 @@ import json
 
 import pytest
 import torch
+from scipy.stats import chi2
 from support import house
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from effattn_core import data
+from effattn_core import data, pretrained
 from effattn_core.ledger import UNSEEN, Numbers
 from effattn_core.model import build, configuration
 from effattn_core.recordings import measured
@@ -26,6 +27,10 @@ def small(source, **settings):
     tokenizer.decoder = decoders.Fuse()
     torch.manual_seed(0)
     return build(configuration("tiny", len(LETTERS), context=1024)).eval(), tokenizer
+
+
+def never(*given, **settings):
+    raise AssertionError("what is finished is not made again")
 
 
 @pytest.fixture
@@ -55,9 +60,6 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(drivers, tmp_pa
     drafters = {row["drafter"] for row in rows if row["what"] == "length"}
     assert drafters == {"trained head, chain", "trained head, tree", "lookup", "first third"}
 
-    def never(*given, **settings):
-        raise AssertionError("what is finished is not made again")
-
     for name in ("counted", "length_rows", "agreement_rows", "tree_rows"):
         monkeypatch.setattr(run, name, never)
     monkeypatch.setattr(speculation_training, "hidden_states", never)
@@ -83,6 +85,51 @@ def test_a_dry_run_times_the_parts_of_a_cycle(monkeypatch, tmp_path):
     monkeypatch.setattr(parts, "quick", spoiled)
     with pytest.raises(AssertionError, match="not close"):
         parts.main(rows=(1,), context=16, kept=(6,), repeats=3, target=tmp_path / "parts.json")
+
+
+def test_a_dry_run_counts_the_kinds_of_words_that_came_and_goes_on_where_it_stopped(monkeypatch, tmp_path):
+    laws = house.driver("speculation/run_smollm2")
+    monkeypatch.setattr(pretrained, "load", small)
+    monkeypatch.setattr(laws, "LAYERS", 1)
+    monkeypatch.setattr(laws, "PROMPT", "the king said to the queen")
+    arguments = dict(draws=6, kept=12, folder=tmp_path)
+    laws.main(target=tmp_path / "laws.json", **arguments)
+    rows = json.loads((tmp_path / "laws.json").read_text())["rows"]
+    assert len({row["way"] for row in rows}) == 7 and {row["place"] for row in rows} == {1, 2, 3}
+    for row in rows:
+        assert sum(row["found"]) == 6 and sum(row["expected"]) == pytest.approx(6, abs=1e-2)
+    monkeypatch.setattr(laws, "law_rows", never)
+    laws.main(target=tmp_path / "again.json", **arguments)
+    assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
+
+
+def test_a_word_s_kind_is_where_it_ends_in_the_law_and_whether_it_is_kept():
+    laws = house.driver("speculation/run_smollm2")
+    law = torch.tensor([0.05, 0.4, 0.3, 0.2, 0.05])
+    assert laws.kinds(law, torch.tensor([1, 4])).tolist() == [6, 1, 2, 4, 7]
+
+
+def chi_square(row, least=5):
+    """(statistic, degrees of freedom) of a recorded row; kinds expected less than `least` times are one."""
+    pairs = sorted(zip(row["expected"], row["found"], strict=True), reverse=True)
+    common = [pair for pair in pairs if pair[0] >= least]
+    rare = [sum(part) for part in zip(*pairs[len(common) :], strict=True)]
+    cells = common + ([rare] if rare and rare[0] >= 1 else [])
+    return sum((found - expected) ** 2 / expected for expected, found in cells), len(cells) - 1
+
+
+def test_words_drawn_with_drafts_on_smollm2_keep_its_law_and_unverified_ones_do_not():
+    rows = measured("speculation/smollm2-cpu", what="law")
+    assert {row["place"] for row in rows} == {1, 2, 3} and all(row["draws"] >= 300 for row in rows)
+    verified = [row for row in rows if row["way"] != "first layers, not verified"]
+    assert len({row["way"] for row in verified}) == 6
+    for row in verified:
+        found, free = chi_square(row)
+        assert free >= 3 and chi2.sf(found, free) > 1e-3, (row["way"], row["place"])
+    whole = [sum(parts) for parts in zip(*(chi_square(row) for row in verified), strict=True)]
+    assert chi2.sf(*whole) > 1e-3
+    alone = [sum(parts) for parts in zip(*(chi_square(row) for row in rows if row not in verified), strict=True)]
+    assert chi2.sf(*alone) < 1e-6, "a control that ought to fail"
 
 
 def spoiled(model):
