@@ -28,7 +28,7 @@ from effattn_core.speculation import (
 from effattn_core.speculation.forms import law_of
 from effattn_core.speculation.training import new_extrapolator
 
-DRAWS, NEW, KEPT, LAYERS = 300, 4, 2048, 20
+DRAWS, NEW, KEPT, LAYERS = 120, 4, 2048, 20
 PROMPT = "The king said to the queen, and the queen said to the"
 MASSES = (0.25, 0.5, 0.75)  # where the words of a law, likeliest first, are cut into kinds
 
