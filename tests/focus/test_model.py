@@ -167,6 +167,14 @@ def test_decoding_refreshes_its_candidates_with_every_token(model, learned):
     assert list(focus.decode(model, learned, chunks, local, 0, prompt=4)) == []
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_gives_nan_decodes_nothing(learned, temperature):
+    model = model_of()
+    model.head.weight[3] = float("nan")
+    with pytest.raises(ValueError, match="largest logit must be finite; that of row 0 is nan"):
+        list(focus.decode(model, learned, tokens(1, 3, 12), tokens(1, 9), 5, prompt=4, temperature=temperature))
+
+
 @pytest.mark.parametrize("every", [2, 3, None])
 def test_decoding_by_blocks_keeps_candidates_in_between(model, learned, every):
     chunks, local = tokens(1, 3, 12), tokens(1, 9)
