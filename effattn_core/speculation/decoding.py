@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from effattn_core.calls import require_logits
 from effattn_core.model import require_room, sample
 from effattn_core.speculation.dice import Dice
 from effattn_core.speculation.drafters import require_one_vocabulary
@@ -61,7 +62,8 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
 
     At temperature 0 these are the words of `effattn_core.model.generate`; above it, words with that law, whatever the
     drafter. dice: where chance comes from, by default `generator`. keep_trees: whether to keep each cycle's tree.
-    Raises ValueError if prompt and count do not fit the context, and for a drafter with another vocabulary.
+    Raises ValueError if prompt and count do not fit the context, for a drafter of another number of words, and for
+    logits of either that are NaN.
     """
     require_one_vocabulary(model, drafter)
     require_room(model, prompt, count)
@@ -78,6 +80,7 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
         room = count - len(made.tokens) - 1
         draft = drafter.propose(text, room, temperature, dice)
         logits, hidden = read_tree(model, states, made.tokens[-1], draft)
+        require_logits(logits)
         if temperature > 0:
             path, last = verify(draft, law_of(logits, temperature), dice)
         else:

@@ -13,7 +13,8 @@ MOST = 64  # rows whose mask fits one integer: the root and 63 drafts
 class Fixed:
     """Each word of depth d has widths[d] children: the likeliest at temperature 0, else drawn without replacement.
 
-    The shape may not depend on what was drawn, or the law of the output is no longer the target's. A chain of four is
+    Fewer only where the law after it holds fewer words: how many is then said by the words before the children. It may
+    not depend on which of them were drawn, or the law of the output is no longer the target's. A chain of four is
     Fixed((1, 1, 1, 1)).
     """
 
@@ -137,7 +138,7 @@ def _grow_likeliest(step, shape, ids):
 
 
 def _grow_fixed(step, shape, temperature, dice, ids, vocabulary):
-    """Every node of a depth gets equally many children: the likeliest, or drawn without replacement."""
+    """Every node of a depth gets equally many children, or all words of its law: the likeliest, or drawn."""
     tokens, parents, scores, drawn = [], [], [], []
     level = [ROOT]
     for depth, width in enumerate(shape.widths):
@@ -151,7 +152,7 @@ def _grow_fixed(step, shape, temperature, dice, ids, vocabulary):
                 places = draw_children(law.exp(), width, dice)
                 whole = law.exp() if ids is None else law.new_zeros(vocabulary).index_put_((ids,), law.exp())
             else:
-                places, whole = law.topk(width).indices.tolist(), None
+                places, whole = law.topk(min(width, len(law))).indices.tolist(), None
             for place in places:
                 below.append(len(tokens))
                 tokens.append(place if ids is None else int(ids[place]))

@@ -4,11 +4,19 @@ from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import require_count
+
 END = 2  # SmolLM2's id of the end of a turn, <|im_end|>
 
 
 def counts(tokens, vocabulary):
-    """How often each word stands in a text: int64 [vocabulary]. tokens: int64, any shape."""
+    """How often each word stands in a text: int64 [vocabulary]. tokens: int64, any shape.
+
+    Raises ValueError for a token that is no word of the vocabulary.
+    """
+    require_count("vocabulary", vocabulary)
+    if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+        raise ValueError(f"tokens must lie in 0..{vocabulary - 1}; they go from {tokens.min()} to {tokens.max()}.")
     return torch.bincount(tokens.flatten(), minlength=vocabulary)
 
 
@@ -59,9 +67,14 @@ def most_frequent(counted, kept, *, always=(END,)):
 
     counted: int64 [vocabulary], see `counts`; of equally frequent words the lower id stays. A drafter that cannot
     propose the end would pay a refused draft at every end. Raises ValueError unless 1 <= kept <= vocabulary, and
-    for more words in `always` than are kept.
+    for more words in `always` than are kept, or words that there are not.
     """
     vocabulary = len(counted)
+    if strange := [word for word in always if not 0 <= word < vocabulary]:
+        raise ValueError(
+            f"words that are always kept must lie in 0..{vocabulary - 1}; {strange[0]} is given: name the end of your "
+            "own texts, or always=()."
+        )
     if not len(set(always)) <= kept <= vocabulary or kept < 1:
         raise ValueError(f"kept must lie in {max(1, len(set(always)))}..{vocabulary}; it is {kept}.")
     ranked = counted.double()

@@ -34,6 +34,7 @@ from effattn_core.speculation import (
     tree_states,
     verify,
 )
+from effattn_core.speculation import decoding
 from effattn_core.speculation import training as speculation_training
 from effattn_core.train import train
 
@@ -77,6 +78,16 @@ def test_the_target_itself_as_drafter_is_always_taken(model):
     assert made.accepted == [4] * 8
     drawn = generate(model, PROMPT, 41, ModelDrafter(model, chain_of(4)), temperature=1.0)
     assert drawn.accepted == [4] * 8  # p / q is 1: nothing is refused
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.3])
+def test_a_sharp_drafter_proposes_fewer_words_and_says_on(model, temperature):
+    for drafter in drafters(model, Fixed((3, 2))):
+        dice = torch.Generator().manual_seed(0)
+        made = generate(model, PROMPT, 40, drafter, temperature=temperature, generator=dice)
+        assert len(made.tokens) >= 40 and max(made.drafted) <= 9
+        if temperature == 0.02:
+            assert min(made.drafted[:-2]) < 9, type(drafter).__name__
 
 
 @pytest.mark.parametrize("parents", [[-1, 0, 1], [-1, -1, 0, 1, 3, 3], [-1] * 5], ids=str)
@@ -215,6 +226,34 @@ def test_a_drafter_of_other_words_is_refused_in_a_sentence(model):
         require_one_tokenizer(ours, theirs)
     with pytest.raises(ValueError, match="tokenizer of 3 words; its own has 1"):
         require_one_tokenizer(ours, short)
+    assert ModelDrafter(other, tokenizers=(ours, ours)).vocabulary == 30
+    with pytest.raises(ValueError, match="in which 'b' is word 1; its own has 2"):
+        ModelDrafter(other, tokenizers=(ours, theirs))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_target_or_a_drafter_of_nan_is_refused_in_a_sentence(model, temperature):
+    broken = build(configuration("tiny", WORDS, layers=3, context=64)).eval().requires_grad_(False)
+    broken.head.weight.data[3] = float("nan")
+    for call in (
+        lambda: plain(broken, PROMPT, 4, temperature=temperature),
+        lambda: generate(broken, PROMPT, 4, Lookup(WORDS), temperature=temperature),
+        lambda: generate(model, PROMPT, 4, ModelDrafter(broken), temperature=temperature),
+    ):
+        with pytest.raises(ValueError, match="the largest logit must be finite; that of row 0 is nan"):
+            call()
+
+
+def test_a_target_that_breaks_in_the_middle_of_a_text_is_refused(model, monkeypatch):
+    """The prompt's logits are fine, the tree's are not."""
+
+    def broken(*given):
+        logits, hidden = read_tree(*given)
+        return logits.index_fill(0, torch.tensor([len(logits) - 1]), float("nan")), hidden
+
+    monkeypatch.setattr(decoding, "read_tree", broken)
+    with pytest.raises(ValueError, match="the largest logit must be finite; that of row"):
+        generate(model, PROMPT, 4, Lookup(WORDS))
 
 
 @pytest.mark.parametrize(
