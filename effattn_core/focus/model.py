@@ -255,11 +255,17 @@ def decode(model, added, chunks, local, count, *, prompt, every=1, temperature=0
     chunks: [1, count of chunks, chunk]; local: [1, time]. Each token is appended to every chunk's prompt; the
     candidates are then made anew, and with them the whole local pass, as released: every=1. every=n makes them anew
     before each n-th token and keeps the local cache in between: our shortcut. every=None never does.
-    Raises ValueError where it does not fit the model's context.
+    Raises ValueError for another batch, no local token, and where it does not fit the model's context.
     """
     require_count("count", count, 0)
+    require_count("prompt", prompt, 0)
     if every is not None:
         require_count("every", every)
+    if chunks.ndim != 3 or local.ndim != 2 or not len(chunks) == len(local) == 1 or not local.shape[1]:
+        raise ValueError(
+            "decode takes one text, chunks [1, count, chunk], and local [1, time] with at least one token; "
+            f"got {tuple(chunks.shape)} and {tuple(local.shape)}."
+        )
     _require_room(model, "candidates and local tokens", chunks.shape[1] + local.shape[1] + max(0, count - 1))
     memory = read_chunks(model, chunks, local[:, max(0, local.shape[1] - prompt) :], room=max(0, count - 1))
     unread = local[:, :0]

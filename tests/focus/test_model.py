@@ -1,5 +1,7 @@
 """Candidates in a model: independent of each other, what they are at the start, in its window, and decoded with."""
 
+import re
+
 import pytest
 import torch
 
@@ -272,6 +274,27 @@ CHUNKS, LOCAL = tokens(1, 3, 12), tokens(1, 9)
             "candidates and local tokens take 41 positions",
         ),
         (lambda model, added: list(focus.decode(model, added, CHUNKS, LOCAL, 3, prompt=4, every=0)), "every must be"),
+        *(
+            (
+                lambda model, added, prompt=prompt: list(focus.decode(model, added, CHUNKS, LOCAL, 3, prompt=prompt)),
+                f"prompt must be a whole number of at least 0; it is {prompt}",
+            )
+            for prompt in (-3, 2.5, None)
+        ),
+        *(
+            (
+                lambda model, added, chunks=chunks, local=local: list(
+                    focus.decode(model, added, chunks, local, 3, prompt=4)
+                ),
+                "decode takes one text, .*, and local .* with at least one token; got " + re.escape(shapes),
+            )
+            for chunks, local, shapes in (
+                (CHUNKS, LOCAL[:, :0], "(1, 3, 12) and (1, 0)"),
+                (CHUNKS, LOCAL[0], "(1, 3, 12) and (9,)"),
+                (CHUNKS[0], LOCAL, "(3, 12) and (1, 9)"),
+                (CHUNKS.expand(2, -1, -1), LOCAL.expand(2, -1), "(2, 3, 12) and (2, 9)"),
+            )
+        ),
         (
             lambda model, added: focus.prompted(
                 model, focus.read_chunks(model, CHUNKS, LOCAL[:, :0]), tokens(1, 28)
