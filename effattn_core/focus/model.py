@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from effattn_core.attention import attention
-from effattn_core.calls import require_count
+from effattn_core.calls import require_count, require_rank
 from effattn_core.model import sample
 from effattn_core.states import KeyValueCache, State, require_rows
 
@@ -175,6 +175,7 @@ def condense(model, added, chunks, local, *, prompt):
     every chunk, all of them if it has fewer. Returns Candidates. Raises ValueError as `read_chunks` does.
     """
     require_count("prompt", prompt, 0)
+    require_rank("batch, time", local=local)
     states = read_chunks(model, chunks, local[:, max(0, local.shape[1] - prompt) :])
     return refresh(model, added, states, len(chunks))
 
@@ -238,8 +239,14 @@ def predict(model, candidates, local, states=None, *, last=None):
     candidates stand at positions 0 … count - 1, local tokens from count on. candidates None: the window alone.
     states: those of an earlier call, whose candidates are then the ones that count. last: logits of so many tokens at
     the end alone, None for all.
-    Raises ValueError where they exceed the model's context, or are of another batch.
+    Raises ValueError where they exceed the model's context, or are of another batch, and for a `last` under 1 or above
+    the local tokens.
     """
+    require_rank("batch, time", local=local)
+    if last is not None:
+        require_count("last", last)
+        if last > local.shape[1]:
+            raise ValueError(f"last is {last}; there are {local.shape[1]} local tokens: ask for no more of them.")
     states = ahead(model, candidates, len(local)) if states is None else states
     if len(states[0].key) != len(local):
         raise ValueError(f"candidates of {len(states[0].key)} texts do not fit a batch of {len(local)}.")

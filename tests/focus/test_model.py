@@ -263,6 +263,19 @@ CHUNKS, LOCAL = tokens(1, 3, 12), tokens(1, 9)
             lambda model, added: focus.predict(model, None, tokens(1, 41)),
             "candidates and local tokens take 41 positions; the model was trained on 40",
         ),
+        *(
+            (
+                lambda model, added, last=last: focus.predict(model, None, LOCAL, last=last),
+                f"last must be a whole number of at least 1; it is {last}",
+            )
+            for last in (0, -2, 2.0)
+        ),
+        (lambda model, added: focus.predict(model, None, LOCAL, last=12), "last is 12; there are 9 local tokens: ask"),
+        (lambda model, added: focus.predict(model, None, LOCAL[0]), r"local must be \[batch, time\]; its shape is"),
+        (
+            lambda model, added: focus.condense(model, added, CHUNKS, LOCAL[0], prompt=4),
+            r"local must be \[batch, time\]; its shape is \(9,\)",
+        ),
         (
             lambda model, added: focus.predict(
                 model, focus.condense(model, added, CHUNKS, LOCAL, prompt=4), tokens(2, 9)
