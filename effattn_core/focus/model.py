@@ -13,6 +13,7 @@ from torch import nn
 
 from effattn_core.attention import attention
 from effattn_core.calls import require_count, require_rank
+from effattn_core.focus.forms import cut
 from effattn_core.model import sample
 from effattn_core.states import KeyValueCache, State, require_rows
 
@@ -44,15 +45,12 @@ class Candidates(NamedTuple):
 def split(tokens, chunk, local):
     """A text's memory in chunks of `chunk` tokens, and its local context: at least the last `local` tokens.
 
-    tokens: [batch, time] int64. The tokens that do not fill a last chunk go to the local context, which then has up to
-    chunk - 1 more. Raises ValueError for sizes under 1, and for a text with no whole chunk before its local context.
+    tokens: [batch, time] int64. Tokens that fill no chunk are local too, see `effattn_core.focus.forms.cut`. Raises
+    ValueError for sizes under 1, and for a text with no whole chunk before its local context.
     """
-    require_count("chunk", chunk)
-    require_count("local", local)
-    if tokens.ndim != 2:
-        raise ValueError(f"tokens must be [batch, time]; the shape is {tuple(tokens.shape)}.")
-    count = (tokens.shape[1] - local) // chunk
-    if count < 1:
+    require_rank("batch, time", tokens=tokens)
+    count, _ = cut(tokens.shape[1], chunk, local)
+    if not count:
         raise ValueError(
             f"a text needs one chunk of {chunk} tokens before {local} local ones; it has {tokens.shape[1]} tokens."
         )
