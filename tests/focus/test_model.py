@@ -61,7 +61,7 @@ def test_with_copied_weights_a_candidate_is_an_appended_end_token(model):
             for state, key, value in zip(states, ahead(model, found), found.values, strict=True):
                 torch.testing.assert_close(state.value[0, :, -1], value[text, :, chunk])
                 # The decoder turns a candidate to its number; the model has turned the end token to 16.
-                assert chunk == 16 or not torch.equal(state.key[0, :, -1], key.key[text, :, chunk])
+                assert not torch.allclose(state.key[0, :, -1], key.key[text, :, chunk])
             unturned = model.blocks[0].mixer.key(model.blocks[0].before_mixer(model.embedding(line)))[0, -1]
             assert torch.allclose(found.keys[0][text, :, chunk].flatten(), unturned)
 
