@@ -5,7 +5,7 @@ from statistics import fmean
 import torch
 
 from effattn_core import costs as shared
-from effattn_core.ledger import FAILED, SAME, Claim, Figure, at_least, at_most, exact, within
+from effattn_core.ledger import FAILED, SAME, UNSEEN, Claim, Figure, against, at_least, at_most, exact, within
 from effattn_core.recordings import measured
 from effattn_core.speculation import acceptance, emitted, enumerated, expected_tokens, verify
 from effattn_core.speculation import costs as costs_speculation
@@ -97,10 +97,19 @@ def modelled_best(list_=LISTED):
     return 100 * cycle.best(rates, range(8))[1] / WORDS
 
 
+def as_fast(text="plays"):
+    """The vocabularies whose speed reaches into the quartiles of the fastest trained chain's, greedy: sizes, rising."""
+    rows = [row for row in measured(SPEED, what="speed", text=text, temperature=0.0) if row["way"].startswith(CHAIN)]
+    best = min(rows, key=lambda row: row["median"])
+    return sorted(row["kept"] for row in rows if row["lower_quartile"] <= best["upper_quartile"])
+
+
 def inside(numbers):
-    """SAME if both of ours lie between the fewest words that were timed and all of them."""
+    """SAME if both of ours lie between the fewest words timed and all of them; UNSEEN if an end is as fast."""
     least = 100 * min(speeds()) / WORDS
-    return SAME if all(least < each < 100 for each in (numbers.formula, numbers.measured)) else FAILED
+    if not all(least < each < 100 for each in (numbers.formula, numbers.measured)):
+        return FAILED
+    return UNSEEN if {min(speeds()), WORDS} & set(as_fast()) else SAME
 
 
 def over_plain(text="plays"):
@@ -180,10 +189,11 @@ CLAIMS = [
         published=93.3,
         unit="% of the words per cycle",
         measured=Figure(lambda: length_kept(16384), "% of the words per cycle, a third kept"),
-        rule=at_least(80.0),
+        rule=against(lambda: length_kept(128), at_least(80.0)),
         conditions=lambda: (
             "SmolLM2, a trained block, greedy chains of four, a play and an answer, recorded by make runs: a drafter "
-            f"taught for minutes proposes frequent words alone; with 128 words {length_kept(128):.0f} %"
+            "taught for minutes, by a law over 4,096 words, proposes frequent words alone; with 128 words "
+            f"{length_kept(128):.0f} %"
         ),
     ),
     Claim(
@@ -206,7 +216,7 @@ CLAIMS = [
         unit="times all words",
         measured=Figure(lambda: over_all_words(temperature=1.0), "times all words"),
         rule=within(2, neutral=1),
-        conditions=f"{HERE}; held-out plays, temperature 1, chains of three",
+        conditions=f"{HERE}; held-out plays, temperature 1, chains of three; texts are drawn anew, and a part is luck",
     ),
     Claim(
         topic="speculation",
@@ -218,7 +228,9 @@ CLAIMS = [
         formula=Figure(modelled_best, "% of the words, by the recorded parts of a cycle"),
         measured=Figure(best_share, "% of the words kept"),
         rule=inside,
-        conditions=lambda: f"{_conditions()}; several sizes lie within each other's spread",
+        conditions=lambda: (
+            f"{_conditions()}; within each other's quartiles: {', '.join(f'{kept:,}' for kept in as_fast())}"
+        ),
     ),
     Claim(
         topic="speculation",

@@ -5,13 +5,15 @@ import json
 
 import pytest
 import torch
+from scipy.stats import chi2
 from support import house
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 
-from effattn_core import data
+from effattn_core import data, pretrained
+from effattn_core.ledger import UNSEEN, Numbers
 from effattn_core.model import build, configuration
 from effattn_core.recordings import measured
-from effattn_core.speculation import expected_tokens_of
+from effattn_core.speculation import claims, expected_tokens_of
 from effattn_core.speculation import training as speculation_training
 
 LETTERS = "\n abcdefghijklmnopqrstuvwxyz.,-:"
@@ -25,6 +27,10 @@ def small(source, **settings):
     tokenizer.decoder = decoders.Fuse()
     torch.manual_seed(0)
     return build(configuration("tiny", len(LETTERS), context=1024)).eval(), tokenizer
+
+
+def never(*given, **settings):
+    raise AssertionError("what is finished is not made again")
 
 
 @pytest.fixture
@@ -54,9 +60,6 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(drivers, tmp_pa
     drafters = {row["drafter"] for row in rows if row["what"] == "length"}
     assert drafters == {"trained head, chain", "trained head, tree", "lookup", "first third"}
 
-    def never(*given, **settings):
-        raise AssertionError("what is finished is not made again")
-
     for name in ("counted", "length_rows", "agreement_rows", "tree_rows"):
         monkeypatch.setattr(run, name, never)
     monkeypatch.setattr(speculation_training, "hidden_states", never)
@@ -82,6 +85,53 @@ def test_a_dry_run_times_the_parts_of_a_cycle(monkeypatch, tmp_path):
     monkeypatch.setattr(parts, "quick", spoiled)
     with pytest.raises(AssertionError, match="not close"):
         parts.main(rows=(1,), context=16, kept=(6,), repeats=3, target=tmp_path / "parts.json")
+
+
+def test_a_dry_run_counts_the_kinds_of_words_that_came_and_goes_on_where_it_stopped(monkeypatch, tmp_path):
+    laws = house.driver("speculation/run_smollm2")
+    monkeypatch.setattr(pretrained, "load", small)
+    monkeypatch.setattr(laws, "LAYERS", 1)
+    monkeypatch.setattr(laws, "PROMPT", "the king said to the queen")
+    arguments = dict(draws=6, kept=12, folder=tmp_path)
+    laws.main(target=tmp_path / "laws.json", **arguments)
+    rows = json.loads((tmp_path / "laws.json").read_text())["rows"]
+    assert len({row["way"] for row in rows}) == 7 and {row["place"] for row in rows} == {1, 2, 3}
+    for row in rows:
+        assert sum(row["found"]) == 6 and sum(row["expected"]) == pytest.approx(6, abs=1e-2)
+    monkeypatch.setattr(laws, "law_rows", never)
+    laws.main(target=tmp_path / "again.json", **arguments)
+    assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
+
+
+def test_a_word_s_kind_is_where_it_ends_in_the_law_and_whether_it_is_kept():
+    laws = house.driver("speculation/run_smollm2")
+    law = torch.tensor([0.05, 0.4, 0.3, 0.2, 0.05])
+    assert laws.kinds(law, torch.tensor([1, 4])).tolist() == [6, 1, 2, 4, 7]
+
+
+def chi_square(row, least=5):
+    """(statistic, degrees of freedom) of a recorded row; kinds expected less than `least` times are one."""
+    pairs = sorted(zip(row["expected"], row["found"], strict=True), reverse=True)
+    common = [pair for pair in pairs if pair[0] >= least]
+    rare = [sum(part) for part in zip(*pairs[len(common) :], strict=True)]
+    cells = common + ([rare] if rare and rare[0] >= 1 else [])
+    return sum((found - expected) ** 2 / expected for expected, found in cells), len(cells) - 1
+
+
+def test_words_drawn_with_drafts_on_smollm2_keep_its_law_and_unverified_ones_do_not():
+    rows = measured("speculation/smollm2-cpu", what="law")
+    assert {row["place"] for row in rows} == {1, 2, 3} and {row["draws"] for row in rows} == {
+        house.driver("speculation/run_smollm2").DRAWS
+    }
+    verified = [row for row in rows if row["way"] != "first layers, not verified"]
+    assert len({row["way"] for row in verified}) == 6
+    for row in verified:
+        found, free = chi_square(row)
+        assert free >= 3 and chi2.sf(found, free) > 1e-3, (row["way"], row["place"])
+    whole = [sum(parts) for parts in zip(*(chi_square(row) for row in verified), strict=True)]
+    assert chi2.sf(*whole) > 1e-3
+    alone = [sum(parts) for parts in zip(*(chi_square(row) for row in rows if row not in verified), strict=True)]
+    assert chi2.sf(*alone) < 1e-6, "a control that ought to fail"
 
 
 def spoiled(model):
@@ -138,3 +188,18 @@ def test_the_recorded_speeds_are_of_exact_words_and_reach_the_goal_where_text_re
     assert min(row["speed_up"] for row in rows) < 1  # and it does not pay everywhere
     passes = {row["rows"]: row["median"] for row in measured(PARTS, what="pass", products="few rows")}
     assert passes[1] < passes[8] < 8 * passes[1] / 2
+
+
+def test_the_page_says_over_which_words_the_recorded_drafter_was_taught():
+    page = (house.ROOT / "book/4-sparse/speculation.md").read_text().replace("\n", " ")
+    words = f"{house.driver('speculation/run').LESSON:,}"
+    assert f"the {words} most frequent words alone" in page
+    conditions = [claim.conditions() for claim in claims.CLAIMS if callable(claim.conditions)]
+    assert any(f"by a law over {words} words" in each for each in conditions)
+
+
+def test_a_vocabulary_is_called_the_fastest_only_beyond_the_spread():
+    fast = claims.as_fast()
+    assert 128 in fast and WORDS not in fast  # the cut is faster than all words, but no size of it than the others
+    numbers = Numbers(25.5, claims.modelled_best(), claims.best_share())
+    assert claims.inside(numbers) == UNSEEN
