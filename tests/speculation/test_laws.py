@@ -21,6 +21,7 @@ from effattn_core.speculation import (
     acceptance,
     chain,
     chain_of,
+    costs,
     draw_children,
     early_exit,
     emitted,
@@ -199,10 +200,13 @@ def test_words_per_cycle_by_the_formula_and_by_every_pattern(length):
         tokens = torch.tensor([dice.draw(draft) for _ in range(length)])
         return 1 + len(verify(chain(tokens, draft.expand(length, -1)), target.expand(length + 1, -1), dice)[0])
 
-    mean = sum(words * weight for words, weight in enumerated(cycle).items())
+    found = enumerated(cycle)
+    mean = sum(words * weight for words, weight in found.items())
     rate = acceptance(target, draft).item()
     assert math.isclose(mean, expected_tokens(rate, length), rel_tol=1e-12)
     assert math.isclose(mean, expected_tokens_of([rate] * length), rel_tol=1e-12)
+    spread = math.sqrt(sum((words - mean) ** 2 * weight for words, weight in found.items()))
+    assert math.isclose(costs.tokens_spread(rate, length), spread, rel_tol=1e-10)
     patterns = itertools.product((True, False), repeat=length)
     by_pattern = sum(
         math.prod(rate if taken else 1 - rate for taken in pattern)
