@@ -15,7 +15,7 @@ from effattn_core.attention import attention
 from effattn_core.calls import require_count, require_rank
 from effattn_core.focus.forms import cut
 from effattn_core.model import sample
-from effattn_core.states import KeyValueCache, State, require_rows
+from effattn_core.states import KeyValueCache, State, require_rows, sees_all
 
 PARTS = ("query", "key", "value", "output")
 
@@ -81,7 +81,7 @@ class Added(nn.Module):
 def _require_plain(model):
     """Raise ValueError unless every layer attends to all tokens before it: others keep no keys to condense."""
     sizes = model.sizes
-    if sizes.mixer != "attention" or sizes.cross_layers or sizes.loops > 1 or sizes.window is not None:
+    if not sees_all(sizes):
         raise ValueError(
             "candidates need a model whose layers all attend to the whole text; this one has "
             f"mixer {sizes.mixer!r}, window {sizes.window}, {sizes.cross_layers} cross layers, {sizes.loops} loops."

@@ -10,6 +10,7 @@ from support import house
 
 from effattn_core import pretrained
 from effattn_core.focus import recall
+from effattn_core.focus.training import Lesson, logits
 from effattn_core.model import LanguageModel, configuration
 from effattn_core.pretrained.interface import opened
 from effattn_core.recordings import measured
@@ -82,8 +83,8 @@ def test_a_memory_in_chunks_of_the_driver_is_what_condense_reads(monkeypatch):
         monkeypatch.setattr(run, name, value)
     states = run.read_chunks(model, run._chunked(memory[None], 2), memory[None, :0])
     found = run.logits(model, added, states, local[None], target[None])
-    lesson = recall.Lesson(memory[None], local[None], target[None])
-    torch.testing.assert_close(found, recall.logits(model, added, lesson, chunk=16, prompt=4))
+    lesson = Lesson(memory[None], local[None], target[None])
+    torch.testing.assert_close(found, logits(model, added, lesson, chunk=16, prompt=4))
 
 
 def content(recording):
