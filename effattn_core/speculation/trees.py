@@ -7,8 +7,7 @@ import torch
 
 from effattn_core.calls import require_count
 from effattn_core.speculation.forms import ROOT, Draft, draw_children
-
-MOST = 64  # rows whose mask fits one integer: the root and 63 drafts
+from kernels.table import MOST
 
 
 @dataclass(frozen=True)
@@ -107,15 +106,6 @@ def packed(parents):
     for node, parent in enumerate(parents.tolist()):
         masks.append(masks[parent + 1] | 1 << node + 1)
     return torch.tensor([mask - (mask >> 63 << 64) for mask in masks], dtype=torch.int64)
-
-
-def path_of(parents, node):
-    """The nodes from the root's child down to `node`: a list."""
-    path = []
-    while node != ROOT:
-        path.insert(0, node)
-        node = int(parents[node])
-    return path
 
 
 def grow(step, shape, *, temperature=0.0, dice=None, ids=None, vocabulary=None):

@@ -1,4 +1,4 @@
-"""The words that a drafter may propose: the most frequent of a text, and tables there and back (FR-Spec)."""
+"""The words that a drafter may propose: the most frequent of a text, by their numbers (FR-Spec)."""
 
 from dataclasses import dataclass
 
@@ -24,7 +24,7 @@ def counts(tokens, vocabulary):
 class Subset:
     """`ids`: int64 [kept], the words that are kept, in the order of the vocabulary; `vocabulary`: how many there are.
 
-    `ids` maps a place of the small law to its word; `places`, int64 [vocabulary], a word to its place, or -1.
+    `ids` maps a place of the small law to its word.
     """
 
     ids: torch.Tensor
@@ -41,12 +41,6 @@ class Subset:
 
     def __len__(self):
         return len(self.ids)
-
-    @property
-    def places(self):
-        found = torch.full((self.vocabulary,), -1, dtype=torch.int64)
-        found[self.ids] = torch.arange(len(self.ids))
-        return found
 
     def law(self, logits, temperature=1.0):
         """The law over the whole vocabulary that logits over the kept words mean: [..., kept] to [..., vocabulary].

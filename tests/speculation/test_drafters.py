@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.drafts import path_of
 from tokenizers import Tokenizer, models
 
 from effattn_core import model as whole
@@ -27,7 +28,6 @@ from effattn_core.speculation import (
     generate,
     law_of,
     most_frequent,
-    path_of,
     plain,
     quick,
     read_tree,
@@ -106,10 +106,7 @@ def test_a_tree_in_one_pass_gives_each_node_the_logits_of_its_own_text(model, pa
     model.read(model.embedding(PROMPT[None, :-1]), states)
     logits, _ = read_tree(model, states, int(PROMPT[-1]), draft)
     for node in range(-1, len(parents)):
-        path, at = [], node
-        while at >= 0:
-            path.insert(0, at)
-            at = parents[at]
+        path = path_of(parents, node)
         text = torch.cat([PROMPT, draft.tokens[path]])
         torch.testing.assert_close(logits[node + 1], model(text[None])[0][0, -1], atol=2e-4, rtol=1e-4)
         kept = [0, *(each + 1 for each in path)]
@@ -131,10 +128,7 @@ def test_a_drafter_guesses_in_a_tree_what_it_guesses_in_a_text(model, shape):
     drafter.begin(model, None)
     draft = drafter.propose(PROMPT, 8, 0.0, None)
     for node in range(len(draft)):
-        path, at = [], node
-        while at >= 0:
-            path.insert(0, at)
-            at = int(draft.parents[at])
+        path = path_of(draft.parents, node)
         text = torch.cat([PROMPT, draft.tokens[path]])
         law = model(text[None])[0][0].log_softmax(-1)
         score = sum(law[len(PROMPT) - 1 + n, int(token)] for n, token in enumerate(draft.tokens[path]))

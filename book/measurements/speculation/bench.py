@@ -158,7 +158,7 @@ def speed_rows(name, prompt, made, new=NEW, repeats=REPEATS, temperature=0.0):
         result, _ = decoded(way, model, drafter, prompt, new, temperature, repeats)
         if temperature == 0:
             wanted = result.tokens if wanted is None else wanted
-            same = require_same(models_usual(made), prompt, result.tokens, wanted, f"{name}, {way}")
+            same = require_same(made["plain, usual products"][0], prompt, result.tokens, wanted, f"{name}, {way}")
             facts[way].append(same)
     order = list(made)
     for turn in range(repeats):
@@ -184,11 +184,6 @@ def speed_rows(name, prompt, made, new=NEW, repeats=REPEATS, temperature=0.0):
         print(f"{name} at {temperature}, {way}: {rows[-1]['words_per_second']:.1f} words per second, "
               f"{rows[-1]['speed_up']:.2f} times, {rows[-1]['per_cycle']:.2f} words per cycle", flush=True)  # fmt: skip
     return rows
-
-
-def models_usual(made):
-    """The model of usual products, by which differences are judged."""
-    return made["plain, usual products"][0] if "plain, usual products" in made else made["plain"][0]
 
 
 def main(
