@@ -97,6 +97,18 @@ def modelled_best(list_=LISTED):
     return 100 * cycle.best(rates, range(8))[1] / WORDS
 
 
+def chi_square(row, least=5):
+    """(statistic, degrees of freedom) of the kinds of words that came beside those expected; rare kinds are one.
+
+    row: of the recording on SmolLM2, with found and expected. least: how often a kind must be expected to stand alone.
+    """
+    pairs = sorted(zip(row["expected"], row["found"], strict=True), reverse=True)
+    common = [pair for pair in pairs if pair[0] >= least]
+    rare = [sum(part) for part in zip(*pairs[len(common) :], strict=True)]
+    cells = common + ([rare] if rare and rare[0] >= 1 else [])
+    return sum((found - expected) ** 2 / expected for expected, found in cells), len(cells) - 1
+
+
 def as_fast(text="plays"):
     """The vocabularies whose speed reaches into the quartiles of the fastest trained chain's, greedy: sizes, rising."""
     rows = [row for row in measured(SPEED, what="speed", text=text, temperature=0.0) if row["way"].startswith(CHAIN)]

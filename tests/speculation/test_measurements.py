@@ -109,15 +109,6 @@ def test_a_word_s_kind_is_where_it_ends_in_the_law_and_whether_it_is_kept():
     assert laws.kinds(law, torch.tensor([1, 4])).tolist() == [6, 1, 2, 4, 7]
 
 
-def chi_square(row, least=5):
-    """(statistic, degrees of freedom) of a recorded row; kinds expected less than `least` times are one."""
-    pairs = sorted(zip(row["expected"], row["found"], strict=True), reverse=True)
-    common = [pair for pair in pairs if pair[0] >= least]
-    rare = [sum(part) for part in zip(*pairs[len(common) :], strict=True)]
-    cells = common + ([rare] if rare and rare[0] >= 1 else [])
-    return sum((found - expected) ** 2 / expected for expected, found in cells), len(cells) - 1
-
-
 def test_words_drawn_with_drafts_on_smollm2_keep_its_law_and_unverified_ones_do_not():
     rows = measured("speculation/smollm2-cpu", what="law")
     assert {row["place"] for row in rows} == {1, 2, 3} and {row["draws"] for row in rows} == {
@@ -126,11 +117,11 @@ def test_words_drawn_with_drafts_on_smollm2_keep_its_law_and_unverified_ones_do_
     verified = [row for row in rows if row["way"] != "first layers, not verified"]
     assert len({row["way"] for row in verified}) == 6
     for row in verified:
-        found, free = chi_square(row)
+        found, free = claims.chi_square(row)
         assert free >= 3 and chi2.sf(found, free) > 1e-3, (row["way"], row["place"])
-    whole = [sum(parts) for parts in zip(*(chi_square(row) for row in verified), strict=True)]
+    whole = [sum(parts) for parts in zip(*(claims.chi_square(row) for row in verified), strict=True)]
     assert chi2.sf(*whole) > 1e-3
-    alone = [sum(parts) for parts in zip(*(chi_square(row) for row in rows if row not in verified), strict=True)]
+    alone = [sum(parts) for parts in zip(*(claims.chi_square(row) for row in rows if row not in verified), strict=True)]
     assert chi2.sf(*alone) < 1e-6, "a control that ought to fail"
 
 
