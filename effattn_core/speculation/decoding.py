@@ -96,10 +96,10 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
         room = count - len(made.tokens) - 1
         draft = drafter.propose(text, room, temperature, dice)
         logits, hidden = read_tree(model, states, made.tokens[-1], draft)
-        require_logits(logits)
         if temperature > 0:
             path, last = verify(draft, law_of(logits, temperature), dice)
         else:
+            require_logits(logits)
             path, last = verify_greedy(draft, logits.argmax(-1).tolist())
         rows = [0, *(node + 1 for node in path)]
         for state in states:

@@ -21,10 +21,6 @@ KINDS = ("continuation", "reconstruction", "both", "questions")
 NAMES = ("dense", "window only", "local only", "untrained candidates", "trained candidates")
 
 
-def never(*given, **settings):
-    raise AssertionError("what is finished is not made again")
-
-
 def test_a_dry_run_records_every_kind_of_lesson_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
     monkeypatch.setattr(runtime, "device", lambda: torch.device("cpu"))
     run = house.driver("focus/run")
@@ -39,8 +35,8 @@ def test_a_dry_run_records_every_kind_of_lesson_and_goes_on_where_it_stopped(tmp
     assert {row["name"] for row in rows if row["what"] == "baseline"} == {"dense", "window only"}
     losing = [row for row in rows if row["what"] == "losing" and row["losses"] == "both"]
     assert [(row["chunk"], row["chunks"]) for row in losing] == [(size, run.MEMORY // size) for size in run.SIZES]
-    monkeypatch.setattr(run, "recall_rows", never)
-    monkeypatch.setattr(run, "baseline_rows", never)
+    monkeypatch.setattr(run, "recall_rows", house.never)
+    monkeypatch.setattr(run, "baseline_rows", house.never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 
@@ -69,7 +65,7 @@ def test_a_dry_run_judges_every_method_on_the_same_tokens_and_goes_on_where_it_s
     assert max(training["moved"]) > 0
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
     for make in ("judged", "judged_dense", "Pool"):
-        monkeypatch.setattr(run, make, never)
+        monkeypatch.setattr(run, make, house.never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 

@@ -29,10 +29,6 @@ def small(source, **settings):
     return build(configuration("tiny", len(LETTERS), context=1024)).eval(), tokenizer
 
 
-def never(*given, **settings):
-    raise AssertionError("what is finished is not made again")
-
-
 @pytest.fixture
 def drivers(monkeypatch):
     """(run.py, bench.py) as the commands find them, on a tiny model and short texts."""
@@ -61,8 +57,8 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(drivers, tmp_pa
     assert drafters == {"trained head, chain", "trained head, tree", "lookup", "first third"}
 
     for name in ("counted", "length_rows", "agreement_rows", "tree_rows"):
-        monkeypatch.setattr(run, name, never)
-    monkeypatch.setattr(speculation_training, "hidden_states", never)
+        monkeypatch.setattr(run, name, house.never)
+    monkeypatch.setattr(speculation_training, "hidden_states", house.never)
     run.main(told=12, count=1, folder=tmp_path, target=tmp_path / "again.json", **SMALL)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 
@@ -98,7 +94,7 @@ def test_a_dry_run_counts_the_kinds_of_words_that_came_and_goes_on_where_it_stop
     assert len({row["way"] for row in rows}) == 7 and {row["place"] for row in rows} == {1, 2, 3}
     for row in rows:
         assert sum(row["found"]) == 6 and sum(row["expected"]) == pytest.approx(6, abs=1e-2)
-    monkeypatch.setattr(laws, "law_rows", never)
+    monkeypatch.setattr(laws, "law_rows", house.never)
     laws.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 
