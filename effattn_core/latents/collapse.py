@@ -1,7 +1,7 @@
 """A tokeniser whose optimum is known: what the weight of the penalty does to the spread of latents, in closed form.
 
-Data are one normal number x of deviation q; the latent is z = a x + s ε, decoded as d z. With m = |a| q, the deviation
-of the means, the best decoder leaves the error q² s² / (m² + s²), whatever the kind: only s / m counts.
+Data are one normal number x of deviation q; the latent is z = a x + s ε, decoded as d z. With m = ``|a|`` q, the
+deviation of the means, the best decoder leaves the error q² s² / (m² + s²), whatever the kind: only s / m counts.
 """
 
 import math

@@ -54,8 +54,8 @@ def label_accuracy(classifier, images, labels):
 def frechet_distance(classifier, images, others):
     """Fréchet distance of two sets of images in the classifier's features (eq. latents-frechet), in float64.
 
-    |m - n|² + tr(C + D - 2 (C^½ D C^½)^½), m, n the means and C, D the covariances. Raises ValueError for fewer images
-    than features, whose covariance says nothing.
+    ``|m - n|²`` + tr(C + D - 2 (C^½ D C^½)^½), m, n the means and C, D the covariances. Raises ValueError for too few
+    images, no more than features: their covariance says nothing.
     """
     means, covariances = [], []
     for each in (images, others):

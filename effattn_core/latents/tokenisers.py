@@ -34,7 +34,7 @@ class Posterior:
 def sigma_sample(mean, spread, generator=None):
     """z = μ + σ_b ε, σ_b = n_b · spread / 0.8 with one normal n_b per example (eq. latents-sigma).
 
-    mean: [batch, ...]. spread is the mean of |σ_b|: z is a mixture of spreads, no normal law of one spread.
+    mean: [batch, ...]. spread is the mean of ``|σ_b|``: z is a mixture of spreads, no normal law of one spread.
     """
     per_example = (len(mean),) + (1,) * (mean.ndim - 1)
     drawn = torch.randn(per_example, dtype=mean.dtype, device=mean.device, generator=generator)
@@ -48,7 +48,7 @@ def kl_to_normal(mean, log_variance):
 
 
 def unit_rms(mean):
-    """Each latent over its root mean square: |z|² = its size."""
+    """Each latent over its root mean square, so that ``|z|²`` is its size."""
     return mean * torch.rsqrt(mean.square().mean(-1, keepdim=True) + EPSILON)
 
 
