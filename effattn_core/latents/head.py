@@ -103,11 +103,13 @@ class DiffusionHead(nn.Module):
     """Noisy latent, time and condition in, ε or v out (LatentLM's released head, its sizes free).
 
     latent: numbers of one latent; width: of the head and of the conditions; inner: of each block's SwiGLU. Modulations
-    and the last matrix start at zero, so the first output is 0 and the first loss about 1.
+    and the last matrix start at zero, so the first output is 0 and the first loss about 1. Its attribute
+    `implementation` is that of its steps, see `head_step`: None, the kernels on a GPU; "triton" asks for them anywhere.
     """
 
     def __init__(self, latent, width, inner, blocks=3):
         super().__init__()
+        self.implementation = None
         self.input = nn.Linear(latent, width, bias=False)
         self.time = nn.Sequential(
             nn.Linear(2 * FREQUENCIES, width, bias=False), nn.SiLU(), nn.Linear(width, width, bias=False)
@@ -124,7 +126,7 @@ class DiffusionHead(nn.Module):
     def parameter_count(self):
         return sum(weight.numel() for weight in self.parameters())
 
-    def forward(self, noisy, time, condition, implementation=None):
+    def forward(self, noisy, time, condition):
         """noisy: [..., latent]; time: int64 [...]; condition: [..., width]. Returns [..., latent]."""
         features = time_features(time).to(condition.dtype)
         condition = functional.silu(condition + self.time(features))
@@ -132,7 +134,7 @@ class DiffusionHead(nn.Module):
         if hidden.shape != condition.shape:
             condition = condition.expand(hidden.shape)
         for block in self.blocks:
-            hidden = block(hidden, condition, implementation)
+            hidden = block(hidden, condition, self.implementation)
         shift, scale = self.modulation(condition).chunk(2, -1)
         normed = functional.rms_norm(hidden, hidden.shape[-1:], eps=EPSILON)
         return self.output(normed * (1 + scale) + shift)

@@ -159,3 +159,5 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         Tokeniser(patch=5)
     with pytest.raises(ValueError, match="at least 0; they are -1 and 0.01"):
         Tokeniser(spread=-1)
+    with pytest.raises(ValueError, match="patch must be a whole number of at least 1; it is 0"):
+        Tokeniser(patch=0)
