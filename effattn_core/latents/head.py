@@ -13,6 +13,7 @@ from effattn_core import calls
 
 EPSILON = 1e-6  # of the RMS norms, which have no weights
 FREQUENCIES = 128
+WIDEST = 8192  # numbers in a row that the kernels take
 
 
 def head_oracle(hidden, modulation, gate_matrix, up_matrix, down_matrix):
@@ -40,8 +41,8 @@ def head_step(hidden, modulation, gate_matrix, up_matrix, down_matrix, *, implem
     calls.require_alike(
         hidden=hidden, modulation=modulation, gate_matrix=gate_matrix, up_matrix=up_matrix, down_matrix=down_matrix
     )
-    width, inner = hidden.shape[-1], gate_matrix.shape[0]
-    misfit = "" if not width % 16 and not inner % 16 else f"the kernels take sizes of 16; got {width} and {inner}"
+    width = hidden.shape[-1]
+    misfit = "" if width <= WIDEST else f"the kernels take rows of at most {WIDEST} numbers; got {width}"
     chosen = calls.choose(implementation, hidden.device, hidden.dtype, misfit)
     if chosen == "oracle":
         return calls.exactly(head_oracle, *tensors).to(hidden.dtype)
