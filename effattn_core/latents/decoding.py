@@ -55,6 +55,27 @@ def draw(
     return torch.stack(latents, 1), states
 
 
+@torch.no_grad()
+def redraw(
+    model, words, latents, *, without=None, weight=1.0, steps=20, sampler="2m", first=LAST, start=None, generator=None
+):
+    """Each latent of images drawn once more, after the given ones before it: what no earlier error can have spoilt.
+
+    words, without, weight, steps, sampler, first: as in `draw`; latents: [batch, count, latent]; start: the noise, of
+    their shape. Returns [batch, count, latent]. Raises ValueError where guidance lacks its other prompt.
+    """
+    if weight != 1 and without is None:
+        raise ValueError(f"guidance by {weight} needs `without`, the prompt whose class is hidden; it is None.")
+    double, (rows, count, size) = weight != 1, latents.shape
+    prompt = torch.cat((words, without)) if double else words
+    hidden, _ = model(stream(prompt, latents.repeat(2, 1, 1) if double else latents))
+    conditions = hidden[:, words.shape[1] - 1 :][:, :count].flatten(0, 1)
+    start = normal(latents.shape, latents, generator) if start is None else start
+    line = grid(model.schedule, steps, first)
+    drawn = sample(model.denoiser(conditions, weight), start.flatten(0, 1), line, sampler=sampler, generator=generator)
+    return drawn.view(rows, count, size)
+
+
 def _read_again(model, prompt, latents, double):
     if not latents:
         return model.read_words(prompt)[0]

@@ -6,7 +6,7 @@ import torch
 from effattn_core.data import IGNORED
 from effattn_core.latents import captions
 from effattn_core.latents.codes import CodeModel, draw_codes, train_code_model
-from effattn_core.latents.decoding import draw, write
+from effattn_core.latents.decoding import draw, redraw, write
 from effattn_core.latents.model import (
     LatentModel,
     Stream,
@@ -16,6 +16,7 @@ from effattn_core.latents.model import (
     stream,
     train_latent_model,
 )
+from effattn_core.latents.schedule import normal
 from effattn_core.latents.tokenisers import Tokeniser
 from effattn_core.latents.training import Average, batches, fit
 from effattn_core.latents.whole import WholeModel, draw_whole, train_whole_model
@@ -231,6 +232,23 @@ def test_codes_are_drawn_by_the_same_backbone_and_a_step_is_the_whole_pass():
     train_code_model(model, codes, labels, steps=120, batch=32, rate=1e-2)
     drawn = draw_codes(model, labels[:50], weight=2.0, generator=torch.Generator().manual_seed(0))
     assert (drawn == codes[:50]).double().mean() > 0.9
+
+
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_latents_drawn_once_more_after_themselves_are_themselves_and_later_ones_change_none(weight):
+    model, (label, _) = model_of(), given()
+    more = dict(without=torch.full_like(label, 10), weight=weight, steps=4)
+    found, _ = draw(model, label, generator=torch.Generator().manual_seed(1), **more)
+    generator = torch.Generator().manual_seed(1)
+    start = torch.stack([normal((len(label), 4), found, generator) for _ in range(found.shape[1])], 1)
+    again = redraw(model, label, found, start=start, **more)
+    assert (again - found).abs().max() < 1e-9
+    changed = found.clone()
+    changed[:, 3] += 1
+    other = redraw(model, label, changed, start=start, **more)
+    assert torch.equal(other[:, :4], again[:, :4]) and ((other - again)[:, 4:].abs().amax((0, 2)) > 1e-6).all()
+    with pytest.raises(ValueError, match="needs `without`"):
+        redraw(model, label, found, weight=3.0)
 
 
 @pytest.mark.parametrize("seeded", [False, True], ids=["unseeded", "of a seed"])
