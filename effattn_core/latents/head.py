@@ -61,6 +61,8 @@ def _plain(hidden, modulation, gate_matrix, up_matrix, down_matrix):
 
 
 def _require_shapes(hidden, modulation, gate_matrix, up_matrix, down_matrix):
+    if not hidden.ndim or not gate_matrix.ndim:
+        raise ValueError("hidden must be [..., width] and gate_matrix [inner, width]; one of them is a single number.")
     width, inner = hidden.shape[-1], gate_matrix.shape[0]
     if modulation.shape != (*hidden.shape[:-1], 3 * width):
         wanted = (*hidden.shape[:-1], 3 * width)

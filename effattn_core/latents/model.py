@@ -55,7 +55,13 @@ class LatentSizes:
 def latent_sizes(
     vocabulary, *, width=96, layers=3, heads=4, mixer="attention", context=64, latent=8, places=16, **more
 ):
-    """LatentSizes of a small model: head sizes width / heads, feed-forward layers of 8/3 the width, in steps of 16."""
+    """LatentSizes of a small model: head sizes width / heads, feed-forward layers of 8/3 the width, in steps of 16.
+
+    Raises ValueError for heads that do not divide the width.
+    """
+    require_count("heads", heads)
+    if width % heads:
+        raise ValueError(f"heads must divide the width of {width}; heads is {heads}.")
     inner = 16 * round(width / 6)
     backbone = Configuration(
         vocabulary, width=width, layers=layers, heads=heads, key_value_heads=heads, head_dim=width // heads,

@@ -78,6 +78,11 @@ def _root(matrix):
 
 
 def diagonal_distance(found, wanted):
-    """The same of latents [count, latent] as they are, their numbers taken as independent of each other."""
+    """The same of latents [count, latent] as they are, their numbers taken as independent of each other.
+
+    Raises ValueError for fewer than two latents, which have no deviation.
+    """
+    if min(len(found), len(wanted)) < 2:
+        raise ValueError(f"a deviation needs two latents; got {len(found)} and {len(wanted)}.")
     mean = (found.mean(0) - wanted.mean(0)).square().sum()
     return (mean + (found.std(0) - wanted.std(0)).square().sum()).item()

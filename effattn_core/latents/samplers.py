@@ -13,7 +13,7 @@ from effattn_core.calls import require_count
 from effattn_core.latents.schedule import Schedule, normal
 
 SAMPLERS = ("ddpm", "ddpm large", "ddim", "2m")
-LAST = 999  # the time that released code starts from; eps prediction cannot: see `clipped`
+LAST = 999  # the time that released code starts from; eps prediction cannot, see CLIPPED
 CLIPPED = 995  # the first time whose signal is large enough for eps prediction (λ = -5.1)
 
 

@@ -36,12 +36,12 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     """A step of a head, forward and backward, for many rows (tokens times draws) and for few; and for few as a sampler
     has it.
 
-    The gradient of the matrices has programs per tile of a matrix, not per row: with a batch its matrix grows. Without
-    one, where head_dim is 128, passes over whole rows get the widest that they take. What keeps nothing for a gradient
-    is not launched beside what does: it is the same code with fewer stores.
+    The gradient of the matrices has programs per tile of a matrix, not per row: with a batch its matrix grows. Passes
+    over whole rows are of two widths: 512, and where head_dim is 128 the widest that they take. What keeps nothing for
+    a gradient is not launched beside what does: it is the same code with fewer stores.
     """
     width, hidden = 8 * head_dim, 16 * head_dim
-    widest = WIDEST if batch == 1 and head_dim == 128 else width
+    widest = WIDEST if batch == 1 and head_dim == 128 else 512
     active = torch.zeros(hidden, width, dtype=dtype, device=device)
     down = active.mT.contiguous()
     for rows in (512 * batch, 16) if batch == 1 else (512 * batch,):

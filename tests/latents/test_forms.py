@@ -92,6 +92,8 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         head_step(hidden, modulation[:, 1:], *matrices)
     with pytest.raises(ValueError, match=r"down_matrix must be \(8, 6\); it is \(6, 8\)"):
         head_step(hidden, modulation, *matrices[:2], matrices[2].mT)
+    with pytest.raises(ValueError, match="one of them is a single number"):
+        head_step(hidden[0, 0], modulation, *matrices)
     with pytest.raises(ValueError, match="must share a floating dtype"):
         head_step(hidden.double(), modulation, *matrices)
     with pytest.raises(ValueError, match="implementation must be 'oracle'"):

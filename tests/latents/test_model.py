@@ -215,6 +215,8 @@ def test_a_model_that_was_taught_captions_writes_them_after_an_image():
     _, states = model(stream(prompt, latents), states)
     written = write(model, torch.full((3, 1), captions.END), states, count=10, stop=captions.STOP)
     assert [captions.read_caption(row) for row in written] == [0, 1, 2]
+    for row in written.tolist():  # what follows the end is the end again
+        assert set(row[row.index(captions.STOP) :]) == {captions.STOP}
 
 
 def test_codes_are_drawn_by_the_same_backbone_and_a_step_is_the_whole_pass():
@@ -301,6 +303,8 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         latent_sizes(11, prediction="x")
     with pytest.raises(ValueError, match="places"):
         latent_sizes(11, places=0)
+    with pytest.raises(ValueError, match="heads must divide the width of 96; heads is 7"):
+        latent_sizes(11, heads=7)
     with pytest.raises(ValueError, match="guidance by 2 needs `without`"):
         draw(model_of(), given()[0], weight=2)
     model, (label, latents) = model_of(), given()
