@@ -107,7 +107,7 @@ def drawn(latent=1, step=STOPS[-1], weight=1.5):
         yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, ticks="",
                    constrain="domain"),
         xaxis2=dict(domain=[0.52, 1], anchor="y2", range=[0, SAMPLED], title=dict(text="step of the sampler")),
-        yaxis2=dict(anchor="x2", range=[-4.2, 4.2]),
+        yaxis2=dict(anchor="x2", range=[-4.8, 4.8]),
     )  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The part of the run that shows how latents lose their noise: the arms, and the rows of one; and the generators' tokenisers."""
+"""The part of the run that shows how latents lose their noise: its arms, and the generators' tokenisers."""
 
 import torch
 
