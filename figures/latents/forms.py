@@ -157,7 +157,7 @@ def samplers(steps=5, sampler="ddim"):
         legend=dict(y=-0.2, yanchor="top"),
         xaxis=dict(domain=[0, 0.58], range=[1010, -10], title=dict(text="time, from noise to data"), showgrid=False),
         yaxis=dict(range=[-3.6, 3.2], title=dict(text="x")),
-        xaxis2=dict(domain=[0.66, 1], anchor="y2", range=[0, 0.75], title=dict(text="density"), showgrid=False),
+        xaxis2=dict(domain=[0.66, 1], anchor="y2", range=[0, 0.85], title=dict(text="density"), showgrid=False),
         yaxis2=dict(anchor="x2", range=[-3.6, 3.2], showticklabels=False),
     )  # fmt: skip
 
