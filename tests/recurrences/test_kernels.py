@@ -77,6 +77,8 @@ def compare(inputs, floor=0.0):
 
 CASES = [dict(time=1), dict(time=63), dict(time=65, strided=True), dict(time=130, heads=1)]
 CASES += [dict(time=65, heads=1, key_dim=32, value_dim=64), dict(time=65, heads=1, key_dim=64, value_dim=32)]
+if DEVICE == "cuda":  # where the tiles of wide heads are others
+    CASES += [dict(time=200, heads=1, key_dim=size, value_dim=size) for size in (64, 128)]
 
 
 @pytest.mark.proves("oracle", "gated_*_kernel")

@@ -63,6 +63,8 @@ NAMES = ("output", "final state", "d query", "d key", "d value", "d state")
 CASES = [dict(time=1), dict(time=63), dict(time=130), dict(time=65, strided=True)]
 CASES += [dict(time=257, batch=1, heads=1), dict(time=65, batch=1, key_dim=64, value_dim=32),
           dict(time=65, batch=1, key_dim=32, value_dim=128)]  # fmt: skip
+if DEVICE == "cuda":  # where the tiles of wide heads are others
+    CASES += [dict(time=200, key_dim=size, value_dim=size) for size in (64, 128)]
 IMPLEMENTATIONS = {"torch": dict(implementation="torch", chunk_size=48), "kernels": dict(implementation="triton")}
 
 
