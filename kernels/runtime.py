@@ -57,9 +57,9 @@ def triton_version():
 def known_fault(version=None, capability=None):
     """A warning where this Triton can give silently wrong gradients on this GPU, else "".
 
-    Triton 3.4.0 to 3.8 on Hopper: flash-linear-attention issue 640, of which 3.7.1 mended a part. They assemble for it
-    with a ptxas that may reuse the registers of an operand before the product that reads them is done (triton pull
-    request 11781); 3.9 takes ptxas 13.4. Seen on an H200 with 3.6.0: gradients of retention in bfloat16.
+    Below 3.9 on Hopper: flash-linear-attention issues 640 and 984, and an assembler that may reuse the registers of an
+    operand before the product that reads them is done (triton pull request 11781; 3.9 takes ptxas 13.4). Seen on an
+    H200 with 3.6.0: gradients of retention in bfloat16.
     """
     if capability is None:
         capability = architecture() if mode == "gpu" else 0
