@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.index_inputs import DEVICE, HALF, asked, far, interpreted, rows_of, tensors
-from support.placed import times_lost
+from support.placed import placed, times_lost
 
 from effattn_core.attention import attention_part
 from effattn_core.indexing import (
@@ -248,19 +248,21 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
     with pytest.raises(ValueError, match="they hold -5"):
         row_attention(query, key, value, rows_of(30, 30).cpu() - 5, gathered_already=True)
     with pytest.raises(ValueError, match=r"rows must lie in \[0, 30\)"):
-        gather_rows(key, value, rows_of(30, 3) + 30)
+        gather_rows(key, value, rows + 30)
     with pytest.raises(ValueError, match="head_dim and value_dim among .* got 8 and 8"):
-        gather_rows(key[..., :8].float(), value[..., :8].float(), rows_of(30, 3), implementation="triton")
+        gather_rows(
+            **placed(dict(key=key[..., :8].float(), value=value[..., :8].float(), rows=rows, implementation="triton"))
+        )
     with pytest.raises(ValueError, match="gathered keys have 30 rows, the list 3"):
-        row_attention(query, key, value, rows_of(30, 3), gathered_already=True)
+        row_attention(query, key, value, rows, gathered_already=True)
     with pytest.raises(ValueError, match="key heads must divide query heads"):
-        row_attention(query[:, :3], key, value, rows_of(30, 3))
+        row_attention(query[:, :3], key, value, rows)
     with pytest.raises(ValueError, match="query must be .* and fit the keys"):
-        row_attention(query[..., :4], key, value, rows_of(30, 3))
+        row_attention(query[..., :4], key, value, rows)
     with pytest.raises(ValueError, match="key and value must agree"):
-        gather_rows(key, value[:, :1], rows_of(30, 3))
+        gather_rows(key, value[:, :1], rows)
     with pytest.raises(ValueError, match="float32, float16 or bfloat16; got torch.float64"):
-        row_attention(query, key, value, rows_of(30, 3), implementation="triton")
+        row_attention(**placed(dict(query=query, key=key, value=value, rows=rows, implementation="triton")))
 
 
 def test_the_operators_pass_opcheck():

@@ -40,11 +40,13 @@ def test_a_foreign_kernels_package_is_refused():
 @pytest.mark.parametrize(
     ("version", "capability", "warned"),
     [
+        ("3.4.0", 90, True),
         ("3.6.0", 90, True),
-        ("3.7.0", 90, True),
-        ("3.8.0", 90, True),
+        ("3.7.1", 90, True),
+        ("3.8.0.post29", 90, True),
         ("3.9.0", 90, False),
         ("3.6.0", 80, False),
+        ("3.6.0", 100, False),
         ("3.3.1", 90, False),
     ],
 )
