@@ -45,9 +45,9 @@ TABLE = {
 }
 
 
-# What these two take in two bytes where Triton has a known fault (kernels.runtime): it got wider tiles wrong. Seen right
-# with Triton 3.6.0 on an H200 in bfloat16, for key_dim and value_dim of 32 and 128, 64 and 32, 64 and 64, 128 and 128;
-# other pairs and float16: not known.
+# What these two take in two bytes where Triton has a known fault (kernels.runtime): it got wider tiles wrong. Seen
+# right with Triton 3.6.0 on an H200 in bfloat16, for key_dim and value_dim of 32 and 128, 64 and 32, 64 and 64, 128 and
+# 128; other pairs and float16: not known.
 CAREFUL = {name: Configuration(32, 32, 4, 1) for name in ("grad_value", "grad_query_key")}
 
 
