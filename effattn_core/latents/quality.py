@@ -86,3 +86,8 @@ def diagonal_distance(found, wanted):
         raise ValueError(f"a deviation needs two latents; got {len(found)} and {len(wanted)}.")
     mean = (found.mean(0) - wanted.mean(0)).square().sum()
     return (mean + (found.std(0) - wanted.std(0)).square().sum()).item()
+
+
+def distances_by_place(found, wanted):
+    """`diagonal_distance` of latents [count, places, latent] from others, place by place: a list."""
+    return [diagonal_distance(found[:, each], wanted[:, each]) for each in range(found.shape[1])]

@@ -21,6 +21,7 @@ NAMES = {
     "main": "largest", "σ-VAE": "σ-VAE", "VAE": "VAE", "unit RMS": "unit RMS", "codes": "codes", "DiT": "DiT",
     "retention": "retention", "eps": "ε, from 999", UNASKED: "no class",
 }  # fmt: skip
+RANGE = [-2.5, 0.1]  # of the distances, powers of ten
 WEIGHTS_OF_PLACES = (1.0, 1.5, 2.0, 3.0)
 
 
@@ -106,7 +107,7 @@ def drawn(latent=1, step=STOPS[-1], weight=1.5):
         yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, ticks="",
                    constrain="domain"),
         xaxis2=dict(domain=[0.52, 1], anchor="y2", range=[0, SAMPLED], title=dict(text="step of the sampler")),
-        yaxis2=dict(anchor="x2", range=[-3.5, 3.5]),
+        yaxis2=dict(anchor="x2", range=[-4.8, 4.8]),
     )  # fmt: skip
 
 
@@ -191,11 +192,10 @@ def places(weight=1.0):
         line=dict(color=theme.INK, width=2, dash="dot"), marker=dict(size=6, symbol="circle-open"),
         hovertemplate="place %{x}, after the data's own latents: %{y:.3f}<extra></extra>",
     ))  # fmt: skip
-    top = 1.08 * max(map(max, _distances().values()))
     return theme.figure(
         *traces, height=340, showlegend=True,
         xaxis=dict(title=dict(text="place in the stream"), tickvals=[1, 4, 8, 12, 16], range=[0.5, 16.5]),
-        yaxis=dict(title=dict(text="distance to the data's latents"), range=[0, top]),
+        yaxis=dict(title=dict(text="distance to the data's latents"), type="log", range=RANGE, dtick=1),
     )  # fmt: skip
 
 

@@ -32,7 +32,7 @@ def drawn(monkeypatch):
     rows += [
         dict(what=what, steps=20, weight=weight, places=[size * weight * each for each in range(1, 17)])
         for weight in draw.WEIGHTS_OF_PLACES
-        for what, size in (("places", 0.1), ("afresh", 0.05))
+        for what, size in (("places", 0.02), ("afresh", 0.01))
     ]
     held = Digits(images[:, None], torch.arange(20) % 10, images[:, None], torch.arange(20) % 10)
     monkeypatch.setattr(draw, "_trained", lambda: made)

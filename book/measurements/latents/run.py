@@ -27,6 +27,7 @@ from functools import partial
 from pathlib import Path
 
 import torch
+from collapsing import ARMS, COLLAPSE_STEPS, PATCH, TOKENISERS, collapse_rows, made
 
 from effattn_core import reproducible
 from effattn_core.latents import captions, recorded
@@ -36,38 +37,19 @@ from effattn_core.latents.digits import data_of_digits
 from effattn_core.latents.model import LatentModel, hidden_words, latent_sizes, stream, train_latent_model
 from effattn_core.latents.quality import (
     Classifier,
-    diagonal_distance,
+    distances_by_place,
     frechet_distance,
     label_accuracy,
     train_classifier,
 )
 from effattn_core.latents.samplers import CLIPPED, LAST
-from effattn_core.latents.tokenisers import (
-    LatentScale,
-    Tokeniser,
-    noisy_error,
-    spread_ratio,
-    train_tokeniser,
-)
+from effattn_core.latents.tokenisers import LatentScale, spread_ratio, train_tokeniser
 from effattn_core.latents.whole import WholeModel, draw_whole, train_whole_model
 from effattn_core.measurements import RUNS, curve, once
 from effattn_core.model import Configuration
 from kernels import bench
 
-SEEDS, COUNT, PATCH = (0, 1, 2), 1000, 7
-ARMS = {  # name -> settings of a Tokeniser
-    **{f"VAE, β {beta:g}": dict(kind="vae", beta=beta) for beta in (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)},
-    **{f"fixed σ, β {beta:g}": dict(kind="fixed", beta=beta) for beta in (0.0, 1e-2)},
-    **{f"σ-VAE, β {beta:g}": dict(kind="sigma", beta=beta) for beta in (0.0, 1e-4, 1e-3, 1e-2, 1e-1)},
-    **{f"unit RMS, σ {spread:g}": dict(kind="rms", spread=spread) for spread in (0.2, 0.5, 0.75)},
-}
-NOISES, COLLAPSE_STEPS = (0.0, 0.3, 0.5, 1.0), 300
-TOKENISERS = {  # of one spread where they have one, so that it is the rule that differs
-    "σ-VAE": dict(kind="sigma", spread=0.5, beta=1e-2),
-    "VAE": dict(kind="vae", beta=1e-6),
-    "unit RMS": dict(kind="rms", spread=0.5),
-    "codes": dict(kind="vq", codes=128),
-}
+SEEDS, COUNT = (0, 1, 2), 1000
 TOKENISER_STEPS = 800
 MAIN = "main"
 SMALL = dict(width=64, layers=2)
@@ -92,30 +74,6 @@ STREAM_STEPS, STREAM_WEIGHT = 2000, 1.5
 def labels_of(count):
     """Labels in turn, 0 to 9 and again."""
     return torch.arange(count) % 10
-
-
-def apart(latents, wanted):
-    """The distance of latents from those of the data, place by place."""
-    return [diagonal_distance(latents[:, each], wanted[:, each]) for each in range(latents.shape[1])]
-
-
-def made(settings, seed=0):
-    """A Tokeniser of these settings, its weights drawn from `seed`."""
-    torch.manual_seed(seed)
-    return Tokeniser(patch=PATCH, **settings)
-
-
-def collapse_rows(digits, arm, seed, steps):
-    """One arm of the collapse experiment."""
-    settings = ARMS[arm]
-    tokeniser = made(settings, seed)
-    losses = train_tokeniser(tokeniser, digits.images, steps=steps, seed=seed)
-    deviation, ratio = spread_ratio(tokeniser, digits.held_images)
-    noise = {f"{each:g}": noisy_error(tokeniser, digits.held_images, each) for each in NOISES}
-    return [
-        {"what": "collapse", "arm": arm, "kind": tokeniser.kind, "beta": tokeniser.beta, "spread": tokeniser.spread,
-         "seed": seed, "steps": steps, "deviation": deviation, "ratio": ratio, "noise": noise, "curve": curve(losses)}
-    ]  # fmt: skip
 
 
 class Bench:
@@ -230,7 +188,7 @@ class Bench:
         if name == MAIN and sampler == "2m":
             wanted = scale.scaled(self.latents(tokeniser, 7))
             rows.append({"what": "places", "name": name, "weight": weight, "steps": steps,
-                         "places": apart(latents, wanted)})  # fmt: skip
+                         "places": distances_by_place(latents, wanted)})  # fmt: skip
         return rows
 
     def afresh_rows(self, seed, weight):
@@ -242,7 +200,15 @@ class Bench:
             model, words, wanted[: self.count], without=torch.full_like(words, recorded.HIDDEN), weight=weight,
             generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
-        return [{"what": "afresh", "name": MAIN, "weight": weight, "steps": 20, "places": apart(latents, wanted)}]
+        return [
+            {
+                "what": "afresh",
+                "name": MAIN,
+                "weight": weight,
+                "steps": 20,
+                "places": distances_by_place(latents, wanted),
+            }
+        ]
 
     def unasked_rows(self, seed):
         """Digits drawn by the largest generator, the class hidden."""
