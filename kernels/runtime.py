@@ -1,5 +1,6 @@
 """Where kernels run here: on a GPU, in Triton's interpreter, or nowhere. Decided once, before triton is imported."""
 
+import functools
 import importlib.metadata
 import importlib.util
 import os
@@ -54,18 +55,28 @@ def triton_version():
     return ""
 
 
+@functools.cache
 def known_fault(version=None, capability=None):
     """A warning where this Triton can give silently wrong gradients on this GPU, else "".
 
-    Triton 3.4.0 to 3.7.0 on Hopper: flash-linear-attention issue 640, mended in 3.7.1.
+    On Hopper, Triton 3.4 to 3.8:
+
+    - published: gradients of flash-linear-attention's kernels, wrong from 3.4 (issue 640) and still with 3.7.1
+      (issue 984); an assembler that may reuse the registers of an operand before the product that reads them is done
+      (triton pull request 11781), where 3.9 takes ptxas 13.4;
+    - seen, with 3.6.0 on an H200: gradients of retention in bfloat16, off by as much as they are large where key and
+      value differ in width. The machine code that 3.9.0 makes of the same kernels was right there, by ptxas 13.4 and by
+      12.9: the compiler is at fault. Tiles of 32 were right, which retention now takes there
+      (kernels/retention/configurations.py); so were its outputs, attention and the recurrences;
+    - not known: 3.8, float16, and shapes that no test runs.
     """
     if capability is None:
         capability = architecture() if mode == "gpu" else 0
     if version is None:
         version = triton_version() if capability else "0"
     release = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
-    if capability // 10 == 9 and (3, 4, 0) <= release <= (3, 7, 0):
-        return f"Triton {version} can give wrong gradients on this GPU: check them before training, or take 3.7.1."
+    if capability // 10 == 9 and (3, 4, 0) <= release < (3, 9, 0):
+        return f"Triton {version} can give wrong gradients on this GPU: check them before training, or take 3.9.0."
     return ""
 
 

@@ -26,7 +26,8 @@ def attention(
 ) -> torch.Tensor:
     """Softmax attention: for each query the mean of the values, weighted by softmax(scale · query keyᵀ).
 
-    What a query does not see does not reach it, infinite or nan (on a GPU an infinite value may, within its block).
+    What a query does not see does not reach it, infinite or nan. On a GPU, where looking for one would wait, a value
+    that is infinite or nan may: within its block of keys, and anywhere in the oracle.
 
     query: [batch, heads, time, head_dim]; returns [batch, heads, time, value_dim].
     key: [batch, key_heads, key_time, head_dim]; value: [batch, key_heads, key_time, value_dim], heads a multiple.

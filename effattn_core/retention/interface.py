@@ -31,7 +31,9 @@ def retention(
     chunk_size: of the chunkwise form in PyTorch; None chooses by length. The kernels take theirs from a table.
     implementation: "oracle" (the parallel form in float64), "torch", "triton" (the chunkwise form only, interpreted
     without a GPU); None: the kernels on a GPU where they take the call, the plain form elsewhere.
-    A token does not reach the outputs before it, infinite or nan (on a GPU an infinite value may, within its chunk).
+    A token does not reach the outputs before it nor their gradients, infinite or nan. On a GPU, where looking for one
+    would wait, a value that is infinite or nan may reach both, and such a key their gradients: within its chunk, in the
+    parallel form anywhere.
     Derivatives: of every order, backward, forward and by torch.func, in the plain forms; the kernels have the first,
     backward, and refuse others. Raises ValueError for shapes, dtypes, devices or settings that do not
     fit (decays are looked at on a CPU only), RuntimeError for "triton" where no kernel runs.

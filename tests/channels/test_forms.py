@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.placed import DEVICE, placed
 
 from effattn_core import bill, channels
 from effattn_core.attention import Part, merge
@@ -258,7 +259,7 @@ def test_a_bad_call_says_what_was_given_and_what_is_wanted(message):
                  channels=[torch.arange(4).repeat(2, 1)])  # fmt: skip
     decode(**given)
     with pytest.raises(ValueError, match=message):
-        decode(**given | BAD[message])
+        decode(**placed(given | BAD[message]))
 
 
 def test_bad_sizes_and_masks_are_refused_in_a_sentence():
@@ -358,7 +359,7 @@ def test_derivatives_of_the_plain_forms_are_right(implementation):
 
 
 def test_the_kernels_refuse_a_forward_mode_derivative():
-    query, key = torch.ones(1, 2, 1, 32), torch.ones(1, 1, 9, 32)
+    query, key = torch.ones(1, 2, 1, 32, device=DEVICE), torch.ones(1, 1, 9, 32, device=DEVICE)
     with pytest.raises(ValueError, match="no forward-mode derivative"):
         torch.func.jvp(lambda value: decode(query, key, value, [], [], [], implementation="triton").output, (key,),
                        (key,))  # fmt: skip

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.index_inputs import DEVICE, HALF, asked, far, interpreted, rows_of, tensors
+from support.placed import placed, times_lost
 
 from effattn_core.attention import attention_part
 from effattn_core.indexing import (
@@ -46,7 +47,9 @@ def test_row_attention_loses_at_most_twice_what_plain_pytorch_loses(implementati
         for what, error, lost in zip(("output", "log-sum-exp"), far(ours, truth), far(plain, truth), strict=True):
             # Of so few keys plain PyTorch may lose next to nothing: then four roundings are allowed.
             largest = max(1.0, truth[what != "output"].abs().max().item())
-            budget = max(2 * lost, 4 * largest * torch.finfo(torch.float32 if what != "output" else dtype).eps)
+            budget = max(
+                times_lost(dtype) * lost, 4 * largest * torch.finfo(torch.float32 if what != "output" else dtype).eps
+            )
             print(f"{what}: error {error:.2e}, budget {budget:.2e}")
             assert error <= budget, what
 
@@ -120,7 +123,7 @@ def test_everything_selected_is_dense_and_the_shared_gather_is_masked_dense(grou
     every = rows_of(time, time, seed=time, padding=2)
     few = rows_of(time, max(1, time // 3), seed=time, padding=1)
     near = gather_rows(key, value, few)
-    layers = torch.randn(3, *query.shape, dtype=torch.float64)
+    layers = torch.randn(3, *query.shape, dtype=torch.float64).to(DEVICE)
     for implementation in ("oracle", "torch"):
         for a, b in zip(row_attention(query, key, value, every, implementation=implementation), whole, strict=True):
             torch.testing.assert_close(a, b, rtol=0, atol=1e-12)
@@ -223,40 +226,43 @@ def test_what_does_not_fit_is_refused_in_a_sentence():
         select_rows(query, key, weight, top_k=3, implementation="fast")
     with pytest.raises(ValueError, match="keeps at most 2048 rows; top_k is 5000"):
         capacity_of(5000, 64)
-    query, key, value = tensors(30)
+    # On the CPU, where a call looks at numbers.
+    (query, key, value), rows = (each.cpu() for each in tensors(30)), rows_of(30, 3).cpu()
     for message, changes in {
-        r"rows must be integers \[2, count\]; got": dict(rows=rows_of(30, 3)[:1]),
+        r"rows must be integers \[2, count\]; got": dict(rows=rows[:1]),
         "rows must be signed integers; got torch.float32": dict(rows=torch.zeros(2, 3)),
-        r"rows must be \[batch, count\]; its shape is \(3,\)": dict(rows=rows_of(30, 3)[0]),
+        r"rows must be \[batch, count\]; its shape is \(3,\)": dict(rows=rows[0]),
         r"rows must lie in \[0, 30\), or be -1 for none; they hold 99": dict(rows=torch.tensor([[2, 99]] * 2)),
         "or be -1 for none; they hold -2": dict(rows=torch.tensor([[2, -2]] * 2)),
         "rows must each be listed once; 7 is listed twice": dict(rows=torch.tensor([[7, 2, 7]] * 2)),
         r"query must be \[.* its shape is \(8, 1, 32\)": dict(query=query[0]),
         r"key must be \[.* its shape is \(2, 30, 32\)": dict(key=key[0]),
         "must share a floating dtype": dict(query=query.float()),
-        "key, rows must share a device": dict(rows=rows_of(30, 3).to("meta")),
+        "key, rows must share a device": dict(rows=rows.to("meta")),
         "query, key must share a device": dict(query=query.to("meta")),
         "scale must be a finite number; it is nan": dict(scale=math.nan),
         "implementation must be .* 'fast'": dict(implementation="fast"),
     }.items():
         with pytest.raises(ValueError, match=message):
-            row_attention(**dict(query=query, key=key, value=value, rows=rows_of(30, 3)) | changes)
+            row_attention(**dict(query=query, key=key, value=value, rows=rows) | changes)
     with pytest.raises(ValueError, match="they hold -5"):
-        row_attention(query, key, value, rows_of(30, 30) - 5, gathered_already=True)
+        row_attention(query, key, value, rows_of(30, 30).cpu() - 5, gathered_already=True)
     with pytest.raises(ValueError, match=r"rows must lie in \[0, 30\)"):
-        gather_rows(key, value, rows_of(30, 3) + 30)
+        gather_rows(key, value, rows + 30)
     with pytest.raises(ValueError, match="head_dim and value_dim among .* got 8 and 8"):
-        gather_rows(key[..., :8].float(), value[..., :8].float(), rows_of(30, 3), implementation="triton")
+        gather_rows(
+            **placed(dict(key=key[..., :8].float(), value=value[..., :8].float(), rows=rows, implementation="triton"))
+        )
     with pytest.raises(ValueError, match="gathered keys have 30 rows, the list 3"):
-        row_attention(query, key, value, rows_of(30, 3), gathered_already=True)
+        row_attention(query, key, value, rows, gathered_already=True)
     with pytest.raises(ValueError, match="key heads must divide query heads"):
-        row_attention(query[:, :3], key, value, rows_of(30, 3))
+        row_attention(query[:, :3], key, value, rows)
     with pytest.raises(ValueError, match="query must be .* and fit the keys"):
-        row_attention(query[..., :4], key, value, rows_of(30, 3))
+        row_attention(query[..., :4], key, value, rows)
     with pytest.raises(ValueError, match="key and value must agree"):
-        gather_rows(key, value[:, :1], rows_of(30, 3))
+        gather_rows(key, value[:, :1], rows)
     with pytest.raises(ValueError, match="float32, float16 or bfloat16; got torch.float64"):
-        row_attention(query, key, value, rows_of(30, 3), implementation="triton")
+        row_attention(**placed(dict(query=query, key=key, value=value, rows=rows, implementation="triton")))
 
 
 def test_the_operators_pass_opcheck():

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.placed import DEVICE
 
 from effattn_core.latents import head
 from effattn_core.latents.head import DiffusionHead, head_oracle, head_step, time_features
@@ -101,14 +102,14 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
 
 
 def test_the_kernels_answer_for_any_leading_dimensions_and_refuse_rows_that_no_program_holds():
-    hidden, modulation, *matrices = tensors((2, 3), 32, 48)
+    hidden, modulation, *matrices = (each.to(DEVICE) for each in tensors((2, 3), 32, 48))
     wanted = head_step(hidden, modulation, *matrices, implementation="oracle")
     found = head_step(hidden, modulation, *matrices, implementation="triton")
     assert found.shape == hidden.shape and (found - wanted).abs().max() < 1e-5
-    odd = tensors((2,), 7, 5)
+    odd = [each.to(DEVICE) for each in tensors((2,), 7, 5)]
     wanted = head_step(*odd, implementation="oracle")
     assert (head_step(*odd, implementation="triton") - wanted).abs().max() < 1e-5
-    wide = tensors((1,), head.WIDEST + 1, 1)
+    wide = [each.to(DEVICE) for each in tensors((1,), head.WIDEST + 1, 1)]
     with pytest.raises(ValueError, match="rows of at most 8192 numbers; got 8193: use implementation='torch'"):
         head_step(*wide, implementation="triton")
     with pytest.raises(ValueError, match="the kernels take rows of at most 8192 numbers; got 8193"):

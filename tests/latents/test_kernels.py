@@ -5,6 +5,7 @@ from functools import partial
 
 import pytest
 import torch
+from support.placed import times_lost
 
 from effattn_core import costs as shared_costs
 from effattn_core.latents import head_oracle
@@ -58,7 +59,7 @@ def assert_within(found, lost, wanted, what):
     assert found.dtype == lost.dtype and found.isfinite().all(), what
     if wanted.numel():
         error, budget = ((each.double() - wanted).abs().max().item() for each in (found, lost))
-        budget = max(2 * budget, torch.finfo(found.dtype).eps * wanted.abs().max().item())
+        budget = max(times_lost(found.dtype) * budget, torch.finfo(found.dtype).eps * wanted.abs().max().item())
         print(f"{what}: error {error:.2e}, budget {budget:.2e}")
         assert error <= budget, what
 
@@ -110,7 +111,8 @@ def test_with_gates_of_zero_a_step_changes_no_bit():
 
 
 def test_a_row_sees_no_other_row_and_the_scale_of_u_does_not_pass_the_norm():
-    u, modulation, *matrices = inputs((70, 40, 80))
+    # Compiled, other strides are another kernel, which may sum a row in another order: all are contiguous here.
+    u, modulation, *matrices = (each.contiguous() for each in inputs((70, 40, 80)))
     before = head_step(u, modulation, *matrices)
     other, turned = u.clone(), modulation.clone()
     other[30], turned[31] = 3.0, -1.0

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.placed import by_the_pinned_compiler
 from torch.nn.functional import scaled_dot_product_attention
 
 from effattn_core import pretrained
@@ -57,6 +58,7 @@ def test_no_lane_strays_and_no_two_programs_meet(layers):
     assert not found
 
 
+@by_the_pinned_compiler
 @pytest.mark.parametrize("architecture", [80, 90])
 @pytest.mark.parametrize("dtype", ["bfloat16", "float32"])
 def test_its_launches_compile_without_spilling(architecture, dtype):

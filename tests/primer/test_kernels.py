@@ -5,6 +5,7 @@ import torch
 import triton
 import triton.language as tl
 from support.house import ROOT
+from support.placed import by_the_pinned_compiler
 
 from effattn_core.primer.checks import product_bytes
 from effattn_core.primer.watch import moved
@@ -107,6 +108,7 @@ def test_each_kernel_moves_what_the_page_says(rows, columns):
         assert moved(call) == formula
 
 
+@by_the_pinned_compiler
 @pytest.mark.xdist_group("compiled primer 90")
 def test_a_branch_is_compiled_away_and_tf32_brings_the_matrix_units_in():
     found = inspect.reports("primer", 90, "float32", 64)

@@ -7,6 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from support.block_inputs import DEVICE, HALF, far, interpreted, lists_of, tensors
+from support.placed import placed, times_lost
 
 from effattn_core import bill, costs
 from effattn_core.attention import attention, attention_part
@@ -56,7 +57,9 @@ def test_block_attention_loses_at_most_twice_what_plain_pytorch_loses(implementa
         for what, error, lost in zip(("output", "log-sum-exp"), far(ours, truth), far(plain, truth), strict=True):
             # Of so few keys plain PyTorch may lose next to nothing: then four roundings are allowed.
             largest = max(1.0, truth[what != "output"].abs().max().item())
-            budget = max(2 * lost, 4 * largest * torch.finfo(torch.float32 if what != "output" else dtype).eps)
+            budget = max(
+                times_lost(dtype) * lost, 4 * largest * torch.finfo(torch.float32 if what != "output" else dtype).eps
+            )
             print(f"{what}: error {error:.2e}, budget {budget:.2e}")
             assert error <= budget, what
 
@@ -274,8 +277,8 @@ def test_a_compiled_step_is_one_graph(implementation):
 @pytest.mark.parametrize("implementation", ["oracle", "torch", "triton"])
 def test_a_batch_of_none_and_a_list_of_no_length(implementation):
     query, key, value = tensors(40, torch.float32)
-    none = block_attention(query[:0], key[:0], value[:0], torch.zeros(0, 2, 3, dtype=torch.int64), block_size=16,
-                           implementation=implementation)  # fmt: skip
+    none = block_attention(query[:0], key[:0], value[:0], torch.zeros(0, 2, 3, dtype=torch.int64, device=DEVICE),
+                           block_size=16, implementation=implementation)  # fmt: skip
     assert none.output.shape == (0, 8, 1, 32) and none.log_sum_exp.shape == (0, 8, 1)
     empty = block_attention(query, key, value, torch.zeros(2, 2, 0, dtype=torch.int64, device=DEVICE), block_size=16,
                             implementation=implementation)  # fmt: skip
@@ -312,7 +315,7 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input_says_what_was_given_and_what_is_wanted(message):
     with pytest.raises(ValueError, match=message):
-        block_attention(**dict(query=QUERY, key=KEY, value=KEY, blocks=BLOCKS, block_size=16) | BAD[message])
+        block_attention(**placed(dict(query=QUERY, key=KEY, value=KEY, blocks=BLOCKS, block_size=16) | BAD[message]))
 
 
 def test_other_refusals_are_sentences_too():
@@ -327,13 +330,13 @@ def test_other_refusals_are_sentences_too():
         r"head_dim among .* got 8: use": dict(implementation="triton"),
     }.items():
         with pytest.raises(ValueError, match=message):
-            bound_scores(**dict(query=QUERY, lowest=low, highest=high) | changes)
-    wide = [torch.randn(1, heads, time, 32) for heads, time in ((4, 1), (2, 20), (2, 20))]
+            bound_scores(**placed(dict(query=QUERY, lowest=low, highest=high) | changes))
+    wide = [torch.randn(1, heads, time, 32, device=DEVICE) for heads, time in ((4, 1), (2, 20), (2, 20))]
     with pytest.raises(ValueError, match="power of two up to 128; it is 3"):
-        block_attention(*wide, BLOCKS, block_size=3, implementation="triton")
+        block_attention(*wide, BLOCKS.to(DEVICE), block_size=3, implementation="triton")
     with pytest.raises(ValueError, match="share a device"):
         dense_pass(wide[0], wide[1].to("meta"), wide[2], implementation="triton")
     with pytest.raises(ValueError, match="head_dim and value_dim among .* got 8 and 8"):
-        dense_pass(QUERY, KEY, KEY, implementation="triton")
+        dense_pass(QUERY.to(DEVICE), KEY.to(DEVICE), KEY.to(DEVICE), implementation="triton")
     with pytest.raises(ValueError, match=r"key must be \[.*; its shape is \(2, 20, 8\)"):
         block_bounds(KEY[0], 16)

@@ -6,6 +6,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from support.placed import placed
 from support.rules import ALL, close, inputs, part, truth
 from torch.nn.functional import logsigmoid
 
@@ -257,7 +258,8 @@ BAD = {
 @pytest.mark.parametrize("message", BAD)
 def test_bad_input_says_what_was_given_and_what_is_wanted(message):
     with pytest.raises(ValueError, match=message):
-        recurrence(**{"query": QUERY, "key": QUERY, "value": QUERY, "rule": "gated", "log_gate": GATE, **BAD[message]})
+        given = {"query": QUERY, "key": QUERY, "value": QUERY, "rule": "gated", "log_gate": GATE, **BAD[message]}
+        recurrence(**placed(given))
 
 
 def test_mamba2_s_rates_have_a_sign():

@@ -162,11 +162,16 @@ def test_a_tensor_without_its_batch_is_refused(call):
 
 @calls
 def test_kernels_take_bfloat16(call):
-    """Interpreted, they compute it in float32: the interpreter's own is wrong."""
+    """Interpreted, they compute it in float32: the interpreter's own is wrong.
+
+    Compiled, they round the scores, the weights and the states between two products as well: with the output four
+    roundings of half an eps, 2 ** -8, of the largest number.
+    """
     half = changed(call.arguments, torch.Tensor.bfloat16)
     for ours, plain in zip(*(found(call, **half, implementation=name) for name in ("triton", "torch")), strict=True):
         assert ours.dtype == plain.dtype
-        torch.testing.assert_close(ours, plain, rtol=2**-7, atol=2**-8)
+        atol = 4 * 2**-8 * plain.float().abs().max().item() if DEVICE == "cuda" else 2**-8
+        torch.testing.assert_close(ours, plain, rtol=2**-7, atol=atol)
 
 
 @calls

@@ -39,7 +39,16 @@ def test_a_foreign_kernels_package_is_refused():
 
 @pytest.mark.parametrize(
     ("version", "capability", "warned"),
-    [("3.6.0", 90, True), ("3.7.0", 90, True), ("3.7.1", 90, False), ("3.6.0", 80, False), ("3.3.1", 90, False)],
+    [
+        ("3.4.0", 90, True),
+        ("3.6.0", 90, True),
+        ("3.7.1", 90, True),
+        ("3.8.0.post29", 90, True),
+        ("3.9.0", 90, False),
+        ("3.6.0", 80, False),
+        ("3.6.0", 100, False),
+        ("3.3.1", 90, False),
+    ],
 )
 def test_a_triton_with_wrong_gradients_on_hopper_is_said(version, capability, warned):
     assert ("check them before training" in runtime.known_fault(version, capability)) == warned
