@@ -148,7 +148,7 @@ def head_down_kernel(
     KEPT: tl.constexpr, BLOCK_ROW: tl.constexpr, BLOCK_COLUMN: tl.constexpr, BLOCK_INNER: tl.constexpr,
     PRECISION: tl.constexpr,
 ):  # fmt: skip
-    """output = u + gate ⊙ (inner downᵀ)     (eq. latents-step)
+    """output = u + gate ⊙ (inner downᵀ)     (eq. latents-head-step)
 
     inner: [rows, hidden], contiguous; down: [width, hidden]; u: [rows, width]; modulation: [rows, 3 width]; output:
     [rows, width]; with KEPT the product goes to kept: [rows, width]. One program owns a tile of rows and of columns.

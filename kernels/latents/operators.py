@@ -97,12 +97,12 @@ step.register_autograd(_gradients, setup_context=_keep)
 
 
 def head_step(u, modulation, active, linear, down):
-    """u + gate ⊙ SwiGLU(RMS(u) ⊙ (1 + scale) + shift)     (eq. latents-step)
+    """u + gate ⊙ SwiGLU(RMS(u) ⊙ (1 + scale) + shift)     (eq. latents-head-step)
 
     u: [..., width]; modulation: [..., 3 width], shift, scale and gate side by side; active, linear: [hidden, width];
-    down: [width, hidden]; all of one dtype: float32, float16 or bfloat16. Any strides. Returns [..., width]. Where
-    gradients are wanted, [rows, 2 hidden + 2 width] numbers are kept for them; else nothing is. Raises ValueError where
-    shapes or dtypes do not fit together.
+    down: [width, hidden]: silu goes over what `active` gives, the head's gate_matrix; `linear` is its up_matrix. All of
+    one dtype, float32, float16 or bfloat16; any strides. Returns [..., width]. Where gradients are wanted, 2 hidden +
+    2 width + 1 numbers per row are kept for them; else none. Raises ValueError where shapes or dtypes do not fit.
     """
     width, hidden = u.shape[-1], active.shape[0]
     wanted = dict(modulation=(*u.shape[:-1], 3 * width), active=(hidden, width), linear=(hidden, width),
