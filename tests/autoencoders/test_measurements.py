@@ -1,11 +1,46 @@
-"""What was recorded of autoencoders is whole, and its drivers run dry."""
+"""What was recorded of autoencoders is whole, and its driver runs dry."""
+
+import json
 
 import pytest
+import torch
+from support.house import driver
+
+from effattn_core.autoencoders import plane, recorded
+from effattn_core.latents.digits import Digits, data_of_digits
 
 
-def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path):
-    pytest.fail("TO WRITE: one dry run of each driver (support.house.driver), whose rows serve a second one.")
+@pytest.fixture
+def few():
+    found = data_of_digits()
+    return Digits(found.images[:200], found.labels[:200], found.held_images[:100], found.held_labels[:100])
 
 
-def test_the_recorded_rows_are_whole():
-    pytest.fail("TO WRITE: what the chapter reads of the recorded rows is there, and lies where it must anywhere.")
+def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monkeypatch, few):
+    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
+    run = driver("autoencoders/run")
+    dry = dict(
+        seeds=(0,), names=("GAE",), more=("unit RMS, σ 0.05",), objectives=("unit RMS, target × 1",), count=80,
+        shorten=250, digits=few, store=tmp_path / "store",
+    )  # fmt: skip
+    run.main(tmp_path, **dry)
+    (path,) = tmp_path.glob("*.json")
+    rows = json.loads(path.read_text())["rows"]
+    of = {what: [row for row in rows if row["what"] == what] for what in {row["what"] for row in rows}}
+    assert {row["trained"] for row in of["teacher"]} == {True, False}
+    (flat,) = of["plane"]
+    assert len(flat["points"]) == len(flat["labels"]) == 100
+    assert len(recorded.unpacked(flat["around"])) == plane.ANGLES
+    assert all(abs((x**2 + y**2) / 20_000 - 1) < 0.05 for x, y in flat["points"])
+    gae, tight = of["tokeniser"]
+    assert gae["parameters"] == tight["parameters"] and (gae["weight"], tight["spread"]) == (1.0, 0.05)
+    assert gae["noise"]["0"] == gae["error"] and list(gae["noise"]) == [f"{each:g}" for each in run.NOISES]
+    (noisy,) = of["noisy"]
+    assert len(recorded.unpacked(noisy["images"])) == 6 * len(run.NOISES)
+    (generator,) = of["generator"]
+    assert generator["distance"][-1][0] == generator["steps"] and len(recorded.unpacked(generator["images"])) == 20
+    assert len(of["sampler"]) == len(run.WALKS)
+    for name in ("judge_rows", "plane_rows", "tokeniser_rows", "noisy_rows", "generator_rows", "sampler_rows"):
+        monkeypatch.setattr(run, name, lambda *given: 1 / 0)
+    run.main(tmp_path, **dry)
+    assert json.loads(path.read_text())["rows"] == rows
