@@ -33,12 +33,12 @@ def test_windows_hold_neighbours_and_go_back():
 
 def test_a_teacher_learns_and_its_targets_bring_back_more_of_it_than_at_the_start():
     digits = few()
-    judge = teacher.train_teacher(digits, steps=60, batch=64)
+    judge = teacher.train_teacher(digits, steps=40, batch=32)
     named = (judge(digits.images).argmax(1) == digits.labels).double().mean().item()
     features = teacher.features_of(judge, digits.images)
     assert named > 0.5 and features.shape == (200, 16, teacher.WIDTH)
     assert torch.allclose(features.square().mean(-1), torch.ones(200, 16), atol=1e-3)
-    down, losses = teacher.train_downsampler(features, steps=60, batch=64)
+    down, losses = teacher.train_downsampler(features, steps=40, batch=32)
     targets = teacher.targets_of(down, features)
     assert targets.shape == (200, 16, 8) and not targets.requires_grad
     assert torch.allclose(targets.square().mean(-1), torch.ones(200, 16), atol=1e-3)
