@@ -1,4 +1,4 @@
-"""Streams of words and digits: "draw a seven", its latents between two marks, and what the image shows, in one order."""
+"""Streams of words and digits: "draw a seven", its latents between two marks, and what the image shows."""
 
 import torch
 
@@ -26,7 +26,7 @@ def caption_of(label):
 
 
 def hidden_prompt(label):
-    """A prompt of the same length with every letter hidden: the image follows from nothing, the caption from it alone."""
+    """A prompt of the same length, every letter hidden: the image follows from nothing, the caption from it alone."""
     words = prompt_of(label)
     words[:-1] = HIDDEN
     return words

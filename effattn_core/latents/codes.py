@@ -37,7 +37,7 @@ class CodeModel(nn.Module):
 
 
 def train_code_model(model, codes, labels, *, steps, batch=64, rate=2e-3, seed=0):
-    """Train it in place on codes int64 [count, places]; a share DROPPED of the classes is hidden. Returns the losses."""
+    """Train it in place on codes, int64 [count, places], a share DROPPED of the classes hidden. Returns the losses."""
     average = Average(model)
 
     def loss_of(places, generator):

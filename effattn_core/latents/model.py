@@ -43,7 +43,9 @@ class LatentSizes:
         require_prediction(self.prediction)
 
 
-def latent_sizes(vocabulary, *, width=96, layers=3, heads=4, mixer="attention", context=64, latent=8, places=16, **more):
+def latent_sizes(
+    vocabulary, *, width=96, layers=3, heads=4, mixer="attention", context=64, latent=8, places=16, **more
+):
     """LatentSizes of a small model: head sizes width / heads, feed-forward layers of 8/3 the width, in steps of 16."""
     inner = 16 * round(width / 6)
     backbone = Configuration(
@@ -179,7 +181,7 @@ class LatentModel(nn.Module):
         return functional.mse_loss(output, target_of(self.sizes.prediction, latents, noise, alpha, sigma))
 
     def denoiser(self, conditions, weight=1.0):
-        """What `samplers.sample` asks, for conditions [rows, width]: twice the rows, guided ones first, if weight ≠ 1."""
+        """What `samplers.sample` asks, for conditions [rows, width]; guided, of twice the rows, guided ones first."""
         condition, prediction = self.condition(conditions), self.sizes.prediction
 
         def denoise(noisy, time, alpha, sigma):
@@ -192,7 +194,9 @@ class LatentModel(nn.Module):
         return denoise
 
 
-def train_latent_model(model, given: Stream, *, steps, batch=64, rate=2e-3, seed=0, draws=DRAWS, hide=None, word_weight=1.0):
+def train_latent_model(
+    model, given: Stream, *, steps, batch=64, rate=2e-3, seed=0, draws=DRAWS, hide=None, word_weight=1.0
+):
     """Train it in place on the rows of a Stream, and put the average of its weights in. Returns the losses.
 
     hide: (Stream, generator) -> Stream, what a batch hides of its prompts; see `hidden_words`.
@@ -205,9 +209,7 @@ def train_latent_model(model, given: Stream, *, steps, batch=64, rate=2e-3, seed
         words, latents = model.losses(these, draws, generator)
         return word_weight * words + latents
 
-    losses = fit(
-        model, loss_of, count=len(given), steps=steps, batch=batch, rate=rate, seed=seed, average=average
-    )  # fmt: skip
+    losses = fit(model, loss_of, count=len(given), steps=steps, batch=batch, rate=rate, seed=seed, average=average)
     average.give(model)
     return losses
 

@@ -47,6 +47,7 @@ def save(trained, tokeniser, sizes, path=PATH):
         raise ValueError(f"a checkpoint of the repository has at most {LARGEST:,} bytes; this one has {size:,}.")
     told = {"tokeniser": tokeniser, "sizes": sizes, "scale": asdict(trained.scale)}
     save_file(weights, path, {name: json.dumps(each) for name, each in told.items()})
+    Path(path).chmod(0o644)
 
 
 def load(path=PATH):

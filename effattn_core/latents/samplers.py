@@ -18,7 +18,7 @@ CLIPPED = 995  # the first time whose signal is large enough for eps prediction 
 
 @dataclass(frozen=True)
 class Grid:
-    """Times in the order in which they are visited. time: int64 [steps]; alpha, sigma: float64 [steps + 1], the end too.
+    """Times in the order of their visits. time: int64 [steps]; alpha, sigma: float64 [steps + 1], with the end.
 
     Each step goes from entry j to entry j + 1; the network is asked at the first of the two.
     """

@@ -43,7 +43,7 @@ def fit(model, loss_of, *, count, steps, batch, rate=2e-3, warmup=50, seed=0, de
 
 
 class Average:
-    """A running mean of a model's weights: decay min((1 + k) / (10 + k), limit) after k steps, so that it starts soon."""
+    """A running mean of a model's weights: after k steps its decay is min((1 + k) / (10 + k), limit), to start soon."""
 
     def __init__(self, model, limit=0.999):
         self.limit, self.steps = limit, 0

@@ -29,7 +29,7 @@ MATRIX_KERNELS = (
     "head_up_kernel", "head_sample_kernel", "head_down_kernel", "head_inner_backward_kernel",
     "head_hidden_backward_kernel", "head_weights_kernel",
 )  # fmt: skip
-SIZES = ((1, 40, 48), (65, 40, 48), (70, 72, 80), (131, 24, 16), (0, 40, 48))  # rows, width, hidden
+SIZES = ((1, 40, 48), (70, 72, 80), (131, 24, 16), (0, 40, 48))  # rows, width, hidden
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
@@ -64,32 +64,45 @@ def ragged_launches(dtype=torch.float32, device="cpu"):
         laid = partial(scattered, dtype=dtype, device=device)
         u, modulation, grad = laid(rows, width), laid(rows, 3 * width), laid(rows, width)
         active, linear, down = laid(hidden, width), laid(hidden, width), laid(width, hidden)
-        modulated, root = launch_modulate(u, modulation)
-        inner, products = launch_up(modulated, active, linear, True)
-        _, product = launch_down(inner, down, u, modulation, True)
-        grad_modulation, grad_product = launch_gate_backward(grad, product, modulation)
-        _, grad_products = launch_inner_backward(grad_product, down, products)
-        launch_hidden_backward(grad_products, active, linear, grad_modulation)
-        grad_modulation[:, width : 2 * width] = 0.0  # not written yet
-
-        def thirds(launch, *arguments, given=grad_modulation):
-            """The launch writes a third of a tensor that it is given: of a copy, returned with its result."""
-            copy = given.clone()
-            return launch(*arguments, copy), copy
-
-        def gated(given=(grad, product, modulation)):
-            """Two thirds are not written yet: they are left out of the result."""
-            whole, other = launch_gate_backward(*given)
-            return whole[:, 2 * other.shape[1] :], other
-
         yield f"{name}: modulation", partial(launch_modulate, u, modulation)
+        modulated, root = launch_modulate(u, modulation)
+        yield f"{name}: products, nothing kept", partial(_nothing_kept, modulated, active, linear)
         yield f"{name}: products", partial(launch_up, modulated, active, linear, True)
-        yield f"{name}: products, nothing kept", lambda given=(modulated, active, linear): launch_up(*given, False)[0]
+        inner, products = launch_up(modulated, active, linear, True)
         yield f"{name}: in one launch", partial(launch_sample, u, modulation, active, linear)
         yield f"{name}: output", partial(launch_down, inner, down, u, modulation, True)
-        yield f"{name}: gate", gated
+        _, product = launch_down(inner, down, u, modulation, True)
+        yield f"{name}: gate", partial(_gate_backward, grad, product, modulation)
+        whole, grad_product = launch_gate_backward(grad, product, modulation)
         yield f"{name}: gated unit", partial(launch_inner_backward, grad_product, down, products)
-        yield f"{name}: products back", partial(thirds, launch_hidden_backward, grad_products, active, linear)
-        yield f"{name}: norm back", partial(thirds, launch_norm_backward, u, modulation, root, grad)
-        yield f"{name}: weights", partial(launch_weights, grad_products, modulated)
-        yield f"{name}: weights, split", partial(launch_weights, grad_products, modulated, 3)
+        _, grads = launch_inner_backward(grad_product, down, products)
+        yield f"{name}: products back", partial(_hidden_backward, grads, active, linear, whole)
+        launch_hidden_backward(grads, active, linear, whole)
+        yield f"{name}: norm back", partial(_norm_backward, u, modulation, root, grad, whole)
+        yield f"{name}: weights", partial(launch_weights, grads, modulated)
+        yield f"{name}: weights, split", partial(launch_weights, grads, modulated, 3)
+
+
+def _nothing_kept(*arguments):
+    return launch_up(*arguments, False)[0]
+
+
+def _third(whole, number):
+    """Of the modulation's gradient, which three launches write: shift, scale or gate."""
+    return whole.chunk(3, 1)[number]
+
+
+def _gate_backward(*arguments):
+    whole, other = launch_gate_backward(*arguments)
+    return _third(whole, 2), other
+
+
+def _hidden_backward(*arguments):
+    *arguments, whole = arguments
+    return _third(launch_hidden_backward(*arguments, whole.clone()), 0)
+
+
+def _norm_backward(*arguments):
+    *arguments, whole = arguments
+    copy = whole.clone()
+    return launch_norm_backward(*arguments, copy), _third(copy, 1)

@@ -22,18 +22,18 @@ NAMES = ("output", "u", "modulation", "active", "linear", "down")
 FORWARD = ("head_modulate_kernel", "head_up_kernel", "head_down_kernel")
 
 
-def made(*shape, dtype=torch.float32, seed=0):
+def made(*shape, dtype=torch.float32, seed=0, scale=1.0):
     """Normal numbers of a strided view: every second of a row."""
     numbers = torch.randn(*shape[:-1], 2 * shape[-1], generator=torch.Generator().manual_seed(seed + sum(shape)))
-    return numbers.to(DEVICE, dtype)[..., ::2]
+    return (numbers * scale).to(DEVICE, dtype)[..., ::2]
 
 
 def inputs(size, dtype=torch.float32):
-    """What `head_step` takes, all of it strided: rows are not neighbours' multiples, matrices lie turned."""
+    """What `head_step` takes, all of it strided: rows have gaps, matrices lie turned."""
     rows, width, hidden = size
     shapes = ((rows, width), (rows, 3 * width), (hidden, width), (hidden, width), (width, hidden))
     scales = (1.0, 0.5, width**-0.5, width**-0.5, hidden**-0.5)
-    tensors = [made(*shape, dtype=dtype, seed=n) * scales[n] for n, shape in enumerate(shapes)]
+    tensors = [made(*shape, dtype=dtype, seed=n, scale=scales[n]) for n, shape in enumerate(shapes)]
     return [each.mT.contiguous().mT if n > 1 else each for n, each in enumerate(tensors)]
 
 
@@ -100,7 +100,7 @@ def test_the_oracle_has_the_gradients_of_finite_differences():
 
 def test_with_gates_of_zero_a_step_changes_no_bit():
     """As at the start of training: the modulation's matrix is zero, and the head passes its input on."""
-    for size in ((65, 40, 48), (3, 40, 48)):
+    for size in ((66, 24, 16), (3, 40, 48)):
         u, modulation, *matrices = inputs(size)
         assert torch.equal(head_step(u, torch.zeros_like(modulation), *matrices), u)
         first, second = (gradients(head_step, (u, modulation * 0, *matrices), u)[k] for k in (1, 3))
@@ -140,8 +140,7 @@ def test_the_rows_are_split_where_tiles_are_few_and_each_split_has_rows():
 
 
 def test_two_runs_give_the_same_bits_and_so_does_another_order_of_the_programs():
-    size = (131, 40, 48)
-    tensors, direction = inputs(size), made(131, 40, seed=9)
+    tensors, direction = inputs((131, 24, 16)), made(131, 24, seed=9)
 
     def run():
         return gradients(head_step, tensors, direction)
@@ -245,7 +244,7 @@ def test_the_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
 def test_leading_axes_are_rows_and_bfloat16_comes_back_as_it_went():
     u, modulation, *matrices = inputs((12, 24, 16))
     flat = head_step(u, modulation, *matrices)
-    assert torch.equal(head_step(u.view(3, 4, 24), modulation.view(3, 4, 72), *matrices), flat.view(3, 4, 24))
+    assert torch.equal(head_step(u.unflatten(0, (3, 4)), modulation.unflatten(0, (3, 4)), *matrices).view(12, 24), flat)
     low = [each.bfloat16() for each in (u, modulation, *matrices)]
     found = gradients(head_step, low, u)
     assert all(each.dtype == torch.bfloat16 for each in found)

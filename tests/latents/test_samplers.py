@@ -23,7 +23,9 @@ SCHEDULE, GAUSSIAN, MIXTURE = forms.cosine(), Gaussian(), Mixture()
 
 def test_the_cosine_schedule_has_the_values_of_the_released_code():
     alpha, log_snr = SCHEDULE.alpha, SCHEDULE.log_snr
-    assert alpha[0].item() == pytest.approx(0.9999794, abs=1e-7) and log_snr[0].item() == pytest.approx(5.0475, abs=1e-4)
+    assert alpha[0].item() == pytest.approx(0.9999794, abs=1e-7) and log_snr[0].item() == pytest.approx(
+        5.0475, abs=1e-4
+    )
     assert log_snr[998].item() == pytest.approx(-6.464, abs=1e-3)
     assert alpha[999].item() == pytest.approx(4.928e-5, abs=1e-8)
     assert log_snr[999].item() == pytest.approx(-9.918, abs=1e-3)

