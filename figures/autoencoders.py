@@ -10,6 +10,7 @@ import torch
 
 from effattn_core.autoencoders import GaussianFlow, recorded, unit_rms
 from effattn_core.autoencoders.flow import random_walk, time_grid, walk
+from effattn_core.autoencoders.plane import ANGLES
 from figures import theme
 
 SCALES, SPREADS, OUTPUTS = (1, 2, 4, 8), (0.1, 0.2, 0.5), 8
@@ -68,7 +69,7 @@ def escape(scale=1, spread=0.2):
         where = dict(xaxis=f"x{axis}", yaxis=f"y{axis}", hoverinfo="skip", showlegend=False)
         x, y = _rings(centres.tolist(), radius)
         traces.append(go.Scatter(x=x, y=y, mode="lines", line=dict(color=colour, width=2), **where))
-        marker = dict(color=theme.INK, size=7)
+        marker = dict(color=theme.INK, size=4)
         traces.append(
             go.Scatter(x=centres[:, 0].tolist(), y=centres[:, 1].tolist(), mode="markers", marker=marker, **where)
         )
@@ -114,7 +115,7 @@ def _of_plane(rows, objective):
 def plane(rows, objective):
     """Where do digits lie? Held-out digits in the plane of two latent numbers, written as what they are.
 
-    rows: "plane" of the recorded run. Right: what is decoded at eight angles around the origin.
+    rows: "plane" of the recorded run. Right: what is decoded at the rings, from the rightmost on against the clock.
     """
     import plotly.graph_objects as go
 
@@ -125,18 +126,26 @@ def plane(rows, objective):
         mine = [point for point, each in zip(row["points"], row["labels"], strict=True) if each == label]
         traces.append(go.Scatter(
             x=[x / 100 for x, _ in mine], y=[y / 100 for _, y in mine], mode="text", text=[str(label)] * len(mine),
-            textfont=dict(color=colours[label % len(colours)], size=theme.NORMAL), showlegend=False, hoverinfo="skip",
+            textfont=dict(color=colours[label % len(colours)], size=theme.SMALL), showlegend=False, hoverinfo="skip",
         ))  # fmt: skip
     traces.append(_pixels(recorded.unpacked(row["around"]), 2).update(xaxis="x2", yaxis="y2"))
-    reach = 1.15 * max(abs(value) for point in row["points"] for value in point) / 100
+    places = torch.tensor(row["points"]) / 100
+    radius, turns = places.square().sum(1).mean().sqrt(), torch.arange(ANGLES) * (2 * math.pi / ANGLES)
+    asked = radius * torch.stack((turns.cos(), turns.sin()), 1)
+    traces.append(go.Scatter(x=asked[:, 0].tolist(), y=asked[:, 1].tolist(), mode="markers", hoverinfo="skip",
+                             showlegend=False, marker=dict(symbol="circle-open", size=14, color=theme.INK,
+                                                           line=dict(width=2))))  # fmt: skip
+    reach = 1.15 * max(radius.item(), places.abs().max().item())
     said = f"a line names <b>{row['probe']:.0%}</b>, error {row['error']:.3f}"
     bare = dict(showticklabels=False, showgrid=False, ticks="")
     narrow = {"annotations.0.text": f"<b>{row['probe']:.0%}</b> named, error {row['error']:.3f}"}
     return theme.figure(
         *traces, height=440, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8),
         annotations=[theme.heading(said), theme.heading("decoded", "2")],
-        xaxis=dict(domain=[0, 0.7], range=[-reach, reach], title=dict(text="first number"), showgrid=False),
-        yaxis=dict(range=[-reach, reach], title=dict(text="second number"), showgrid=False),
+        xaxis=dict(domain=[0, 0.7], range=[-reach, reach], title=dict(text="first number"), showgrid=False,
+                   constrain="domain"),
+        yaxis=dict(range=[-reach, reach], title=dict(text="second number"), showgrid=False, scaleanchor="x",
+                   constrain="domain"),
         xaxis2=dict(domain=[0.78, 1], anchor="y2", constrain="domain", **bare),
         yaxis2=dict(anchor="x2", scaleanchor="x2", constrain="domain", autorange="reversed", **bare),
     )  # fmt: skip
@@ -206,7 +215,7 @@ def distances(rows):
         *traces, height=440, showlegend=True, margin=dict(l=8, r=8, t=12, b=8), legend=dict(y=-0.2, yanchor="top"),
         xaxis=dict(type="log", title=dict(text="training steps of the generator"),
                    tickvals=[step for step, _ in rows[0]["distance"]]),
-        yaxis=dict(type="log", title=dict(text="Fréchet distance"), dtick="D2"),
+        yaxis=dict(type="log", title=dict(text="Fréchet distance"), tickvals=[5, 10, 20, 50, 100, 200, 500]),
     )  # fmt: skip
 
 
@@ -228,7 +237,7 @@ def robust(rows):
     return theme.figure(
         *traces, height=420, showlegend=True, margin=dict(l=8, r=8, t=12, b=8), legend=dict(y=-0.2, yanchor="top"),
         xaxis=dict(title=dict(text="noise, in deviations of the means")),
-        yaxis=dict(type="log", title=dict(text="squared error per pixel"), dtick="D2"),
+        yaxis=dict(type="log", title=dict(text="squared error per pixel"), tickvals=[0.03, 0.05, 0.1, 0.2, 0.5, 1]),
     )  # fmt: skip
 
 

@@ -23,7 +23,11 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
         seeds=(0,), names=("GAE",), more=("unit RMS, σ 0.05",), objectives=("unit RMS, target × 1",), count=80,
         shorten=250, digits=few, store=tmp_path / "store",
     )  # fmt: skip
+    given, train_flow = [], run.train_flow
+    monkeypatch.setattr(run, "train_flow", lambda model, latents, *rest, **more: (
+        given.append(latents), train_flow(model, latents, *rest, **more))[1])  # fmt: skip
     run.main(tmp_path, **dry)
+    assert all((each.flatten(0, 1).std(0) - 1).abs().max() < 1e-4 for each in given) and given
     (path,) = tmp_path.glob("*.json")
     rows = json.loads(path.read_text())["rows"]
     of = {what: [row for row in rows if row["what"] == what] for what in {row["what"] for row in rows}}
