@@ -13,12 +13,13 @@ ROW, MORE, AXIS, KEY, BAR = 62, 15, 50, 52, 20
 SHORT = {
     "Operations to read the prompt": "Reading the prompt",
     "Idle behind the fullest expert": "Idle behind the fullest",
+    "Operations to draw an image": "Drawing an image",
 }  # names that meet their values on a phone
 GIB, CARD = 2.0**30, costs.HARDWARE["H100 SXM"]
 # What the bars of a panel are measured on: (the lines, unit, end of the axis, ticks, title). Scores are so much larger
 # than everything kept that they have a scale of their own.
 PANELS = (
-    (("prefill", "experts"), "FLOP", 8e15, [0, 2e15, 4e15, 6e15, 8e15], "operations"),
+    (("prefill", "experts", "image"), "FLOP", 8e15, [0, 2e15, 4e15, 6e15, 8e15], "operations"),
     (("scores",), "B", 1200 * GIB, [0, 256 * GIB, 512 * GIB, 768 * GIB, 1024 * GIB], "bytes of one layer's scores"),
     (("weights", "cache", "decode", "head", "optimizer"), "B", 80 * GIB, [0, 20 * GIB, 40 * GIB, 60 * GIB, 80 * GIB],
      "bytes; dotted: the 80 GB of one H100"),

@@ -4,6 +4,7 @@ Its abstract and its released code were read; its tables and figures in notes th
 claims that rest on those are marked.
 """
 
+import math
 from statistics import fmean
 
 from effattn_core.latents.costs import Pair, saving
@@ -42,8 +43,8 @@ def _evaded():
 
 
 def _spread_of(*groups):
-    """The widest spread over seeds."""
-    return max(max(found) - min(found) for found in groups)
+    """The widest spread over seeds; endless where there is one seed alone, for then nothing is known of it."""
+    return max(max(found) - min(found) if len(found) > 1 else math.inf for found in groups)
 
 
 def _variance_helps():

@@ -18,7 +18,7 @@ def head_block_parameters(width: int, inner: int) -> int:
 
 
 def head_parameters(latent: int, width: int, inner: int, blocks: int) -> int:
-    """Weights of a `DiffusionHead`: in and out, time, the last modulation, the blocks (eq. latents-head)."""
+    """Weights of a `DiffusionHead`: in and out, time, the last modulation, the blocks."""
     ends, time = 2 * latent * width, 2 * FREQUENCIES * width + width**2
     return ends + time + 2 * width**2 + blocks * head_block_parameters(width, inner)
 
@@ -47,7 +47,7 @@ class Pair:
 
 
 def image_flops(pair: Pair, tokens: int = TOKENS, steps: int = STEPS, *, guided: bool = False) -> int:
-    """Operations of matrices for one image, latent by latent: 2 g (N P_B + N S P_H), g = 2 if guided, else 1."""
+    """Operations of matrices for one image: 2 g (N P_B + N S P_H), g = 2 if guided, else 1 (eq. latents-cost)."""
     return 2 * (1 + guided) * tokens * (pair.backbone + steps * pair.head)
 
 

@@ -75,3 +75,9 @@ def _root(matrix):
     """The square root of a positive matrix; eigenvalues below zero, which rounding makes, count as zero."""
     values, vectors = torch.linalg.eigh((matrix + matrix.mT) / 2)
     return (vectors * values.clamp(min=0).sqrt()) @ vectors.mT
+
+
+def diagonal_distance(found, wanted):
+    """The same of latents [count, latent] as they are, their numbers taken as independent of each other."""
+    mean = (found.mean(0) - wanted.mean(0)).square().sum()
+    return (mean + (found.std(0) - wanted.std(0)).square().sum()).item()

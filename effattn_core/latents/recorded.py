@@ -1,6 +1,8 @@
 """The model that the book's recorded run trained: small enough to lie in the repository, read without training."""
 
+import base64
 import json
+import zlib
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -75,3 +77,15 @@ def load(path=PATH):
 def images_of(trained, latents):
     """Images [batch, 1, side, side] in [-1, 1] of scaled latents, as a LatentModel draws them."""
     return trained.tokeniser.decode(trained.scale.restored(latents)).clamp(-1, 1)
+
+
+def packed(images):
+    """Images in [-1, 1] as text, row by row: base64 of zlib of a byte per pixel."""
+    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return base64.b64encode(zlib.compress(pixels.cpu().numpy().tobytes(), 9)).decode()
+
+
+def unpacked(text, side=28):
+    """uint8 [count, side, side] of what `packed` made."""
+    pixels = bytearray(zlib.decompress(base64.b64decode(text)))
+    return torch.frombuffer(pixels, dtype=torch.uint8).view(-1, side, side)

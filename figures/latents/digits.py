@@ -1,8 +1,6 @@
 """Figures of drawn digits: one on its way from noise, generators side by side, and where in the stream errors grow."""
 
-import base64
 import functools
-import zlib
 
 import torch
 
@@ -19,7 +17,7 @@ PLACES = range(1, 17)
 LEVELS, BLANK = 100, -1  # of a pixel, so that one byte holds it; what is not drawn yet
 SETTINGS = {"no guidance": (1.0, 20), "weight 1.5": (1.5, 20), "weight 1.5, 5 steps": (1.5, 5)}
 NAMES = {
-    "main": "largest", "σ-VAE": "σ-VAE", "VAE": "VAE", "unit RMS": "unit RMS", "codes": "codes",
+    "main": "largest", "σ-VAE": "σ-VAE", "VAE": "VAE", "unit RMS": "unit RMS", "codes": "codes", "DiT": "DiT",
     "retention": "retention", "eps": "ε, from 999",
 }  # fmt: skip
 WEIGHTS_OF_PLACES = (1.0, 1.5, 2.0, 3.0)
@@ -28,12 +26,6 @@ WEIGHTS_OF_PLACES = (1.0, 1.5, 2.0, 3.0)
 def _levels(images):
     """Pixels in [-1, 1] as whole levels, 0 to LEVELS."""
     return ((images.clamp(-1, 1) + 1) * (LEVELS / 2)).round().long()
-
-
-def unpacked(text):
-    """Recorded images, float [count, 28, 28] in [-1, 1]."""
-    pixels = torch.frombuffer(bytearray(zlib.decompress(base64.b64decode(text))), dtype=torch.uint8)
-    return pixels.view(-1, SIDE, SIDE) / 127.5 - 1
 
 
 def _shade():
@@ -71,16 +63,22 @@ def _drawing(weight):
     return torch.stack(paths)
 
 
-def _so_far(latent, step, weight):
-    """Levels [28, 28] of a digit whose first latents are drawn and whose newest has taken `step` steps."""
+@functools.cache
+def _so_far(step, weight):
+    """Levels [16, 28, 28]: after each number of latents, the newest after `step` steps, the digit so far."""
     paths, trained = _drawing(weight), _trained()
-    latents = torch.zeros(1, len(paths), paths.shape[-1])
-    latents[0, : latent - 1] = paths[: latent - 1, -1]
-    latents[0, latent - 1] = paths[latent - 1, step]
-    levels = _levels(recorded.images_of(trained, latents)[0, 0])
-    rows = trained.tokeniser.rows
-    drawn = (torch.arange(len(paths)) < latent).view(rows, rows)
-    return levels.where(drawn.repeat_interleave(SIDE // rows, 0).repeat_interleave(SIDE // rows, 1), BLANK)
+    places, rows = torch.arange(len(paths)), trained.tokeniser.rows
+    before, newest = places[:, None] > places, places[:, None] == places
+    latents = before[..., None] * paths[:, -1] + newest[..., None] * paths[:, step]
+    drawn = (before | newest).view(-1, rows, rows)
+    drawn = drawn.repeat_interleave(SIDE // rows, 1).repeat_interleave(SIDE // rows, 2)
+    return _levels(recorded.images_of(trained, latents)[:, 0]).where(drawn, BLANK)
+
+
+@functools.cache
+def _read(weight):
+    """What the classifier reads the finished digit as."""
+    return _trained().classifier(recorded.images_of(_trained(), _drawing(weight)[None, :, -1])).argmax(1).item()
 
 
 def drawn(latent=1, step=STOPS[-1], weight=1.5):
@@ -89,7 +87,7 @@ def drawn(latent=1, step=STOPS[-1], weight=1.5):
 
     path = _drawing(weight)[latent - 1]
     colours = [*theme.CLASSES.values(), theme.INK, theme.QUIET]
-    traces = [_pictures(_so_far(latent, step, weight))]
+    traces = [_pictures(_so_far(step, weight)[latent - 1])]
     traces += [
         go.Scatter(x=list(range(SAMPLED + 1)), y=numbers, mode="lines", xaxis="x2", yaxis="y2", showlegend=False,
                    line=dict(color=colour, width=2), hovertemplate="after %{x} steps: %{y:.2f}<extra></extra>")
@@ -114,11 +112,9 @@ def drawn_says(latent=1, step=STOPS[-1], weight=1.5):
     """`drawn` in a sentence."""
     path = _drawing(weight)[latent - 1]
     left = (path[step] - path[-1]).abs().mean().item()
-    whole = recorded.images_of(_trained(), _drawing(weight)[None, :, -1])
-    read = _trained().classifier(whole).argmax(1).item()
     return (
-        f"Weight {weight:g}, latent {latent} of {len(PLACES)} after {step} of {SAMPLED} steps: {latent - 1} are drawn, "
-        f"its numbers are {left:.2f} away from where they end on average; the finished digit is read as {read}."
+        f"Weight {weight:g}, latent {latent} of {len(PLACES)} after {step} of {SAMPLED} steps: {latent - 1} are drawn;"
+        f" its numbers are {left:.2f} from where they end on average; the finished digit is read as {_read(weight)}."
     )
 
 
@@ -136,7 +132,7 @@ def _rows(setting):
             and row["first"] in (999, None)
         ]  # fmt: skip
         if found:
-            rows.append((title, _strip(unpacked(found[0])[:10])))
+            rows.append((title, _strip(recorded.unpacked(found[0])[:10] / 127.5 - 1)))
     return rows
 
 

