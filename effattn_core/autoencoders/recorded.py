@@ -1,22 +1,10 @@
 """Reading what the book's run recorded: images as text, and the steps that a generator takes to a distance."""
 
-import base64
 import math
-import zlib
 
-import torch
+from effattn_core.latents.recorded import packed, unpacked
 
-
-def packed(images):
-    """Images in [-1, 1], [count, 1, side, side], as text: base64 of zlib of their bytes."""
-    pixels = ((images.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
-    return base64.b64encode(zlib.compress(pixels.cpu().numpy().tobytes(), 9)).decode()
-
-
-def unpacked(text, side=28):
-    """The images of `packed`: uint8 [count, side, side], 255 is ink."""
-    data = bytearray(zlib.decompress(base64.b64decode(text)))
-    return torch.frombuffer(data, dtype=torch.uint8).view(-1, side, side)
+__all__ = ["mosaic", "packed", "steps_to", "unpacked"]
 
 
 def mosaic(images, columns):

@@ -288,7 +288,7 @@ def parts(shared, seeds, names, more, objectives):
         for name in names:
             yield f"generator-{name}-{seed}", partial(generator_rows, shared, name, seed)
         if seed == seeds[0]:
-            yield f"sampler-{names[-1]}", partial(sampler_rows, shared, "GAE" if "GAE" in names else names[-1], seed)
+            yield f"sampler-{seed}", partial(sampler_rows, shared, "GAE" if "GAE" in names else names[-1], seed)
         for name in more:
             yield f"tokeniser-{name}-{seed}", partial(tokeniser_rows, shared, name, seed)
 
@@ -302,10 +302,10 @@ def main(
     kind, source = ("gpu" if runtime.mode == "gpu" else "cpu"), bench.provenance("make runs")
     store = store or RUNS / "autoencoders"
     shared = Bench(digits or data_of_digits(), store, shorten, count)
-    rows = []
+    rows, target = [], (folder or Path(__file__).parent) / f"training-{kind}.json"
     for name, make in parts(shared, seeds, names, more, objectives):
         rows += once(store / f"{name}-{shorten}.pt", make)
-    bench.write_measurement((folder or Path(__file__).parent) / f"training-{kind}.json", source, rows)
+        bench.write_measurement(target, source, rows)  # after each part, so that what is done can be looked at
 
 
 if __name__ == "__main__":
