@@ -37,7 +37,7 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     assert len(recorded.unpacked(flat["around"])) == plane.ANGLES
     assert all(abs((x**2 + y**2) / 20_000 - 1) < 0.05 for x, y in flat["points"])
     gae, tight = of["tokeniser"]
-    assert gae["parameters"] == tight["parameters"] and (gae["weight"], tight["spread"]) == (1.0, 0.05)
+    assert gae["parameters"] == tight["parameters"] and (gae["weight"], tight["spread"]) == (run.WEIGHT, 0.05)
     assert gae["noise"]["0"] == gae["error"] and list(gae["noise"]) == [f"{each:g}" for each in run.NOISES]
     (noisy,) = of["noisy"]
     assert len(recorded.unpacked(noisy["images"])) == 6 * len(run.NOISES)

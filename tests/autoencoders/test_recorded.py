@@ -9,7 +9,14 @@ from effattn_core.recordings import measured
 
 RUN = "autoencoders/training-cpu"
 GENERATED = ("KL-VAE, β 1e-6", "KL-VAE, β 1e-2", "σ-VAE", "unit RMS", "GAE", "KL-VAE, target", "GAE, untrained teacher")
-MORE = ("GAE, weight 0.1", "GAE, weight 0.5", "GAE, weight 2", "unit RMS, σ 0.05", "unit RMS, σ 0.5")
+MORE = (
+    "GAE, weight 0.01",
+    "GAE, weight 0.03",
+    "GAE, weight 0.3",
+    "GAE, weight 1",
+    "unit RMS, σ 0.05",
+    "unit RMS, σ 0.5",
+)
 
 
 def mean(what, name, value):

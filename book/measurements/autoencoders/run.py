@@ -40,19 +40,20 @@ SEEDS, COUNT, SHOWN, WALK = (0, 1, 2), 500, 300, 20
 NOISES = (0.0, 0.25, 0.5, 0.75, 1.0, 1.5)
 TRAINED, UNTRAINED = "trained", "untrained"
 RMS, VAE, SIGMA = (dict(kind="rms", spread=0.2), dict(kind="vae", beta=1e-2), dict(kind="sigma", spread=0.2, beta=1e-2))
+# The paper's weight of 1 stands beside L1, LPIPS and a GAN's loss; beside our squared error, 0.04 after training, it leaves
+# no digits (a row of its own). Ours is the largest of WEIGHTS whose error is at most half as much again as without it.
+WEIGHTS, WEIGHT = (0.01, 0.03, 0.1, 0.3, 1.0), 0.1
 TOKENISERS = {  # name -> (settings of a Tokeniser, weight of the semantic loss, its teacher)
     "KL-VAE, β 1e-6": (dict(kind="vae", beta=1e-6), 0.0, None),
     "KL-VAE, β 1e-2": (VAE, 0.0, None),
     "σ-VAE": (SIGMA, 0.0, None),
     "unit RMS": (RMS, 0.0, None),
-    "GAE": (RMS, 1.0, TRAINED),
-    "KL-VAE, target": (VAE, 1.0, TRAINED),
-    "GAE, untrained teacher": (RMS, 1.0, UNTRAINED),
+    "GAE": (RMS, WEIGHT, TRAINED),
+    "KL-VAE, target": (VAE, WEIGHT, TRAINED),
+    "GAE, untrained teacher": (RMS, WEIGHT, UNTRAINED),
 }
 MORE = {  # what the paper's ablations vary; without a generator
-    "GAE, weight 0.1": (RMS, 0.1, TRAINED),
-    "GAE, weight 0.5": (RMS, 0.5, TRAINED),
-    "GAE, weight 2": (RMS, 2.0, TRAINED),
+    **{f"GAE, weight {weight:g}": (RMS, weight, TRAINED) for weight in WEIGHTS if weight != WEIGHT},
     "unit RMS, σ 0.05": (RMS | dict(spread=0.05), 0.0, None),
     "unit RMS, σ 0.5": (RMS | dict(spread=0.5), 0.0, None),
 }
