@@ -37,7 +37,7 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     assert len(recorded.unpacked(flat["around"])) == plane.ANGLES
     assert all(abs((x**2 + y**2) / 20_000 - 1) < 0.05 for x, y in flat["points"])
     gae, tight = of["tokeniser"]
-    assert gae["parameters"] == tight["parameters"] and (gae["weight"], tight["spread"]) == (run.WEIGHT, 0.05)
+    assert gae["parameters"] == tight["parameters"] and gae["weight"] in run.WEIGHTS and tight["spread"] == 0.05
     assert gae["noise"]["0"] == gae["error"] and list(gae["noise"]) == [f"{each:g}" for each in run.NOISES]
     (noisy,) = of["noisy"]
     assert len(recorded.unpacked(noisy["images"])) == 6 * len(run.NOISES)
@@ -48,3 +48,15 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
         monkeypatch.setattr(run, name, lambda *given: 1 / 0)
     run.main(tmp_path, **dry)
     assert json.loads(path.read_text())["rows"] == rows
+
+
+@pytest.mark.parametrize(("bare", "wanted"), [(0.04, 0.1), (0.1, 1.0), (0.01, 0.01)])
+def test_the_weight_is_the_largest_that_leaves_the_error_within_half_again(bare, wanted, few, monkeypatch):
+    run = driver("autoencoders/run")
+    found = dict(zip(run.WEIGHTS, (0.041, 0.05, 0.059, 0.08, 0.13), strict=True))
+    errors = {"unit RMS": bare} | {f"GAE, weight {weight:g}": error for weight, error in found.items()}
+    shared = run.Bench(few, None, 1, 1)
+    monkeypatch.setattr(shared, "tokeniser", lambda name, seed: (name, None))
+    monkeypatch.setattr(run, "noisy_error", lambda name, images: errors[name])
+    assert shared.settings("GAE")[1] == shared.settings("KL-VAE, target")[1] == wanted
+    assert shared.settings("unit RMS")[1] == 0.0 and shared.settings("GAE, weight 0.3")[1] == 0.3

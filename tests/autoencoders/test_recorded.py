@@ -12,6 +12,7 @@ GENERATED = ("KL-VAE, β 1e-6", "KL-VAE, β 1e-2", "σ-VAE", "unit RMS", "GAE", 
 MORE = (
     "GAE, weight 0.01",
     "GAE, weight 0.03",
+    "GAE, weight 0.1",
     "GAE, weight 0.3",
     "GAE, weight 1",
     "unit RMS, σ 0.05",
