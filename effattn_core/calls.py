@@ -7,6 +7,7 @@ compiled on a GPU and interpreted without one). None leaves the choice to `choos
 import importlib
 import importlib.util
 import math
+from numbers import Real
 
 import torch
 from torch.autograd import forward_ad
@@ -123,6 +124,28 @@ def require_count(name: str, given, least: int = 1) -> None:
     whole = isinstance(given, (int, torch.SymInt)) and not isinstance(given, bool)
     if not whole or given < least:
         raise ValueError(f"{name} must be a whole number of at least {least}; it is {given!r}.")
+
+
+def require_temperature(given) -> None:
+    """Raise ValueError unless a temperature of sampling is a finite number of at least 0."""
+    if not isinstance(given, Real) or not 0 <= given < math.inf:
+        raise ValueError(f"temperature must be a finite number of at least 0, the likeliest token; it is {given!r}.")
+
+
+def require_logits(logits: torch.Tensor) -> None:
+    """Raise ValueError unless each row of [batch, vocabulary] has a largest logit that is finite.
+
+    -inf, which bans a token, is allowed of all but one; NaN is not. Not looked at while compiling.
+    """
+    if torch.compiler.is_compiling():
+        return
+    largest = logits.detach().amax(-1)  # NaN is larger than all
+    if not (finite := largest.isfinite()).all():
+        row = int((~finite).nonzero()[0])
+        raise ValueError(
+            f"the largest logit must be finite; that of row {row} is {largest[row].item()}: look for NaN among the "
+            "model's weights, or for sums that its dtype cannot hold."
+        )
 
 
 def require_state(state: torch.Tensor | None, shape: tuple[int, ...], like: torch.Tensor, why: str = "") -> None:

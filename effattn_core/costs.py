@@ -174,6 +174,11 @@ def optimizer_bytes(model):
     return 2 * 4 * model.parameters
 
 
+def cdiv(count, size):
+    """How many pieces of `size` hold `count`: the quotient, rounded up."""
+    return -(-count // size)
+
+
 def roofline(flops, moved, hardware, dtype="bfloat16"):
     """The least seconds that published peaks allow, and which of "compute" or "memory" sets them: an estimate."""
     compute, memory = flops / hardware.peak(dtype), moved / hardware.bandwidth

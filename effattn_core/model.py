@@ -1,6 +1,5 @@
 """One small language model that takes any token mixer: pre-norm blocks, RMSNorm, SwiGLU, rotary positions."""
 
-import dataclasses
 import importlib
 from dataclasses import dataclass
 
@@ -9,6 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from effattn_core.attention import attention
+from effattn_core.calls import require_logits, require_temperature
 from effattn_core.positions import given_speeds, speeds, turn
 from effattn_core.states import KeyValueCache, WindowCache, require_sizes
 
@@ -70,9 +70,7 @@ class Configuration:
         require_sizes(**{name: getattr(self, name) for name in sizes})
         require_sizes(0, sinks=self.sinks, cross_layers=self.cross_layers, experts=self.experts)
         if self.heads % self.key_value_heads:
-            raise ValueError(
-                f"key_value_heads must divide heads; got {self.key_value_heads} key-value heads, {self.heads} heads."
-            )
+            raise ValueError(f"key_value_heads must divide heads; got {self.key_value_heads} for {self.heads} heads.")
         if self.head_dim % 2:
             raise ValueError(f"rotary positions turn pairs, so head_dim must be even; it is {self.head_dim}.")
         if self.mixer not in MIXERS:
@@ -378,7 +376,12 @@ def generate(model, prompt, count, *, use_cache=True, temperature=0.0, generator
 
 
 def sample(logits, temperature=0.0, generator=None):
-    """One token per text from logits [batch, vocabulary]: int64 [batch, 1]; temperature 0 takes the likeliest."""
+    """One token per text from logits [batch, vocabulary]: int64 [batch, 1]; temperature 0 takes the likeliest.
+
+    Raises ValueError for a temperature that is negative or not finite, and where a largest logit is NaN or infinite.
+    """
+    require_temperature(temperature)
+    require_logits(logits)
     if temperature > 0:
         return torch.multinomial((logits.float() / temperature).softmax(-1), 1, generator=generator)
     return logits.float().argmax(-1, keepdim=True)
@@ -386,14 +389,12 @@ def sample(logits, temperature=0.0, generator=None):
 
 def require_room(model, prompt, count):
     """Raise ValueError if a prompt, [time], and `count` new tokens do not fit the model's context."""
-    if len(prompt) + count > model.sizes.context:
-        raise ValueError(
-            f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {model.sizes.context}."
-        )
+    context = model.sizes.context
+    if len(prompt) + count > context:
+        raise ValueError(f"a prompt of {len(prompt)} and {count} new tokens do not fit a context of {context}.")
 
 
 def describe(model):
     """One line: layers, heads, sizes, parameters."""
-    sizes = dataclasses.asdict(model.sizes)
-    shown = ", ".join(f"{name} {sizes[name]}" for name in ("layers", "width", "heads", "key_value_heads", "context"))
-    return f"{model.parameter_count:,} parameters: {shown}"
+    names = "layers", "width", "heads", "key_value_heads", "context"
+    return f"{model.parameter_count:,} parameters: " + ", ".join(f"{one} {getattr(model.sizes, one)}" for one in names)

@@ -86,6 +86,14 @@ def kept_bytes(states):
     return sum(state.kept_bytes for state in states)
 
 
+def sees_all(sizes):
+    """Whether every layer of a Configuration's model is attention to all tokens before it, with a cache of its own.
+
+    Trees of drafts and candidates of chunks are further rows of such caches, which other layers do not keep.
+    """
+    return sizes.mixer == "attention" and sizes.window is None and not sizes.cross_layers and sizes.loops == 1
+
+
 def require_sizes(least=1, **sizes):
     """Raise ValueError unless each size is a whole number of at least `least`."""
     for name, size in sizes.items():

@@ -131,12 +131,19 @@ def _masks(router, changed):
     return [routing.route(each, router=router, top_k=top_k).mask for each in (scores, other)]
 
 
+def _moved(router, changed):
+    """(earlier tokens whose experts changed, earlier tokens)."""
+    first, second = _masks(router, changed)
+    kept = len(first) - changed
+    return int((first[:kept] != second[:kept]).any(1).sum()), kept
+
+
 def reads(router="expert_choice", changed=8):
     """Who reads the future? Tokens by experts; the last tokens are redrawn, and earlier ones that moved light up."""
     import plotly.graph_objects as go
 
     first, second = _masks(router, changed)
-    kept = len(first) - changed
+    moved, kept = _moved(router, changed)
     groups = {
         "same expert as before": (theme.BLUE, "square", lambda i, e: first[i, e] and second[i, e] and i < kept),
         "lost": (theme.VERMILLION, "x", lambda i, e: first[i, e] and not second[i, e] and i < kept),
@@ -152,7 +159,6 @@ def reads(router="expert_choice", changed=8):
                        marker=dict(color=colour, symbol=symbol, size=12),
                        hovertemplate="token %{x}, expert %{y}<extra>" + name + "</extra>")
         )  # fmt: skip
-    moved = int((first[:kept] != second[:kept]).any(1).sum())
     title = f"<b>{moved} of {kept} earlier tokens changed</b> by what came after them"
     edge = dict(
         type="line", x0=kept + 0.5, x1=kept + 0.5, y0=0.4, y1=EXPERTS + 0.6, line=dict(color=theme.INK, dash="dash")
@@ -167,11 +173,10 @@ def reads(router="expert_choice", changed=8):
 
 def reads_says(router="expert_choice", changed=8):
     """`reads` in a sentence."""
-    first, second = _masks(router, changed)
-    kept = len(first) - changed
-    moved = int((first[:kept] != second[:kept]).any(1).sum())
+    moved, kept = _moved(router, changed)
     return (
-        f"{NAMES[router]}: with the last {changed} of {len(first)} tokens drawn anew, {moved} of {kept} before change."
+        f"{NAMES[router]}: with the last {changed} of {kept + changed} tokens drawn anew, "
+        f"{moved} of {kept} before change."
     )
 
 
@@ -182,13 +187,18 @@ def _load(experts):
     return tuple(routing.route(scores, router="top_k", top_k=TOP_K).load.tolist())
 
 
+def _padded(experts, block_row, factor):
+    """(rows of buffers, choices that they drop, rows of tiles)."""
+    load = _load(experts)
+    buffers, dropped = costs_routing.capacity_rows(load, routing.capacity_of(ROWS // TOP_K, experts, TOP_K, factor))
+    return buffers, dropped, costs_routing.tile_rows(load, block_row)
+
+
 def padding(experts=64, block_row=64, factor=1.0):
     """What does padding cost? Rows asked for, computed by buffers and by tiles, and dropped."""
     import plotly.graph_objects as go
 
-    load = _load(experts)
-    buffers, dropped = costs_routing.capacity_rows(load, routing.capacity_of(ROWS // TOP_K, experts, TOP_K, factor))
-    tiled = costs_routing.tile_rows(load, block_row)
+    buffers, dropped, tiled = _padded(experts, block_row, factor)
     names = ["asked for", "buffers", "tiles"]
     useful, empty = [ROWS, ROWS - dropped, ROWS], [0, buffers - ROWS + dropped, tiled - ROWS]
     bar = dict(orientation="h", y=names, width=0.6)
@@ -211,9 +221,7 @@ def padding(experts=64, block_row=64, factor=1.0):
 
 def padding_says(experts=64, block_row=64, factor=1.0):
     """`padding` in a sentence."""
-    load = _load(experts)
-    buffers, dropped = costs_routing.capacity_rows(load, routing.capacity_of(ROWS // TOP_K, experts, TOP_K, factor))
-    tiled = costs_routing.tile_rows(load, block_row)
+    buffers, dropped, tiled = _padded(experts, block_row, factor)
     return (
         f"{ROWS} choices over {experts} experts: tiles of {block_row} compute {tiled} rows and drop none, buffers of "
         f"{factor:g} times an equal share compute {buffers} and drop {dropped}."

@@ -35,10 +35,6 @@ def layer_bytes(tokens, counts, head_dim, *, value_dim=None, element=2, sinks=SI
     return element * (whole * len(counts) * (head_dim + value_dim) + (tokens - whole) * middle)
 
 
-def _cdiv(left, right):
-    return -(-left // right)
-
-
 def decode_traffic(
     batch, group, key_heads, dense, far, head_dim, value_dim, groups, *, splits, block, blocks, element=4
 ):
@@ -52,13 +48,13 @@ def decode_traffic(
     whole, parts = (head_dim + value_dim), 4 * (value_dim + 1)
     loaded = element * (splits[0] * heads * head_dim + key_heads * dense * whole)
     stored = splits[0] * heads * parts
-    flops = key_heads * _cdiv(dense, block) * 2 * rows * block * whole
+    flops = key_heads * costs.cdiv(dense, block) * 2 * rows * block * whole
     for (members, count), size in zip(groups, blocks, strict=True):
         loaded += splits[1] * members * (element * group * count + 8 * count)
         loaded += element * members * far * (count + value_dim)
         stored += splits[1] * members * group * parts
         width = max(16, 1 << (count - 1).bit_length())
-        flops += members * _cdiv(far, size) * 2 * rows * size * (width + value_dim)
+        flops += members * costs.cdiv(far, size) * 2 * rows * size * (width + value_dim)
     loaded += heads * sum(splits) * parts  # the merge
     stored += heads * (element * value_dim + 4)
     return costs.Traffic(batch * loaded, batch * stored, batch * flops)

@@ -4,8 +4,7 @@ from dataclasses import replace
 
 from effattn_core import costs
 from effattn_core.bill import MODEL, Stage
-from effattn_core.calls import require_count
-from effattn_core.focus.forms import scores_chunked
+from effattn_core.focus.forms import cut, scores_chunked
 
 LLAMA2_7B = costs.Model(
     name="LLaMA 2 7B", layers=32, width=4096, heads=32, key_value_heads=32, head_dim=128, feed_forward=11008,
@@ -15,17 +14,16 @@ WINDOW, CHUNK, PROMPT, LOCAL = 4096, 2048, 512, 2048  # trained tokens of LLaMA 
 
 
 def chunks_of(context, chunk=CHUNK, local=LOCAL):
-    """Chunks before the local text, the last one counted whole; none where the local text is all there is."""
-    for name, size, least in (("context", context, 0), ("chunk", chunk, 1), ("local", local, 1)):
-        require_count(name, size, least)
-    return max(0, -(-(context - local) // chunk))
+    """Whole chunks before the local text, as `split` cuts them; none where the local text is all there is."""
+    return cut(context, chunk, local)[0]
 
 
 def _sizes(context, chunk, prompt, local):
-    """(chunks, tokens of a chunk's pass, prompt, local tokens): a short text has no more than itself."""
-    local = max(1, min(local, context))
+    """(chunks, tokens of a chunk's pass, prompt, local tokens), the latter with what fills no chunk."""
+    count, local = cut(context, chunk, local)
+    local = max(1, local)
     prompt = min(prompt, local)
-    return chunks_of(context, chunk, local), chunk + prompt + 1, prompt, local
+    return count, chunk + prompt + 1, prompt, local
 
 
 def added_parameters(model):

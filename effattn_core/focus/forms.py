@@ -105,6 +105,18 @@ def _check(text, candidate, frozen, own, head_dim, implementation):
         raise ValueError(f"head_dim must be even and divide heads that key heads divide; got {head_dim}, {shapes}.")
 
 
+def cut(time, chunk, local):
+    """(chunks, local tokens) of a text of `time` tokens: whole chunks, before at least the last `local` tokens.
+
+    Tokens that fill no chunk are local too, up to chunk - 1 more of them; a text with no whole chunk is all local.
+    Raises ValueError for a chunk or local context under 1, and sizes that are no whole numbers.
+    """
+    for name, size, least in (("context", time, 0), ("chunk", chunk, 1), ("local", local, 1)):
+        calls.require_count(name, size, least)
+    chunks = max(0, (time - local) // chunk)
+    return chunks, time - chunks * chunk
+
+
 class Layout(NamedTuple):
     """Who sees whom in one step, all passes laid side by side.
 

@@ -12,9 +12,10 @@ import torch
 from torch import nn
 
 from effattn_core.attention import attention
-from effattn_core.calls import require_count
+from effattn_core.calls import require_count, require_rank
+from effattn_core.focus.forms import cut
 from effattn_core.model import sample
-from effattn_core.states import KeyValueCache, State, require_rows
+from effattn_core.states import KeyValueCache, State, require_rows, sees_all
 
 PARTS = ("query", "key", "value", "output")
 
@@ -44,15 +45,12 @@ class Candidates(NamedTuple):
 def split(tokens, chunk, local):
     """A text's memory in chunks of `chunk` tokens, and its local context: at least the last `local` tokens.
 
-    tokens: [batch, time] int64. The tokens that do not fill a last chunk go to the local context, which then has up to
-    chunk - 1 more. Raises ValueError for sizes under 1, and for a text with no whole chunk before its local context.
+    tokens: [batch, time] int64. Tokens that fill no chunk are local too, see `effattn_core.focus.forms.cut`. Raises
+    ValueError for sizes under 1, and for a text with no whole chunk before its local context.
     """
-    require_count("chunk", chunk)
-    require_count("local", local)
-    if tokens.ndim != 2:
-        raise ValueError(f"tokens must be [batch, time]; the shape is {tuple(tokens.shape)}.")
-    count = (tokens.shape[1] - local) // chunk
-    if count < 1:
+    require_rank("batch, time", tokens=tokens)
+    count, _ = cut(tokens.shape[1], chunk, local)
+    if not count:
         raise ValueError(
             f"a text needs one chunk of {chunk} tokens before {local} local ones; it has {tokens.shape[1]} tokens."
         )
@@ -83,7 +81,7 @@ class Added(nn.Module):
 def _require_plain(model):
     """Raise ValueError unless every layer attends to all tokens before it: others keep no keys to condense."""
     sizes = model.sizes
-    if sizes.mixer != "attention" or sizes.cross_layers or sizes.loops > 1 or sizes.window is not None:
+    if not sees_all(sizes):
         raise ValueError(
             "candidates need a model whose layers all attend to the whole text; this one has "
             f"mixer {sizes.mixer!r}, window {sizes.window}, {sizes.cross_layers} cross layers, {sizes.loops} loops."
@@ -96,26 +94,69 @@ def _require_room(model, what, time):
         raise ValueError(f"{what} take {time} positions; the model was trained on {model.sizes.context}.")
 
 
+class ChunkCache(KeyValueCache):
+    """A layer's cache of the chunks of `texts` texts, a row per chunk; the rows of a text lie together."""
+
+    reorder = State.reorder  # refused: rows alone do not say which texts they make
+
+    def __init__(self, texts, *sizes, **place):
+        super().__init__(*sizes, **place)
+        self.texts = texts
+
+
+def _require_heads(model, what, tensors, remedy):
+    """Raise ValueError unless `tensors`, [batch, key_heads, length, head_dim] per layer, are of this model's layers."""
+    wanted = len(model.blocks), model.sizes.key_value_heads, model.sizes.head_dim
+    found = {(len(tensors), each.shape[1], each.shape[3]) for each in tensors}
+    if found != {wanted}:
+        given = " and ".join("{} layers with {} key heads of {}".format(*each) for each in sorted(found)) or "no layer"
+        raise ValueError(f"{what} are of {given}; the model has {wanted[0]} with {wanted[1]} of {wanted[2]}: {remedy}.")
+
+
+def _require_chunks(model, states):
+    """Raise ValueError unless `states` are of chunks, read by this model."""
+    if not all(isinstance(state, ChunkCache) for state in states):
+        kinds = ", ".join(sorted({type(state).__name__ for state in states}))
+        raise ValueError(f"states must be those that read_chunks or prompted made; got {kinds}.")
+    _require_heads(model, "states", [state.key for state in states], "read with this model")
+
+
+def _require_added(model, added):
+    """Raise ValueError unless `added` was made of a model with these sizes."""
+    given, wanted = (
+        [[tuple(part.weight.shape) for part in layer] for layer in layers]
+        for layers in (
+            [[each[part] for part in PARTS] for each in added.layers],
+            [[getattr(block.mixer, part) for part in PARTS] for block in model.blocks],
+        )
+    )
+    if given != wanted:
+        raise ValueError(
+            f"added fits a model of {len(given)} layers with projections {given[0]}, not one of {len(wanted)} with "
+            f"{wanted[0]}: make an Added of this model."
+        )
+
+
 @torch.no_grad()
 def read_chunks(model, chunks, prompt, *, room=0):
     """The frozen model's own reading of every chunk and the prompt after it, all chunks in parallel.
 
     chunks: [batch, count, chunk] int64; prompt: [batch, time] int64, time 0 allowed, the end of the local context.
-    room: tokens that may follow. Returns the states, a KeyValueCache per layer with batch · count rows, to which
+    room: tokens that may follow. Returns the states, a ChunkCache per layer with batch · count rows, to which
     `model.read` adds tokens that come later. Raises ValueError for other shapes, and where chunk, prompt, room and the
     candidate exceed the model's context.
     """
     _require_plain(model)
-    if chunks.ndim != 3 or 0 in chunks.shape[1:] or prompt.ndim != 2 or len(prompt) != len(chunks):
+    if chunks.ndim != 3 or 0 in chunks.shape or prompt.ndim != 2 or len(prompt) != len(chunks):
         raise ValueError(
-            "chunks must be [batch, count, chunk] with at least one token in at least one, prompt [batch, time]; "
+            "chunks must be [batch, count, chunk] of at least one token, and prompt [batch, time]; "
             f"got {tuple(chunks.shape)} and {tuple(prompt.shape)}."
         )
     batch, count, chunk = chunks.shape
     _require_room(model, "a chunk, its prompt and the candidate", chunk + prompt.shape[1] + room + 1)
     sizes, weight = model.sizes, model.head.weight
     shape = (batch * count, sizes.key_value_heads, chunk + prompt.shape[1] + room, sizes.head_dim)
-    states = [KeyValueCache(*shape, dtype=weight.dtype, device=weight.device) for _ in model.blocks]
+    states = [ChunkCache(batch, *shape, dtype=weight.dtype, device=weight.device) for _ in model.blocks]
     text = torch.cat([chunks, prompt[:, None].expand(-1, count, -1)], 2).flatten(0, 1)
     return model.read(model.embedding(text), states)[1]
 
@@ -125,31 +166,40 @@ def prompted(model, states, prompt):
     """One memory under several local contexts: what `read_chunks` made of it, with another prompt after each copy.
 
     states: of one text, read with an empty prompt, which stay as they are; prompt: [batch, time] int64, a row per local
-    context. Returns states of batch · count rows, as `refresh` takes them. Raises ValueError as `read_chunks` does.
+    context. Returns states of batch · count rows, as `refresh` takes them. Raises ValueError as `read_chunks` does, and
+    for states of several texts or another model.
     """
+    require_rank("batch, time", prompt=prompt)
+    _require_chunks(model, states)
+    if states[0].texts != 1:
+        raise ValueError(f"prompted takes the states of one text; these are of {states[0].texts}: read each by itself.")
     (batch, time), count, length = prompt.shape, len(states[0].key), states[0].length
     _require_room(model, "a chunk, its prompt and the candidate", length + time + 1)
     copies = []
     for state in states:
         _, heads, _, head_dim = state.key.shape
-        copies.append(
-            KeyValueCache(batch * count, heads, length + time, head_dim, dtype=state.key.dtype, device=state.key.device)
-        )
+        place = dict(dtype=state.key.dtype, device=state.key.device)
+        copies.append(ChunkCache(batch, batch * count, heads, length + time, head_dim, **place))
         copies[-1].append(state.key.repeat(batch, 1, 1, 1), state.value.repeat(batch, 1, 1, 1))
     return model.read(model.embedding(prompt.repeat_interleave(count, 0)), copies)[1] if time else copies
 
 
-def refresh(model, added, states, batch=1):
+def refresh(model, added, states, batch=None):
     """One candidate per row of `states` (see `read_chunks`), which they do not take in (eq. focus-condense).
 
-    Gradients flow into `added` alone. batch: texts; the rows of a text's chunks lie together. Returns Candidates.
+    Gradients flow into `added` alone. batch: texts, None for as many as the states are of. Returns Candidates.
+    Raises ValueError for another batch, and for states or projections of another model.
     """
-    rows = states[0].key.shape[0]
+    _require_chunks(model, states)
+    _require_added(model, added)
+    rows, texts = states[0].key.shape[0], states[0].texts
+    if batch not in (None, texts):
+        raise ValueError(f"the states are of {texts} texts of {rows // texts} chunks; batch is {batch!r}.")
     hidden, keys, values = added.embedding.expand(rows, 1, -1), [], []
     for block, own, state in zip(model.blocks, added.layers, states, strict=True):
         hidden, key, value = _candidate(block, own, hidden, state)
         for kept, each in ((keys, key), (values, value)):
-            kept.append(each[:, :, 0].unflatten(0, (batch, rows // batch)).transpose(1, 2))
+            kept.append(each[:, :, 0].unflatten(0, (texts, rows // texts)).transpose(1, 2))
     return Candidates(tuple(keys), tuple(values))
 
 
@@ -175,8 +225,9 @@ def condense(model, added, chunks, local, *, prompt):
     every chunk, all of them if it has fewer. Returns Candidates. Raises ValueError as `read_chunks` does.
     """
     require_count("prompt", prompt, 0)
+    require_rank("batch, time", local=local)
     states = read_chunks(model, chunks, local[:, max(0, local.shape[1] - prompt) :])
-    return refresh(model, added, states, len(chunks))
+    return refresh(model, added, states)
 
 
 class Ahead(State):
@@ -222,6 +273,8 @@ def ahead(model, candidates, batch=1):
         sizes, like = model.sizes, model.head.weight
         blank = like.new_empty(batch, sizes.key_value_heads, 0, sizes.head_dim)
         return [Ahead(blank, blank) for _ in model.blocks]
+    for each in candidates:
+        _require_heads(model, "candidates", each, "condense with this model")
     kept = zip(model.blocks, *candidates, strict=True)
     return [Ahead(_turned(block.mixer, key), value) for block, key, value in kept]
 
@@ -238,9 +291,17 @@ def predict(model, candidates, local, states=None, *, last=None):
     candidates stand at positions 0 … count - 1, local tokens from count on. candidates None: the window alone.
     states: those of an earlier call, whose candidates are then the ones that count. last: logits of so many tokens at
     the end alone, None for all.
-    Raises ValueError where they exceed the model's context, or are of another batch.
+    Raises ValueError where they exceed the model's context, or are of another batch, and for a `last` under 1 or above
+    the local tokens.
     """
+    require_rank("batch, time", local=local)
+    if last is not None:
+        require_count("last", last)
+        if last > local.shape[1]:
+            raise ValueError(f"last is {last}; there are {local.shape[1]} local tokens: ask for no more of them.")
     states = ahead(model, candidates, len(local)) if states is None else states
+    if len(states) != len(model.blocks):
+        raise ValueError(f"there is a state of each of {len(model.blocks)} layers; got {len(states)}.")
     if len(states[0].key) != len(local):
         raise ValueError(f"candidates of {len(states[0].key)} texts do not fit a batch of {len(local)}.")
     _require_room(model, "candidates and local tokens", states[0].length + local.shape[1])
@@ -255,11 +316,17 @@ def decode(model, added, chunks, local, count, *, prompt, every=1, temperature=0
     chunks: [1, count of chunks, chunk]; local: [1, time]. Each token is appended to every chunk's prompt; the
     candidates are then made anew, and with them the whole local pass, as released: every=1. every=n makes them anew
     before each n-th token and keeps the local cache in between: our shortcut. every=None never does.
-    Raises ValueError where it does not fit the model's context.
+    Raises ValueError for another batch, no local token, and where it does not fit the model's context.
     """
     require_count("count", count, 0)
+    require_count("prompt", prompt, 0)
     if every is not None:
         require_count("every", every)
+    if chunks.ndim != 3 or local.ndim != 2 or not len(chunks) == len(local) == 1 or not local.shape[1]:
+        raise ValueError(
+            "decode takes one text, chunks [1, count, chunk], and local [1, time] with at least one token; "
+            f"got {tuple(chunks.shape)} and {tuple(local.shape)}."
+        )
     _require_room(model, "candidates and local tokens", chunks.shape[1] + local.shape[1] + max(0, count - 1))
     memory = read_chunks(model, chunks, local[:, max(0, local.shape[1] - prompt) :], room=max(0, count - 1))
     unread = local[:, :0]

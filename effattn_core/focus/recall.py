@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from effattn_core.data import IGNORED, Characters, shakespeare, split
-from effattn_core.focus.training import Condensing, Lesson, logits
+from effattn_core.focus.training import Condensing, Lesson
 from effattn_core.model import LanguageModel, configuration
 
 KEYS, VALUES, CELL, NEAR, FAR = 32, 8, 8, 2, 1 / 16
@@ -154,22 +154,6 @@ def questions(batch, chunks, generator, *, chunk=CHUNK, local=LOCAL, held_out=Tr
     text[row, place] = fact + key * VALUES + value
     text[:, -1] = question + key
     return Lesson(text[:, :memory], text[:, memory:], (answer + value)[:, None]), place // chunk
-
-
-@torch.no_grad()
-def recalled(model, added, chunks, *, batch=256, seed=1, chunk=CHUNK, local=LOCAL, prompt=PROMPT):
-    """Share of right answers to `questions` over `chunks` chunks; added None: of the window alone."""
-    lesson, _ = questions(batch, chunks, torch.Generator().manual_seed(seed), chunk=chunk, local=local)
-    found = logits(model, added, lesson, chunk=chunk, prompt=prompt)[:, 0].argmax(-1)
-    return (found == lesson.target[:, 0]).double().mean().item()
-
-
-@torch.no_grad()
-def recalled_dense(model, chunks, *, batch=256, seed=1, chunk=CHUNK, local=LOCAL):
-    """Share of right answers where the model reads the whole text at once, at positions it may not be trained on."""
-    lesson, _ = questions(batch, chunks, torch.Generator().manual_seed(seed), chunk=chunk, local=local)
-    found = model(torch.cat([lesson.memory, lesson.local], 1))[0][:, -1].argmax(-1)
-    return (found == lesson.target[:, 0]).double().mean().item()
 
 
 class Questions:

@@ -29,8 +29,9 @@ class Lesson(NamedTuple):
 def continuation(tokens, memory, local, scored=1):
     """Memory, local context and target in a row: [batch, memory + local + scored] int64 to a Lesson.
 
-    Raises ValueError for a text of another length.
+    Raises ValueError for a text of another length, and sizes under 1.
     """
+    _require_counts(memory=memory, local=local, scored=scored)
     _require_length(tokens, memory + local + scored)
     return Lesson(*tokens.split([memory, local, scored], 1))
 
@@ -41,8 +42,7 @@ def reconstruction(tokens, memory, local, scored=1, generator=None):
     tokens: [batch, at least memory] int64, of which the first `memory` are read. Raises ValueError for a shorter text,
     and a span that is longer than the memory.
     """
-    require_count("scored", scored)
-    require_count("local", local)
+    _require_counts(memory=memory, local=local, scored=scored)
     if local + scored > memory:
         raise ValueError(f"a span of {local} + {scored} tokens does not fit a memory of {memory}.")
     if tokens.ndim != 2 or tokens.shape[1] < memory:
@@ -51,6 +51,11 @@ def reconstruction(tokens, memory, local, scored=1, generator=None):
     start = torch.randint(memory - local - scored + 1, (len(tokens), 1), generator=generator)
     place = (start + torch.arange(local + scored)).to(tokens.device)
     return Lesson(tokens, *tokens.gather(1, place).split([local, scored], 1))
+
+
+def _require_counts(**sizes):
+    for name, size in sizes.items():
+        require_count(name, size)
 
 
 def _require_length(tokens, wanted):
@@ -62,9 +67,12 @@ def logits(model, added, lesson, *, chunk, prompt):
     """Logits of a lesson's target, [batch, scored, vocabulary], under candidates of its memory (eq. focus-loss).
 
     added None: of the window alone, which is the local context without candidates.
-    Raises ValueError for a memory that is no whole number of chunks.
+    Raises ValueError for a memory that is no whole number of chunks, and for no token that is scored.
     """
     memory, local, target = lesson
+    if target.ndim != 2 or not target.shape[1]:
+        shape = tuple(target.shape)
+        raise ValueError(f"a lesson scores at least one token of a target [batch, scored]; its shape is {shape}.")
     if memory.shape[1] == 0 or memory.shape[1] % chunk:
         raise ValueError(f"the memory must be whole chunks of {chunk} tokens; it has {memory.shape[1]}.")
     chunks = memory.unflatten(1, (-1, chunk))
@@ -105,7 +113,7 @@ class Lessons:
 
     texts: (batch, time, generator) -> tokens, [batch, time] int64. chunks: counts of chunks, one drawn per step.
     losses: names of LOSSES. mix: "turns", one of them drawn per step, as released; "sum", all of them in every step, a
-    batch of each. Its `generator` is its whole state. Raises ValueError for a name that is none.
+    batch of each. Its `generator` is its whole state. Raises ValueError for a name that is none, and sizes under 1.
     """
 
     def __init__(
@@ -115,6 +123,7 @@ class Lessons:
             raise ValueError(f"losses must be some of {', '.join(LOSSES)}; they are {losses!r}.")
         if mix not in MIXES:
             raise ValueError(f"mix must be one of {', '.join(MIXES)}; it is {mix!r}.")
+        _require_counts(batch=batch, chunk=chunk, local=local, scored=scored)
         self.texts, self.batch, self.chunk, self.chunks = texts, batch, chunk, tuple(chunks)
         self.local, self.scored, self.losses, self.mix = local, scored, tuple(losses), mix
         self.generator = torch.Generator().manual_seed(seed)

@@ -32,7 +32,7 @@ from effattn_core.speculation.forms import (
 from effattn_core.speculation.interface import Candidates, subset_head, tree_attention
 from effattn_core.speculation.products import FewRows, few_rows, quick
 from effattn_core.speculation.states import Branch, TreeCache, tree_states
-from effattn_core.speculation.trees import Fixed, Grown, chain_of, depths, grow, packed, path_of, tree_mask
+from effattn_core.speculation.trees import Fixed, Grown, chain_of, depths, grow, packed, tree_mask
 from effattn_core.speculation.vocabulary import END, Subset, counts, most_frequent
 
 __all__ = [
@@ -71,7 +71,6 @@ __all__ = [
     "law_of",
     "most_frequent",
     "packed",
-    "path_of",
     "plain",
     "quick",
     "read_tree",

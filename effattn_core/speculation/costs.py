@@ -87,18 +87,13 @@ class Cycle:
         return max(tried, key=lambda each: each[0])
 
 
-def pooled_rates(rows, length):
-    """How often a draft that was tried was taken, all depths and texts together: {kept: rate}.
+def tokens_spread(rate, length):
+    """The standard deviation of a cycle's words where `expected_tokens` is their mean: how far chance takes one cycle.
 
-    rows: of a recorded run, what = "length", of chains of `length` drafts. A cycle tries one draft more than it takes,
-    but for those that take all.
+    i drafts or more are taken with rate^i, so that the mean of their square is the sum of (2 i - 1) rate^i.
     """
-    taken, tried = {}, {}
-    for row in rows:
-        whole = row["cycles"] * math.prod([*row["rates"], *[0.0] * (length - len(row["rates"]))])
-        taken[row["kept"]] = taken.get(row["kept"], 0) + row["accepted"]
-        tried[row["kept"]] = tried.get(row["kept"], 0) + row["accepted"] + row["cycles"] - round(whole)
-    return {kept: taken[kept] / tried[kept] for kept in taken}
+    square = sum((2 * taken - 1) * rate**taken for taken in range(1, length + 1))
+    return math.sqrt(square - (expected_tokens(rate, length) - 1) ** 2)
 
 
 def speed_up(rate, price, length):

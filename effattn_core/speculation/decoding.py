@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import torch
 
+from effattn_core.calls import require_count, require_logits, require_temperature
 from effattn_core.model import require_room, sample
 from effattn_core.speculation.dice import Dice
 from effattn_core.speculation.drafters import require_one_vocabulary
@@ -55,16 +56,33 @@ def read_tree(model, states, token, draft):
     return model.head(hidden), hidden
 
 
+def require_call(model, prompt, count, temperature):
+    """Raise ValueError unless the prompt has words of the model, and `count` of at least 1 more fit its context."""
+    require_count("count", count)
+    require_temperature(temperature)
+    if prompt.ndim != 1 or prompt.dtype != torch.int64 or not len(prompt):
+        raise ValueError(
+            f"prompt must be int64 [time] with at least one word; it is {prompt.dtype} {list(prompt.shape)}."
+        )
+    least, most, last = int(prompt.min()), int(prompt.max()), model.sizes.vocabulary - 1
+    if least < 0 or most > last:
+        raise ValueError(
+            f"prompt must be words 0..{last}; it goes from {least} to {most}: use the model's own tokenizer."
+        )
+    require_room(model, prompt, count)
+
+
 @torch.inference_mode()
 def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, dice=None, keep_trees=False):
     """`count` words after prompt, int64 [time], in the law of the target alone: a Decoded.
 
     At temperature 0 these are the words of `effattn_core.model.generate`; above it, words with that law, whatever the
     drafter. dice: where chance comes from, by default `generator`. keep_trees: whether to keep each cycle's tree.
-    Raises ValueError if prompt and count do not fit the context, and for a drafter with another vocabulary.
+    Raises ValueError for a prompt, count or temperature that is none, if they do not fit the context, for a drafter of
+    another number of words, and for logits of either that are NaN.
     """
     require_one_vocabulary(model, drafter)
-    require_room(model, prompt, count)
+    require_call(model, prompt, count, temperature)
     dice, states, made = dice or Dice(generator), tree_states(model), Decoded()
     drafter.begin(model, states)
     hidden, _ = model.read(model.embedding(prompt[None]), states)
@@ -81,6 +99,7 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
         if temperature > 0:
             path, last = verify(draft, law_of(logits, temperature), dice)
         else:
+            require_logits(logits)
             path, last = verify_greedy(draft, logits.argmax(-1).tolist())
         rows = [0, *(node + 1 for node in path)]
         for state in states:
@@ -98,8 +117,11 @@ def generate(model, prompt, count, drafter, *, temperature=0.0, generator=None, 
 
 @torch.inference_mode()
 def plain(model, prompt, count, *, temperature=0.0, generator=None):
-    """`count` words without drafts, one pass each: what every speed-up here is over. A Decoded without cycles."""
-    require_room(model, prompt, count)
+    """`count` words without drafts, one pass each: what every speed-up here is over. A Decoded without cycles.
+
+    Raises ValueError as `generate` does.
+    """
+    require_call(model, prompt, count, temperature)
     logits, states = model.prefill(prompt[None], tree_states(model))
     made = Decoded()
     for _ in range(count):

@@ -5,6 +5,7 @@ import copy
 import torch
 from torch import nn
 
+from effattn_core.calls import require_logits
 from effattn_core.model import AttentionMixer, Block
 from effattn_core.speculation.forms import ROOT, Draft, chain
 from effattn_core.speculation.products import few_rows
@@ -106,7 +107,9 @@ class StepDrafter(Drafter):
             return chain(text[:0])
 
         def step(tokens, parents):
-            return (self.head(self._hidden(tokens, parents)).float() / heat).log_softmax(-1)
+            logits = self.head(self._hidden(tokens, parents)).float()
+            require_logits(logits)
+            return (logits / heat).log_softmax(-1)
 
         draft = grow(step, shape, temperature=temperature, dice=dice, ids=self.head.ids, vocabulary=self.vocabulary)
         self._forget()
@@ -130,10 +133,13 @@ class ModelDrafter(StepDrafter):
     """A model proposes: a smaller one of the same words, or (`early_exit`) the target's own first layers.
 
     model: a LanguageModel of plain attention. subset: words it may propose, None for all. borrowed: whether its layers
-    are the target's first ones, whose cache of the text is then read, not made again.
+    are the target's first ones, whose cache of the text is then read, not made again. tokenizers: of the target and of
+    a model of its own, by which `require_one_tokenizer` sees whether equal numbers are equal words; models do not know.
     """
 
-    def __init__(self, model, shape=None, *, subset=None, borrowed=False):
+    def __init__(self, model, shape=None, *, subset=None, borrowed=False, tokenizers=None):
+        if tokenizers is not None:
+            require_one_tokenizer(*tokenizers)
         super().__init__(Head(model.head.weight, subset), shape or chain_of(4))
         self.model, self.borrowed = model, borrowed
 
@@ -223,7 +229,7 @@ class Eagle(StepDrafter):
 
 
 def require_one_vocabulary(model, drafter):
-    """Raise ValueError unless a drafter counts words as the target does."""
+    """Raise ValueError unless a drafter has as many words as the target; whether they are the same: see below."""
     if drafter.vocabulary != model.sizes.vocabulary:
         raise ValueError(
             f"a drafter must have the target's {model.sizes.vocabulary:,} words; "

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import require_logits, require_temperature
+
 ROOT = -1  # the parent of a draft's first words: the newest word of the text
 
 
@@ -33,6 +35,12 @@ class Draft:
         late = [n for n, parent in enumerate(self.parents.tolist()) if not ROOT <= parent < n]
         if late:
             raise ValueError(f"parents must stand before children; node {late[0]} has {self.parents[late[0]]}.")
+        if len(self) and self.tokens.min() < 0:
+            raise ValueError(f"tokens must be 0 or more; one is {self.tokens.min()}.")
+        if self.laws is not None:
+            _require_laws(self, self.laws, len(self))
+        if self.scores is not None and self.scores.shape != self.tokens.shape:
+            raise ValueError(f"scores must be [{len(self)}]; they are {list(self.scores.shape)}.")
 
     def __len__(self):
         return len(self.tokens)
@@ -42,13 +50,31 @@ class Draft:
         return (self.parents == node).nonzero().flatten().tolist()
 
 
+def _require_laws(draft, laws, rows, vocabulary=None):
+    """Raise ValueError unless laws are finite, [rows, vocabulary] in floats, and have every word of a draft."""
+    if laws.ndim != 2 or len(laws) != rows or laws.shape[1] != (vocabulary or laws.shape[1]):
+        raise ValueError(f"laws must be [{rows}, {vocabulary or 'vocabulary'}] here; they are {list(laws.shape)}.")
+    if not laws.is_floating_point():
+        raise ValueError(f"laws must be probabilities, of floats; they are {laws.dtype}.")
+    if len(draft) and draft.tokens.max() >= laws.shape[1]:
+        raise ValueError(f"word {draft.tokens.max()} of the draft is none of the laws' {laws.shape[1]} words.")
+    broken = (~laws.sum(-1).isfinite()).nonzero()
+    if len(broken):
+        raise ValueError(f"laws must be finite; that of row {int(broken[0])} is not: look for NaN in its logits.")
+
+
 def chain(tokens, laws=None):
     """The Draft of words in a row. tokens: int64 [length]; laws: [length, vocabulary], or None if chosen, not drawn."""
     return Draft(tokens, torch.arange(len(tokens)) - 1, laws)
 
 
 def law_of(logits, temperature=1.0):
-    """The law that logits [..., vocabulary] mean at a temperature; at 0 all of it lies on the likeliest word."""
+    """The law that logits [..., vocabulary] mean at a temperature; at 0 all of it lies on the likeliest word.
+
+    Raises ValueError for a temperature that is negative or not finite, and where a largest logit is NaN or infinite.
+    """
+    require_temperature(temperature)
+    require_logits(logits.flatten(0, -2) if logits.ndim > 1 else logits[None])
     if temperature > 0:
         return (logits.float() / temperature).softmax(-1)
     return torch.nn.functional.one_hot(logits.argmax(-1), logits.shape[-1]).float()
@@ -63,7 +89,7 @@ def residual(target, draft):
     """The law that a refused word is replaced by: max(p - q, 0), normalised (eq. speculation-residual)."""
     left = (target - draft).clamp_min(0)
     total = left.sum(-1, keepdim=True)
-    return torch.where(total > 0, left / total, target)  # nothing is left only where nothing is refused
+    return torch.where(total > 0, left / total, target)  # nothing is left only where nothing but rounding is refused
 
 
 def without(law, token):
@@ -73,6 +99,13 @@ def without(law, token):
     if not left.sum() > 0:
         raise ValueError(f"word {token} is all that the law holds: it cannot have another sibling.")
     return left / left.sum()
+
+
+def certain(token, like):
+    """The law that is certain of one word, [vocabulary] as `like`."""
+    law = torch.zeros_like(like)
+    law[token] = 1
+    return law
 
 
 def emitted(target, draft):
@@ -90,21 +123,23 @@ def verify(draft, laws, dice):
     laws: [1 + nodes, vocabulary], the target's law after the text and after each node. dice: a `Dice`. At each node the
     children are tried in turn; one is taken with min(1, p / q), and refused it leaves p the residual, and q without it
     to its younger siblings. If none is taken, the word is drawn from what is left of p (eq. speculation-tree).
+    Raises ValueError for laws that are not finite, NaN would be taken always, or of another vocabulary.
     """
+    _require_laws(draft, laws, 1 + len(draft), None if draft.laws is None else draft.laws.shape[1])
     node, path = ROOT, []
     while True:
-        target, proposal = laws[node + 1], None
-        for child in draft.children(node):
+        target, proposal, children = laws[node + 1], None, draft.children(node)
+        for child in children:
             token = draft.tokens[child].item()
-            if draft.laws is None:  # q is certain of this word: p / q is p, and the residual is p without it
-                likely, left = target[token].item(), None
-            else:
-                proposal = draft.laws[child] if proposal is None else proposal
-                likely, left = (target[token] / proposal[token]).item(), proposal
-            if dice.accept(min(1.0, likely)):
+            if draft.laws is None:
+                proposal = certain(token, target)  # p / q is p, and the residual is p without the word
+            elif proposal is None:
+                proposal = draft.laws[child]
+            if dice.accept(min(1.0, (target[token] / proposal[token]).item())):
                 break
-            target = without(target, token) if left is None else residual(target, left)
-            proposal = None if left is None or child == draft.children(node)[-1] else without(left, token)
+            target = residual(target, proposal)
+            if draft.laws is not None and child != children[-1]:
+                proposal = without(proposal, token)
         else:
             return path, dice.draw(target)
         path.append(child)
@@ -123,8 +158,11 @@ def verify_greedy(draft, best):
 
 
 def draw_children(law, count, dice):
-    """`count` different words, each drawn from what its elder siblings leave of `law`, [vocabulary]: a list."""
-    found = []
+    """`count` different words, each drawn from what its elder siblings leave of `law`, [vocabulary]: a list.
+
+    Fewer only where the law holds fewer, as a sharp one in floats does: all its words, however the dice fall.
+    """
+    found, count = [], min(count, int((law > 0).sum()))
     for _ in range(count):
         found.append(dice.draw(law))
         if len(found) < count:

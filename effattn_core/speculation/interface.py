@@ -8,10 +8,9 @@ import torch
 from effattn_core import calls
 from effattn_core.attention import Part
 from effattn_core.attention.forms import part_of
-from kernels.table import DIMS
+from kernels.table import DIMS, MOST
 
 operators = calls.operators("speculation")
-MOST = 64  # rows of a tree: a mask is one 64-bit integer; and the most candidates that the kernel keeps
 
 
 class Candidates(NamedTuple):

@@ -7,7 +7,7 @@ from torch.nn import functional
 
 from effattn_core.positions import speeds
 from effattn_core.speculation.products import MANY
-from effattn_core.states import KeyValueCache
+from effattn_core.states import KeyValueCache, sees_all
 
 
 @dataclass(frozen=True)
@@ -85,7 +85,7 @@ def tree_states(model, capacity=None, layers=None):
     model whose layers have windows, or are no attention: a tree of drafts cannot be read by them.
     """
     sizes = model.sizes
-    if sizes.mixer != "attention" or sizes.window is not None or sizes.cross_layers or sizes.loops > 1:
+    if not sees_all(sizes):
         raise ValueError(
             "a tree of drafts is read by a model of plain attention that sees everything; this one is not."
         )

@@ -1,23 +1,33 @@
 """Draft trees: who sees whom, how deep each word lies, masks in 64 bits, and the loop that grows a tree."""
 
+import math
 from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import require_count
 from effattn_core.speculation.forms import ROOT, Draft, draw_children
-
-MOST = 64  # rows whose mask fits one integer: the root and 63 drafts
+from kernels.table import MOST
 
 
 @dataclass(frozen=True)
 class Fixed:
     """Each word of depth d has widths[d] children: the likeliest at temperature 0, else drawn without replacement.
 
-    The shape may not depend on what was drawn, or the law of the output is no longer the target's. A chain of four is
-    Fixed((1, 1, 1, 1)).
+    Fewer only where the law after it holds fewer words: how many is then said by the words before the children. It may
+    not depend on which of them were drawn, or the law of the output is no longer the target's. A chain of four is
+    Fixed((1, 1, 1, 1)). Raises ValueError unless widths are whole numbers, at least one of them, for a tree of 63
+    drafts at most.
     """
 
     widths: tuple[int, ...]
+
+    def __post_init__(self):
+        if not isinstance(self.widths, tuple) or not self.widths:
+            raise ValueError(f"widths must be a tuple of at least one whole number; they are {self.widths!r}.")
+        for width in self.widths:
+            require_count("a width", width)
+        _require_small(sum(math.prod(self.widths[: depth + 1]) for depth in range(self.depth)))
 
     @property
     def depth(self):
@@ -29,7 +39,8 @@ class Grown:
     """EAGLE-2's loop (Li et al. 2024): `width` words go on at each depth, and the `nodes` likeliest paths are kept.
 
     Nothing is drawn at any temperature: children are the likeliest words, so any shape is exact. floor: paths that the
-    drafter gives less than this probability are left out.
+    drafter gives less than this probability are left out. Raises ValueError for sizes that are not whole numbers of at
+    least 1, and for more than 63 nodes, or as many words that a drafter would read on the way.
     """
 
     depth: int = 5
@@ -37,9 +48,26 @@ class Grown:
     nodes: int = 16
     floor: float = 0.0
 
+    def __post_init__(self):
+        for name in ("depth", "width", "nodes"):
+            require_count(name, getattr(self, name))
+        if not 0 <= self.floor <= 1:
+            raise ValueError(f"floor must be a probability, 0 to 1; it is {self.floor}.")
+        _require_small(self.nodes)
+        _require_small((self.depth - 1) * self.width, " on the way")
+
+
+def _require_small(drafts, where=""):
+    """Raise ValueError for more drafts than a row's mask has bits for, and caches room, beside the root's."""
+    if drafts >= MOST:
+        raise ValueError(
+            f"a tree has at most {MOST - 1} drafts; this shape has {drafts}{where}: make it narrower or less deep."
+        )
+
 
 def chain_of(length):
     """The shape of a chain."""
+    require_count("length", length)
     return Fixed((1,) * length)
 
 
@@ -78,15 +106,6 @@ def packed(parents):
     for node, parent in enumerate(parents.tolist()):
         masks.append(masks[parent + 1] | 1 << node + 1)
     return torch.tensor([mask - (mask >> 63 << 64) for mask in masks], dtype=torch.int64)
-
-
-def path_of(parents, node):
-    """The nodes from the root's child down to `node`: a list."""
-    path = []
-    while node != ROOT:
-        path.insert(0, node)
-        node = int(parents[node])
-    return path
 
 
 def grow(step, shape, *, temperature=0.0, dice=None, ids=None, vocabulary=None):
@@ -137,7 +156,7 @@ def _grow_likeliest(step, shape, ids):
 
 
 def _grow_fixed(step, shape, temperature, dice, ids, vocabulary):
-    """Every node of a depth gets equally many children: the likeliest, or drawn without replacement."""
+    """Every node of a depth gets equally many children, or all words of its law: the likeliest, or drawn."""
     tokens, parents, scores, drawn = [], [], [], []
     level = [ROOT]
     for depth, width in enumerate(shape.widths):
@@ -151,7 +170,7 @@ def _grow_fixed(step, shape, temperature, dice, ids, vocabulary):
                 places = draw_children(law.exp(), width, dice)
                 whole = law.exp() if ids is None else law.new_zeros(vocabulary).index_put_((ids,), law.exp())
             else:
-                places, whole = law.topk(width).indices.tolist(), None
+                places, whole = law.topk(min(width, len(law))).indices.tolist(), None
             for place in places:
                 below.append(len(tokens))
                 tokens.append(place if ids is None else int(ids[place]))

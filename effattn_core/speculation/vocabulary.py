@@ -1,14 +1,22 @@
-"""The words that a drafter may propose: the most frequent of a text, and tables there and back (FR-Spec)."""
+"""The words that a drafter may propose: the most frequent of a text, by their numbers (FR-Spec)."""
 
 from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import require_count
+
 END = 2  # SmolLM2's id of the end of a turn, <|im_end|>
 
 
 def counts(tokens, vocabulary):
-    """How often each word stands in a text: int64 [vocabulary]. tokens: int64, any shape."""
+    """How often each word stands in a text: int64 [vocabulary]. tokens: int64, any shape.
+
+    Raises ValueError for a token that is no word of the vocabulary.
+    """
+    require_count("vocabulary", vocabulary)
+    if tokens.numel() and not 0 <= tokens.min() <= tokens.max() < vocabulary:
+        raise ValueError(f"tokens must lie in 0..{vocabulary - 1}; they go from {tokens.min()} to {tokens.max()}.")
     return torch.bincount(tokens.flatten(), minlength=vocabulary)
 
 
@@ -16,7 +24,7 @@ def counts(tokens, vocabulary):
 class Subset:
     """`ids`: int64 [kept], the words that are kept, in the order of the vocabulary; `vocabulary`: how many there are.
 
-    `ids` maps a place of the small law to its word; `places`, int64 [vocabulary], a word to its place, or -1.
+    `ids` maps a place of the small law to its word.
     """
 
     ids: torch.Tensor
@@ -33,12 +41,6 @@ class Subset:
 
     def __len__(self):
         return len(self.ids)
-
-    @property
-    def places(self):
-        found = torch.full((self.vocabulary,), -1, dtype=torch.int64)
-        found[self.ids] = torch.arange(len(self.ids))
-        return found
 
     def law(self, logits, temperature=1.0):
         """The law over the whole vocabulary that logits over the kept words mean: [..., kept] to [..., vocabulary].
@@ -59,9 +61,14 @@ def most_frequent(counted, kept, *, always=(END,)):
 
     counted: int64 [vocabulary], see `counts`; of equally frequent words the lower id stays. A drafter that cannot
     propose the end would pay a refused draft at every end. Raises ValueError unless 1 <= kept <= vocabulary, and
-    for more words in `always` than are kept.
+    for more words in `always` than are kept, or words that there are not.
     """
     vocabulary = len(counted)
+    if strange := [word for word in always if not 0 <= word < vocabulary]:
+        raise ValueError(
+            f"words that are always kept must lie in 0..{vocabulary - 1}; {strange[0]} is given: name the end of your "
+            "own texts, or always=()."
+        )
     if not len(set(always)) <= kept <= vocabulary or kept < 1:
         raise ValueError(f"kept must lie in {max(1, len(set(always)))}..{vocabulary}; it is {kept}.")
     ranked = counted.double()

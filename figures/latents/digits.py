@@ -15,10 +15,11 @@ LABEL, SAMPLED, SEED = 7, 10, 0  # the digit that is drawn, steps of its sampler
 STOPS, WEIGHTS = (0, 3, 6, 10), (1.0, 1.5, 3.0)
 PLACES = range(1, 17)
 LEVELS, BLANK = 100, -1  # of a pixel, so that one byte holds it; what is not drawn yet
+UNASKED = "no class"  # the largest generator, its class hidden
 SETTINGS = {"no guidance": (1.0, 20), "weight 1.5": (1.5, 20), "weight 1.5, 5 steps": (1.5, 5)}
 NAMES = {
     "main": "largest", "σ-VAE": "σ-VAE", "VAE": "VAE", "unit RMS": "unit RMS", "codes": "codes", "DiT": "DiT",
-    "retention": "retention", "eps": "ε, from 999",
+    "retention": "retention", "eps": "ε, from 999", UNASKED: "no class",
 }  # fmt: skip
 WEIGHTS_OF_PLACES = (1.0, 1.5, 2.0, 3.0)
 
@@ -101,8 +102,9 @@ def drawn(latent=1, step=STOPS[-1], weight=1.5):
     return theme.figure(
         *traces, height=330, meta=dict(narrow=narrow), margin=dict(l=8, r=8, t=30, b=8), shapes=[here],
         annotations=[theme.heading(titles[0]), theme.heading(titles[1], "2")],
-        xaxis=dict(domain=[0, 0.42], showticklabels=False, showgrid=False),
-        yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, constrain="domain"),
+        xaxis=dict(domain=[0, 0.42], showticklabels=False, showgrid=False, ticks=""),
+        yaxis=dict(autorange="reversed", scaleanchor="x", showticklabels=False, showgrid=False, ticks="",
+                   constrain="domain"),
         xaxis2=dict(domain=[0.52, 1], anchor="y2", range=[0, SAMPLED], title=dict(text="step of the sampler")),
         yaxis2=dict(anchor="x2", range=[-3.5, 3.5]),
     )  # fmt: skip
@@ -148,7 +150,7 @@ def samples(setting="no guidance"):
     middles = [SIDE * row + SIDE / 2 - 0.5 for row in range(len(strips))]
     return theme.figure(
         _pictures(torch.cat(strips)), height=60 * len(strips) + 20, margin=dict(l=8, r=8, t=8, b=8),
-        xaxis=dict(showticklabels=False, showgrid=False, range=[-0.5, 10 * SIDE - 0.5]),
+        xaxis=dict(showticklabels=False, showgrid=False, ticks="", range=[-0.5, 10 * SIDE - 0.5]),
         yaxis=dict(range=[height - 0.5, -0.5], tickvals=middles, ticktext=list(names), showgrid=False),
         meta=dict(narrow={"height": 34 * len(strips) + 20}),
     )  # fmt: skip
@@ -158,6 +160,8 @@ def samples_says(setting="no guidance"):
     """`samples` in a sentence: how many of the ten the classifier reads as asked."""
     classifier, labels, told = _trained().classifier, torch.arange(10), []
     for name, strip in _rows(setting):
+        if name == NAMES[UNASKED]:
+            continue
         images = torch.stack(strip.split(SIDE, 1))[:, None] / (LEVELS / 2) - 1
         told.append(f"{name} {(classifier(images).argmax(1) == labels).sum().item()}")
     return f"Digits 0 to 9, {setting}; of the ten the classifier reads as asked: {', '.join(told)}."

@@ -9,13 +9,11 @@ import torch
 
 from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
 from kernels.sanitize import scattered
-from kernels.speculation.configurations import HEAD_DIMS, MOST, TABLE, choose
+from kernels.speculation.configurations import TABLE, choose
 from kernels.speculation.head import launch_head
 from kernels.speculation.tree import launch_tree
 
 __all__ = [
-    "HEAD_DIMS",
-    "MOST",
     "TABLE",
     "choose",
     "example_launches",

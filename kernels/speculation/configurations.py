@@ -5,9 +5,7 @@ from typing import NamedTuple
 import torch
 
 from kernels import runtime
-
-HEAD_DIMS = (32, 64, 128)
-MOST = 64  # candidates that a running list keeps at most, and nodes of a tree: bits of a mask
+from kernels.table import DIMS
 
 
 class Configuration(NamedTuple):
@@ -42,12 +40,12 @@ def choose(kernel, dtype, *dims):
     Raises RuntimeError where no kernel runs, ValueError for what none can do.
     """
     runtime.require_kernels(dtype)
-    if not set(dims) <= set(HEAD_DIMS):
+    if not set(dims) <= set(DIMS):
         raise ValueError(
-            f"the kernels take a head_dim and value_dim among {HEAD_DIMS}; got {' and '.join(map(str, dims))}: "
+            f"the kernels take a head_dim and value_dim among {DIMS}; got {' and '.join(map(str, dims))}: "
             "use implementation='torch'."
         )
-    wide = max(dims, default=HEAD_DIMS[-1])
-    row = next(row for limit in HEAD_DIMS if limit >= wide and (row := (kernel, dtype.itemsize, limit)) in TABLE)
+    wide = max(dims, default=DIMS[-1])
+    row = next(row for limit in DIMS if limit >= wide and (row := (kernel, dtype.itemsize, limit)) in TABLE)
     # Three TF32 products stand for a float32 one; two bytes are multiplied as they are.
     return TABLE[row], "tf32x3" if dtype == torch.float32 else "ieee"

@@ -12,7 +12,8 @@ import triton.language as tl
 from kernels.indexing.select import NOTHING, ordered
 from kernels.merge import splits_for
 from kernels.runtime import multiprocessors
-from kernels.speculation.configurations import MOST, choose
+from kernels.speculation.configurations import choose
+from kernels.table import MOST
 from kernels.tiles import LOG2_E, program_of, rows_of
 
 TURN = tl.constexpr(2**31 - 1)  # place ^ TURN = TURN - place: the earlier place is the larger number

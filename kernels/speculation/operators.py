@@ -3,11 +3,10 @@
 import torch
 
 from kernels.runtime import interpretable
-from kernels.speculation.configurations import HEAD_DIMS, MOST
 from kernels.speculation.head import launch_head
 from kernels.speculation.tree import launch_tree
 
-__all__ = ["HEAD_DIMS", "MOST", "subset_head", "tree_attention"]
+__all__ = ["subset_head", "tree_attention"]
 
 
 def run_head(hidden, weight, table, top_k):

@@ -12,7 +12,8 @@ import triton.language as tl
 from kernels.attention import absorb
 from kernels.merge import launch_merge, splits_for
 from kernels.runtime import multiprocessors
-from kernels.speculation.configurations import MOST, choose
+from kernels.speculation.configurations import choose
+from kernels.table import MOST
 from kernels.tiles import LOG2_E, program_of, rows_of
 
 

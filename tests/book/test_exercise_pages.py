@@ -112,10 +112,13 @@ def small(tmp_path_factory):
 
 @pytest.fixture
 def open_page(browser, small):
-    """open_page("chapter", …) gives a page of the small book; what went wrong on any is asserted to be nothing."""
+    """open_page("chapter", …) gives a page of the small book; what went wrong on any is asserted to be nothing.
+
+    after: a label that another page of the context has put into the record.
+    """
     contexts, wrong = [], []
 
-    def go(name, context=None, **settings):
+    def go(name, context=None, after="", **settings):
         if context is None:
             context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, "offline": True} | settings)
             contexts.append(context)
@@ -124,6 +127,9 @@ def open_page(browser, small):
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("request", lambda request: wrong.append(request.url) if request.url.startswith("http") else None)
         page.goto((small / f"{name}.html").as_uri())
+        if after:  # another page wrote this; a browser's processes hear of it one after another
+            page.wait_for_function(f"localStorage.getItem('effattn-progress')?.includes('{after}')")
+            page.reload()
         return page
 
     go.wrong = wrong
@@ -156,11 +162,13 @@ class TestInTheBrowser:
         box.get_by_label("It is four times as large.").check()
         box.get_by_role("button", name="Answer").click()
         assert box.get_by_role("status").inner_text() == "Right. Your first answer was 1, not right."
-        # The first answer is the one that is kept; the browser tells another page of it a moment later.
-        again = open_page("chapter", page.context)
+        # The first answer is the one that is kept.
+        again = open_page("chapter", page.context, after="exercise-double")
         expect(again.get_by_label("It doubles.")).to_be_checked()
         expect(again.locator("#exercise-double [data-verdict=wrong]")).to_have_count(1)
-        state = open_page("exercises", page.context).locator("[data-exercise=exercise-double] .exercise-state")
+        state = open_page("exercises", page.context, after="exercise-double").locator(
+            "[data-exercise=exercise-double] .exercise-state"
+        )
         expect(state).to_have_text("first answer 1, not right")
 
     def test_an_answer_given_in_one_page_is_shown_in_another_that_stands_open(self, open_page):
@@ -177,7 +185,7 @@ class TestInTheBrowser:
         box.focus()
         page.keyboard.press("Space")
         assert page.locator(".exercise-count").inner_text() == "1 of 3 done"
-        again = open_page("chapter", page.context)
+        again = open_page("chapter", page.context, after="exercise-bytes")
         expect(again.get_by_role("checkbox", name="done: Count the bytes")).to_be_checked()
         assert not again.get_by_role("checkbox", name="done: Write it").is_checked()
         again.get_by_role("checkbox", name="done: Count the bytes").uncheck()

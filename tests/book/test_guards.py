@@ -120,28 +120,28 @@ def new(copy, topic, part, **settings):
 
 
 def test_new_rooms_keep_the_house_s_rules_and_say_what_is_left_to_write(copy):
-    done = new(copy, "focus", "4-sparse", **{"with": "kernel run"})
+    done = new(copy, "lantern", "4-sparse", **{"with": "kernel run"})
     assert done.returncode == 0, done.stderr
     made = done.stdout.splitlines()
-    for name in ("effattn_core/focus/forms.py", "kernels/focus/operators.py", "book/4-sparse/focus.md"):
+    for name in ("effattn_core/lantern/forms.py", "kernels/lantern/operators.py", "book/4-sparse/lantern.md"):
         assert name in made
-    assert "book/measurements/focus/run.py" in made and "book/measurements/focus/bench.py" not in made
+    assert "book/measurements/lantern/run.py" in made and "book/measurements/lantern/bench.py" not in made
     contents = (copy / "book" / "_toc.yml").read_text()
-    assert contents.index("4-sparse/channels") < contents.index("4-sparse/focus") < contents.index("The whole")
+    assert contents.index("4-sparse/channels") < contents.index("4-sparse/lantern") < contents.index("The whole")
     environment, tools = os.environ | {"PYTHONPATH": str(copy)}, os.path.dirname(sys.executable)
     for command in ("ruff check .", "ruff format --check .", "lint-imports --no-cache"):
         held = finished([f"{tools}/{command.split()[0]}", *command.split()[1:]], cwd=copy, env=environment)
         assert held.returncode == 0, held.stdout + held.stderr
-    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "focus"]
+    suite = [sys.executable, "-m", "pytest", "-q", "-p", "no:xdist", "-p", "no:cacheprovider", "-k", "lantern"]
     kept = {name: value for name, value in environment.items() if not name.startswith("PYTEST_")}
-    ran = finished([*suite, "tests/focus", "tests/shared/test_topics.py"], cwd=copy, env=kept)
+    ran = finished([*suite, "tests/lantern", "tests/shared/test_topics.py"], cwd=copy, env=kept)
     assert ran.returncode == 1
     for sentence in (
-        "has no executed pair: run make notebooks CHAPTER=focus",
+        "has no executed pair: run make notebooks CHAPTER=lantern",
         "TO WRITE: the oracle, the shortest correct form.",
         "TO WRITE: the sentence of this mistake",
-        "effattn_core/focus/claims.py:6",
-        "book/measurements/focus/run.py:",
+        "effattn_core/lantern/claims.py:6",
+        "book/measurements/lantern/run.py:",
         "TO WRITE: kernels.trace's count of a launch",
     ):
         assert sentence in ran.stdout, sentence
@@ -153,10 +153,10 @@ def test_new_rooms_keep_the_house_s_rules_and_say_what_is_left_to_write(copy):
     [
         ("retention", "2-retention", {}, "effattn_core/retention is there already: a topic needs a name of its own"),
         ("model", "2-retention", {}, "effattn_core/model.py is there already"),
-        ("Focus", "4-sparse", {}, "TOPIC must be a name in small letters, such as focus; it is 'Focus'"),
-        ("focus", "sparse", {}, "PART must be a folder of the book, such as 4-sparse; it is 'sparse'"),
-        ("focus", "5-latents", {}, 'the book has no part 5-latents, only 0-before, .*: name its CAPTION="…"'),
-        ("focus", "4-sparse", {"with": "shell"}, "WITH may hold kernel, run, bench; it holds shell"),
+        ("Lantern", "4-sparse", {}, "TOPIC must be a name in small letters, such as focus; it is 'Lantern'"),
+        ("lantern", "sparse", {}, "PART must be a folder of the book, such as 4-sparse; it is 'sparse'"),
+        ("lantern", "7-lanterns", {}, 'the book has no part 7-lanterns, only 0-before, .*: name its CAPTION="…"'),
+        ("lantern", "4-sparse", {"with": "shell"}, "WITH may hold kernel, run, bench; it holds shell"),
     ],
 )
 def test_rooms_that_cannot_be_made_are_refused_in_a_sentence(topic, part, settings, said, copy):
@@ -167,8 +167,8 @@ def test_rooms_that_cannot_be_made_are_refused_in_a_sentence(topic, part, settin
 
 
 def test_a_new_part_stands_before_the_later_ones(copy):
-    done = new(copy, "latents", "5-latents", caption="Latents")
+    done = new(copy, "lantern", "7-lanterns", caption="Lanterns")
     assert done.returncode == 0, done.stderr
     contents = (copy / "book" / "_toc.yml").read_text()
-    places = [contents.index(each) for each in ("4-sparse/channels", "caption: Latents", "5-latents", "The whole")]
+    places = [contents.index(each) for each in ("4-sparse/channels", "caption: Lanterns", "7-lanterns", "The whole")]
     assert places == sorted(places)

@@ -119,11 +119,8 @@ def test_dry_runs_record_every_rule_and_length_and_go_on_from_what_is_stored(dri
     assert {row["pruned"] for row in rows if row["what"] == "text"} == set(run.SHARES)
     assert [row["stage"] for row in rows if row["what"] == "importance"] == ["1", *(f"2 {each}" for each in run.SHARES)]
 
-    def never(*given, **settings):
-        raise AssertionError("what is finished is not made again")
-
-    monkeypatch.setattr(run, "needle_rows", never)
-    monkeypatch.setattr(run, "importances", never)
+    monkeypatch.setattr(run, "needle_rows", house.never)
+    monkeypatch.setattr(run, "importances", house.never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 

@@ -46,27 +46,33 @@ def model():
     return LanguageModel(configuration("tiny", 20, layers=3, context=40)).eval().requires_grad_(False)
 
 
+@pytest.mark.parametrize("rest", [0, 1, 5, 11])
 @pytest.mark.parametrize("chunks", [1, 3])
-def test_reading_a_prompt_takes_the_operations_of_the_formula(model, monkeypatch, chunks):
-    text = torch.randint(20, (1, chunks * 12 + 9))
+def test_reading_a_prompt_takes_the_operations_of_the_formula(model, monkeypatch, chunks, rest):
+    text = torch.randint(20, (1, chunks * 12 + 9 + rest))
     parts, counter = focus.split(text, 12, 9), Counter(model, monkeypatch)
     candidates = focus.condense(model, focus.Added(model, 0), *parts, prompt=4)
     focus.predict(model, candidates, parts.local, last=1)
     assert counter.flops(model) == priced.prefill_flops(model_of(model.sizes), text.shape[1], **SIZES)
-    assert counter.scores == 3 * 4 * focus.scores_chunked(chunks, 12, 4, 9)
+    assert counter.scores == 3 * 4 * focus.scores_chunked(chunks, 12, 4, 9 + rest)
+    assert priced.chunks_of(text.shape[1], 12, 9) == chunks == parts.chunks.shape[1]
+    one = priced.chain_flops(model_of(model.sizes), text.shape[1], **SIZES)
+    assert (one == priced.prefill_flops(model_of(model.sizes), text.shape[1], **SIZES)) is (chunks == 1)
 
 
-def test_a_written_token_takes_the_operations_of_the_formula_and_what_is_kept_its_bytes(model, monkeypatch):
-    chunks, local, added = torch.randint(20, (1, 3, 12)), torch.randint(20, (1, 9)), focus.Added(model, 0)
+@pytest.mark.parametrize("rest", [0, 5, 11])
+def test_a_written_token_takes_the_operations_of_the_formula_and_what_is_kept_its_bytes(model, monkeypatch, rest):
+    context, added = 45 + rest, focus.Added(model, 0)
+    chunks, local = focus.split(torch.randint(20, (1, context)), 12, 9)
     memory = focus.read_chunks(model, chunks, local[:, -4:-1], room=1)
     counter, sizes = Counter(model, monkeypatch), model_of(model.sizes)
     _, memory = model.read(model.embedding(local[:, -1:].expand(3, -1)), memory)
     candidates = focus.refresh(model, added, memory)
     _, states = focus.predict(model, candidates, local, last=1)
-    assert counter.rows == 3 * priced.decode_rows(45, chunk=12, local=9) == 3 * (2 * 3 + 9)
-    assert counter.flops(model) == priced.decode_flops(sizes, 45, **SIZES)
-    assert kept_bytes(memory) + kept_bytes(states) == priced.kept_bytes(sizes, 45, dtype="float32", **SIZES)
-    read = priced.decode_bytes(sizes, 45, dtype="float32", **SIZES)
+    assert counter.rows == 3 * priced.decode_rows(context, chunk=12, local=9) == 3 * (2 * 3 + 9 + rest)
+    assert counter.flops(model) == priced.decode_flops(sizes, context, **SIZES)
+    assert kept_bytes(memory) + kept_bytes(states) == priced.kept_bytes(sizes, context, dtype="float32", **SIZES)
+    read = priced.decode_bytes(sizes, context, dtype="float32", **SIZES)
     own = sum(each.nbytes for each in added.parameters())
     matrices = 4 * (sizes.matrix_parameters + sizes.vocabulary * sizes.width)
     assert read == matrices + own + kept_bytes(memory) + kept_bytes(states)
@@ -89,7 +95,7 @@ def test_the_longest_chain_is_one_chunk_and_the_local_text_however_long_the_cont
 
 def test_a_text_that_is_all_local_costs_what_a_dense_model_costs():
     model = priced.LLAMA2_7B
-    for context in (1, 300, 2048):
+    for context in (1, 300, 2048, 2049, 4095):
         assert priced.chunks_of(context) == 0
         assert priced.prefill_flops(model, context) == priced.chain_flops(model, context)
         assert priced.prefill_flops(model, context) == costs.prefill_flops(model, context)

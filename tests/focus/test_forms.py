@@ -31,17 +31,31 @@ def cast(drawn, dtype):
     return [Projections(*(e.to(dtype) for e in each)) if isinstance(each, tuple) else each.to(dtype) for each in drawn]
 
 
+def lost_by(form, shape, dtype, part, seeds=8):
+    """Root mean square distance of a form in `dtype` from the float64 definition of the same numbers.
+
+    Over several draws: the largest of a few entries' errors is a matter of luck.
+    """
+    apart = []
+    for seed in range(seeds):
+        given = cast(drawn(*shape, seed=seed), dtype)
+        truth = getattr(oracle(*cast(given, torch.float64), head_dim=shape[-1]), part)
+        found = getattr(form(*given, head_dim=shape[-1]), part)
+        assert found.dtype == dtype and found.shape == truth.shape
+        apart.append((found.double() - truth).flatten())
+    return torch.cat(apart).square().mean().sqrt().item()
+
+
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64], ids=str)
 def test_the_form_loses_at_most_twice_what_the_definition_loses_in_that_dtype(shape, dtype):
-    given, head_dim = drawn(*shape), shape[-1]
-    truth = oracle(*given, head_dim=head_dim)
-    found, plain = (form(*cast(given, dtype), head_dim=head_dim) for form in (condensed, oracle))
+    # In float64 the definition is the truth itself: it is allowed what it loses in float32, in float64's units.
+    plainly = torch.float32 if dtype == torch.float64 else dtype
+    units = torch.finfo(dtype).eps / torch.finfo(plainly).eps
     for part in ("output", "key", "value"):
-        wanted = getattr(truth, part)
-        lost, allowed = ((getattr(each, part).double() - wanted).abs().max() for each in (found, plain))
-        assert getattr(found, part).dtype == dtype and getattr(found, part).shape == wanted.shape
-        assert lost <= 2 * allowed + 8 * torch.finfo(dtype).eps * wanted.abs().max()
+        lost, budget = lost_by(condensed, shape, dtype, part), 2 * units * lost_by(oracle, shape, plainly, part)
+        print(f"{part}: error {lost:.2e}, budget {budget:.2e}")
+        assert lost <= budget, part
 
 
 def test_the_oracle_is_the_definition_computed_by_hand_of_two_tokens():

@@ -10,6 +10,7 @@ from support import house
 
 from effattn_core import pretrained
 from effattn_core.focus import recall
+from effattn_core.focus.training import Lesson, logits
 from effattn_core.model import LanguageModel, configuration
 from effattn_core.pretrained.interface import opened
 from effattn_core.recordings import measured
@@ -18,10 +19,6 @@ from kernels import runtime
 RECALL, SMOLLM2 = "focus/recall-cpu", "focus/smollm2-cpu"
 KINDS = ("continuation", "reconstruction", "both", "questions")
 NAMES = ("dense", "window only", "local only", "untrained candidates", "trained candidates")
-
-
-def never(*given, **settings):
-    raise AssertionError("what is finished is not made again")
 
 
 def test_a_dry_run_records_every_kind_of_lesson_and_goes_on_where_it_stopped(tmp_path, monkeypatch):
@@ -38,8 +35,8 @@ def test_a_dry_run_records_every_kind_of_lesson_and_goes_on_where_it_stopped(tmp
     assert {row["name"] for row in rows if row["what"] == "baseline"} == {"dense", "window only"}
     losing = [row for row in rows if row["what"] == "losing" and row["losses"] == "both"]
     assert [(row["chunk"], row["chunks"]) for row in losing] == [(size, run.MEMORY // size) for size in run.SIZES]
-    monkeypatch.setattr(run, "recall_rows", never)
-    monkeypatch.setattr(run, "baseline_rows", never)
+    monkeypatch.setattr(run, "recall_rows", house.never)
+    monkeypatch.setattr(run, "baseline_rows", house.never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 
@@ -68,7 +65,7 @@ def test_a_dry_run_judges_every_method_on_the_same_tokens_and_goes_on_where_it_s
     assert max(training["moved"]) > 0
     assert all(torch.equal(each, before[name]) for name, each in model.state_dict().items())
     for make in ("judged", "judged_dense", "Pool"):
-        monkeypatch.setattr(run, make, never)
+        monkeypatch.setattr(run, make, house.never)
     run.main(target=tmp_path / "again.json", **arguments)
     assert json.loads((tmp_path / "again.json").read_text())["rows"] == rows
 
@@ -82,8 +79,8 @@ def test_a_memory_in_chunks_of_the_driver_is_what_condense_reads(monkeypatch):
         monkeypatch.setattr(run, name, value)
     states = run.read_chunks(model, run._chunked(memory[None], 2), memory[None, :0])
     found = run.logits(model, added, states, local[None], target[None])
-    lesson = recall.Lesson(memory[None], local[None], target[None])
-    torch.testing.assert_close(found, recall.logits(model, added, lesson, chunk=16, prompt=4))
+    lesson = Lesson(memory[None], local[None], target[None])
+    torch.testing.assert_close(found, logits(model, added, lesson, chunk=16, prompt=4))
 
 
 def content(recording):

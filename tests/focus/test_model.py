@@ -1,5 +1,7 @@
 """Candidates in a model: independent of each other, what they are at the start, in its window, and decoded with."""
 
+import re
+
 import pytest
 import torch
 
@@ -59,7 +61,7 @@ def test_with_copied_weights_a_candidate_is_an_appended_end_token(model):
             for state, key, value in zip(states, ahead(model, found), found.values, strict=True):
                 torch.testing.assert_close(state.value[0, :, -1], value[text, :, chunk])
                 # The decoder turns a candidate to its number; the model has turned the end token to 16.
-                assert chunk == 16 or not torch.equal(state.key[0, :, -1], key.key[text, :, chunk])
+                assert not torch.allclose(state.key[0, :, -1], key.key[text, :, chunk])
             unturned = model.blocks[0].mixer.key(model.blocks[0].before_mixer(model.embedding(line)))[0, -1]
             assert torch.allclose(found.keys[0][text, :, chunk].flatten(), unturned)
 
@@ -167,6 +169,14 @@ def test_decoding_refreshes_its_candidates_with_every_token(model, learned):
     assert list(focus.decode(model, learned, chunks, local, 0, prompt=4)) == []
 
 
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_model_that_gives_nan_decodes_nothing(learned, temperature):
+    model = model_of()
+    model.head.weight[3] = float("nan")
+    with pytest.raises(ValueError, match="largest logit must be finite; that of row 0 is nan"):
+        list(focus.decode(model, learned, tokens(1, 3, 12), tokens(1, 9), 5, prompt=4, temperature=temperature))
+
+
 @pytest.mark.parametrize("every", [2, 3, None])
 def test_decoding_by_blocks_keeps_candidates_in_between(model, learned, every):
     chunks, local = tokens(1, 3, 12), tokens(1, 9)
@@ -248,10 +258,24 @@ CHUNKS, LOCAL = tokens(1, 3, 12), tokens(1, 9)
             r"chunks must be \[batch, count, chunk\].*got \(3, 12\) and \(1, 4\)",
         ),
         (lambda model, added: focus.condense(model, added, CHUNKS[:, :0], LOCAL, prompt=4), "at least one token"),
+        (lambda model, added: focus.condense(model, added, CHUNKS[:0], LOCAL[:0], prompt=4), "at least one token"),
         (lambda model, added: focus.condense(model, added, CHUNKS, LOCAL, prompt=-1), "prompt must be a whole number"),
         (
             lambda model, added: focus.predict(model, None, tokens(1, 41)),
             "candidates and local tokens take 41 positions; the model was trained on 40",
+        ),
+        *(
+            (
+                lambda model, added, last=last: focus.predict(model, None, LOCAL, last=last),
+                f"last must be a whole number of at least 1; it is {last}",
+            )
+            for last in (0, -2, 2.0)
+        ),
+        (lambda model, added: focus.predict(model, None, LOCAL, last=12), "last is 12; there are 9 local tokens: ask"),
+        (lambda model, added: focus.predict(model, None, LOCAL[0]), r"local must be \[batch, time\]; its shape is"),
+        (
+            lambda model, added: focus.condense(model, added, CHUNKS, LOCAL[0], prompt=4),
+            r"local must be \[batch, time\]; its shape is \(9,\)",
         ),
         (
             lambda model, added: focus.predict(
@@ -264,6 +288,27 @@ CHUNKS, LOCAL = tokens(1, 3, 12), tokens(1, 9)
             "candidates and local tokens take 41 positions",
         ),
         (lambda model, added: list(focus.decode(model, added, CHUNKS, LOCAL, 3, prompt=4, every=0)), "every must be"),
+        *(
+            (
+                lambda model, added, prompt=prompt: list(focus.decode(model, added, CHUNKS, LOCAL, 3, prompt=prompt)),
+                f"prompt must be a whole number of at least 0; it is {prompt}",
+            )
+            for prompt in (-3, 2.5, None)
+        ),
+        *(
+            (
+                lambda model, added, chunks=chunks, local=local: list(
+                    focus.decode(model, added, chunks, local, 3, prompt=4)
+                ),
+                "decode takes one text, .*, and local .* with at least one token; got " + re.escape(shapes),
+            )
+            for chunks, local, shapes in (
+                (CHUNKS, LOCAL[:, :0], "(1, 3, 12) and (1, 0)"),
+                (CHUNKS, LOCAL[0], "(1, 3, 12) and (9,)"),
+                (CHUNKS[0], LOCAL, "(3, 12) and (1, 9)"),
+                (CHUNKS.expand(2, -1, -1), LOCAL.expand(2, -1), "(2, 3, 12) and (2, 9)"),
+            )
+        ),
         (
             lambda model, added: focus.prompted(
                 model, focus.read_chunks(model, CHUNKS, LOCAL[:, :0]), tokens(1, 28)
@@ -275,3 +320,47 @@ CHUNKS, LOCAL = tokens(1, 3, 12), tokens(1, 9)
 def test_bad_input_says_what_was_given_and_what_is_wanted(model, learned, call, sentence):
     with pytest.raises(ValueError, match=sentence):
         call(model, learned)
+
+
+@pytest.mark.parametrize(
+    "changes", [dict(layers=2), dict(width=32), dict(head_dim=32), dict(key_value_heads=4)], ids=str
+)
+def test_what_was_made_of_another_model_is_refused(model, learned, changes):
+    other = model_of(**changes)
+    foreign, states = focus.Added(other, END), focus.read_chunks(other, CHUNKS, LOCAL[:, -4:])
+    made = focus.refresh(other, foreign, states)
+    with pytest.raises(
+        ValueError, match="added fits a model of [23] layers with projections .*: make an Added of this"
+    ):
+        focus.condense(model, foreign, CHUNKS, LOCAL, prompt=4)
+    if changes != dict(width=32):  # candidates have heads, and no width
+        with pytest.raises(
+            ValueError, match="candidates are of [23] layers with . key heads of .*: condense with this"
+        ):
+            focus.predict(model, made, LOCAL)
+        for call in (focus.prompted, lambda model, states, prompt: focus.refresh(model, learned, states)):
+            with pytest.raises(ValueError, match="states are of [23] layers with . key heads of .*: read with this"):
+                call(model, states, LOCAL[:, :2])
+    if "layers" in changes:
+        with pytest.raises(ValueError, match="there is a state of each of 3 layers; got 2"):
+            focus.predict(model, None, LOCAL, ahead(other, made))
+
+
+def test_states_know_how_many_texts_they_are_of(model, learned):
+    chunks, local = tokens(2, 3, 12), tokens(2, 9)
+    two, wanted = focus.read_chunks(model, chunks, local), focus.condense(model, learned, chunks, local, prompt=9)
+    for batch in (None, 2):
+        found = focus.refresh(model, learned, two, batch)
+        assert all(map(torch.equal, (*found.keys, *found.values), (*wanted.keys, *wanted.values)))
+    with pytest.raises(ValueError, match="the states are of 2 texts of 3 chunks; batch is 1"):
+        focus.refresh(model, learned, two, 1)
+    with pytest.raises(ValueError, match="the states are of 1 texts of 3 chunks; batch is 2"):
+        focus.refresh(model, learned, focus.read_chunks(model, CHUNKS, LOCAL), 2)
+    with pytest.raises(ValueError, match="prompted takes the states of one text; these are of 2"):
+        focus.prompted(model, two, local)
+    with pytest.raises(ValueError, match=r"prompt must be \[batch, time\]; its shape is \(9,\)"):
+        focus.prompted(model, focus.read_chunks(model, CHUNKS, LOCAL[:, :0]), LOCAL[0])
+    with pytest.raises(ValueError, match="states must be those that read_chunks or prompted made"):
+        focus.refresh(model, learned, model.new_states())
+    with pytest.raises(ValueError, match="cannot be reordered"):
+        two[0].reorder(torch.tensor([0, 1]))

@@ -134,6 +134,17 @@ def test_both_lessons_come_by_turns_or_in_every_step():
             ),
             "the memory must be whole chunks of 12 tokens; it has 13",
         ),
+        (
+            lambda: lessons_of.loss(
+                model_of(), None, Lesson(*(torch.zeros(1, n).long() for n in (12, 8, 0))), chunk=12, prompt=4
+            ),
+            r"a lesson scores at least one token of a target \[batch, scored\]; its shape is \(1, 0\)",
+        ),
+        (lambda: continuation(torch.zeros(1, 8).long(), 4, 4, 0), "scored must be a whole number of at least 1"),
+        (lambda: continuation(torch.zeros(1, 8).long(), 4, 0, 4), "local must be a whole number of at least 1"),
+        (lambda: batches(scored=0), "scored must be a whole number of at least 1; it is 0"),
+        (lambda: batches(local=0), "local must be a whole number of at least 1; it is 0"),
+        (lambda: batches(chunk=2.5), "chunk must be a whole number of at least 1; it is 2.5"),
         (lambda: recall.texts(1, 7, None), "a text has at least one cell of 8 tokens; 7 were asked"),
     ],
 )  # fmt: skip

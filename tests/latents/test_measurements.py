@@ -34,8 +34,11 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     assert [(row["name"], row["sampler"], row["first"]) for row in found["sampled"]] == [
         ("main", "2m", 999), ("eps", "ddim", 999), ("eps", "2m", 995), ("codes", "softmax", None),
         ("codes", "softmax", None), ("DiT", "ddim", 999), ("main", "ddpm", 999),
+        ("no class", "2m", 999),
     ]  # fmt: skip
-    assert all(0 <= row["accuracy"] <= 1 and row["distance"] > 0 for row in found["sampled"])
+    *asked, unasked = found["sampled"]
+    assert all(0 <= row["accuracy"] <= 1 and row["distance"] > 0 for row in asked)
+    assert unasked["accuracy"] is None and unasked["distance"] > 0
     assert [row["arm"] for row in found["collapse"]] == list(arms) and len(found["places"][0]["places"]) == 16
     (talk,) = found["stream"]
     assert talk["examples"][7][0] == "draw a seven" and 0 <= talk["read"] <= 1

@@ -12,7 +12,7 @@ import torch
 import effattn_core
 from effattn_core import data
 from effattn_core.measurements import once
-from effattn_core.model import LanguageModel, build, configuration, generate
+from effattn_core.model import LanguageModel, build, configuration, generate, sample
 from effattn_core.positions import rotate
 from effattn_core.train import evaluate, learning_rate_at, train
 from kernels import bench
@@ -80,6 +80,29 @@ def test_the_cache_changes_no_token(changes, temperature):
         for cached, dice in ((kept, torch.Generator().manual_seed(4)) for kept in (True, False))
     ]
     assert texts[0] == texts[1] and len(texts[0]) == 30
+
+
+@pytest.mark.parametrize("temperature", [-1.0, -1, math.nan, math.inf, None])
+def test_a_temperature_that_is_none_is_refused_and_not_read_as_0(temperature):
+    with pytest.raises(ValueError, match=f"temperature must be a finite number of at least 0.*; it is {temperature}"):
+        sample(torch.zeros(1, LETTERS), temperature)
+
+
+@pytest.mark.parametrize("temperature", [0, 1.0])
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_logits_that_are_no_law_are_refused_and_a_ban_is_not(temperature, bad):
+    logits = torch.zeros(3, LETTERS)
+    logits[1, 4], logits[2, :] = bad, -math.inf
+    with pytest.raises(ValueError, match=f"largest logit must be finite; that of row 1 is {bad}"):
+        sample(logits[:2], temperature)
+    with pytest.raises(ValueError, match="that of row 0 is -inf"):
+        sample(logits[2:], temperature)
+    logits[2, 7] = 0
+    assert sample(logits[2:], temperature).tolist() == [[7]]
+    model = tiny()
+    model.head.weight.data[2] = bad
+    with pytest.raises(ValueError, match="largest logit must be finite"):
+        list(generate(model, torch.tensor([1, 2, 3]), 5, temperature=temperature))
 
 
 def test_decoding_gives_the_logits_of_the_whole_text():

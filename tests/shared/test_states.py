@@ -2,6 +2,7 @@
 
 import copy
 import functools
+from contextlib import nullcontext
 
 import pytest
 import torch
@@ -9,12 +10,14 @@ import torch
 from effattn_core.attention import attention
 from effattn_core.channels import ChannelCache, deploy, plan
 from effattn_core.channels import new_states as channel_states
+from effattn_core.focus import Added
 from effattn_core.indexing.model import IndexedYOCO
 from effattn_core.model import LanguageModel, build, configuration
 from effattn_core.rectified import Choice
 from effattn_core.rectified.cache import RectifiedCache
 from effattn_core.rectified.neighbours import METHODS, states_for
-from effattn_core.states import KeyValueCache, WindowCache, kept_bytes
+from effattn_core.speculation.states import tree_states
+from effattn_core.states import KeyValueCache, WindowCache, kept_bytes, sees_all
 
 
 def drawn(time, heads=2, size=32, batch=2, seed=0, dtype=torch.float64):
@@ -273,3 +276,25 @@ def test_gradients_stop_at_a_cache_with_a_sentence_and_pass_through_a_memory(cas
 def test_a_configuration_says_what_it_would_ignore_or_cannot_be(changes, words):
     with pytest.raises(ValueError, match=words):
         configuration("small", 9, **changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "sees"),
+    [
+        ({}, True),
+        (dict(head_norms=True, biases=True, tied=True), True),
+        (dict(window=8), False),
+        (dict(mixer="retention", key_value_heads=4, value_dim=32), False),
+        (dict(cross_layers=1), False),
+        (dict(loops=2), False),
+    ],
+    ids=str,
+)
+def test_focus_and_trees_of_drafts_take_the_models_that_see_everything(changes, sees):
+    model = build(configuration("tiny", 9, **changes))
+    assert sees_all(model.sizes) is sees
+    for call in (lambda: Added(model, 0), lambda: tree_states(model)):
+        with (
+            nullcontext() if sees else pytest.raises(ValueError, match="attend to the whole text|that sees everything")
+        ):
+            call()

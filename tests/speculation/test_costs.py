@@ -54,7 +54,7 @@ def test_a_cycle_adds_its_parts_and_its_best_is_found_by_search():
         CYCLE.verify(9)
 
 
-def test_a_recorded_cycle_and_its_rates_are_what_was_recorded():
+def test_a_recorded_cycle_is_what_was_recorded():
     spread = dict(lower_quartile=0.0, upper_quartile=1.0)
     rows = [dict(what="pass", products=name, rows=n, median=scale * (0.05 + 0.01 * n)) | spread
             for name, scale in (("usual", 2.0), ("few rows", 1.0)) for n in (1, 4, 8)]  # fmt: skip
@@ -63,10 +63,6 @@ def test_a_recorded_cycle_and_its_rates_are_what_was_recorded():
     cycle = costs.Cycle.recorded(rows)
     assert cycle.verify(4) == pytest.approx(0.09) and cycle.verify(2) == pytest.approx(0.07)
     assert cycle.seconds(10_000, 3) == pytest.approx(3 * (0.003 + 0.001 + 0.002) + 0.09)
-    # Ten cycles of chains of two: four take both, two take one, four none: 10 taken of 16 tried.
-    recorded = dict(kept=7, accepted=10, cycles=10, rates=[0.6, 4 / 6])
-    assert costs.pooled_rates([recorded], 2) == {7: 10 / 16}
-    assert costs.pooled_rates([dict(kept=7, accepted=0, cycles=10, rates=[])], 2) == {7: 0.0}
 
 
 @pytest.mark.parametrize(("rate", "price"), [(0.8, 0.1), (0.6, 0.05), (0.3, 0.4), (0.9, 0.0)])

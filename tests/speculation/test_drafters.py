@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.drafts import path_of
 from tokenizers import Tokenizer, models
 
 from effattn_core import model as whole
@@ -20,13 +21,13 @@ from effattn_core.speculation import (
     ModelDrafter,
     chain,
     chain_of,
+    decoding,
     draw_children,
     early_exit,
     few_rows,
     generate,
     law_of,
     most_frequent,
-    path_of,
     plain,
     quick,
     read_tree,
@@ -79,6 +80,25 @@ def test_the_target_itself_as_drafter_is_always_taken(model):
     assert drawn.accepted == [4] * 8  # p / q is 1: nothing is refused
 
 
+@pytest.mark.parametrize("shape", [Fixed((30, 1)), Grown(8, 9, 63), chain_of(63)], ids=["wide", "grown", "long"])
+def test_the_largest_trees_fit_the_caches_up_to_the_end_of_the_context(model, shape):
+    """The wide one asks for thirty words of 23: all of them are drafted."""
+    prompt, count = PROMPT.repeat(6), 16
+    wanted = list(whole.generate(model, prompt, count))
+    for drafter in drafters(model, shape):
+        assert generate(model, prompt, count, drafter).tokens == wanted, type(drafter).__name__
+
+
+@pytest.mark.parametrize("temperature", [0.02, 0.3])
+def test_a_sharp_drafter_proposes_fewer_words_and_says_on(model, temperature):
+    for drafter in drafters(model, Fixed((3, 2))):
+        dice = torch.Generator().manual_seed(0)
+        made = generate(model, PROMPT, 40, drafter, temperature=temperature, generator=dice)
+        assert len(made.tokens) >= 40 and max(made.drafted) <= 9
+        if temperature == 0.02:
+            assert min(made.drafted[:-2]) < 9, type(drafter).__name__
+
+
 @pytest.mark.parametrize("parents", [[-1, 0, 1], [-1, -1, 0, 1, 3, 3], [-1] * 5], ids=str)
 def test_a_tree_in_one_pass_gives_each_node_the_logits_of_its_own_text(model, parents):
     draft = Draft(torch.arange(len(parents)) + 7, torch.tensor(parents))
@@ -86,10 +106,7 @@ def test_a_tree_in_one_pass_gives_each_node_the_logits_of_its_own_text(model, pa
     model.read(model.embedding(PROMPT[None, :-1]), states)
     logits, _ = read_tree(model, states, int(PROMPT[-1]), draft)
     for node in range(-1, len(parents)):
-        path, at = [], node
-        while at >= 0:
-            path.insert(0, at)
-            at = parents[at]
+        path = path_of(parents, node)
         text = torch.cat([PROMPT, draft.tokens[path]])
         torch.testing.assert_close(logits[node + 1], model(text[None])[0][0, -1], atol=2e-4, rtol=1e-4)
         kept = [0, *(each + 1 for each in path)]
@@ -111,10 +128,7 @@ def test_a_drafter_guesses_in_a_tree_what_it_guesses_in_a_text(model, shape):
     drafter.begin(model, None)
     draft = drafter.propose(PROMPT, 8, 0.0, None)
     for node in range(len(draft)):
-        path, at = [], node
-        while at >= 0:
-            path.insert(0, at)
-            at = int(draft.parents[at])
+        path = path_of(draft.parents, node)
         text = torch.cat([PROMPT, draft.tokens[path]])
         law = model(text[None])[0][0].log_softmax(-1)
         score = sum(law[len(PROMPT) - 1 + n, int(token)] for n, token in enumerate(draft.tokens[path]))
@@ -215,12 +229,56 @@ def test_a_drafter_of_other_words_is_refused_in_a_sentence(model):
         require_one_tokenizer(ours, theirs)
     with pytest.raises(ValueError, match="tokenizer of 3 words; its own has 1"):
         require_one_tokenizer(ours, short)
+    assert ModelDrafter(other, tokenizers=(ours, ours)).vocabulary == 30
+    with pytest.raises(ValueError, match="in which 'b' is word 1; its own has 2"):
+        ModelDrafter(other, tokenizers=(ours, theirs))
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_target_or_a_drafter_of_nan_is_refused_in_a_sentence(model, temperature):
+    broken = build(configuration("tiny", WORDS, layers=3, context=64)).eval().requires_grad_(False)
+    broken.head.weight.data[3] = float("nan")
+    for call in (
+        lambda: plain(broken, PROMPT, 4, temperature=temperature),
+        lambda: generate(broken, PROMPT, 4, Lookup(WORDS), temperature=temperature),
+        lambda: generate(model, PROMPT, 4, ModelDrafter(broken), temperature=temperature),
+    ):
+        with pytest.raises(ValueError, match="the largest logit must be finite; that of row 0 is nan"):
+            call()
+
+
+def test_a_target_that_breaks_in_the_middle_of_a_text_is_refused(model, monkeypatch):
+    """The prompt's logits are fine, the tree's are not."""
+
+    def broken(*given):
+        logits, hidden = read_tree(*given)
+        return logits.index_fill(0, torch.tensor([len(logits) - 1]), float("nan")), hidden
+
+    monkeypatch.setattr(decoding, "read_tree", broken)
+    with pytest.raises(ValueError, match="the largest logit must be finite; that of row"):
+        generate(model, PROMPT, 4, Lookup(WORDS))
+
+
+def told(model, prompt, count, **settings):
+    """Decoding with the drafter that is quickest to make."""
+    return generate(model, prompt, count, Lookup(WORDS), **settings)
 
 
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
-        (lambda model: generate(model, PROMPT, 57, Lookup(WORDS)), "do not fit a context of 64"),
+        (lambda model: told(model, PROMPT, 57), "do not fit a context of 64"),
+        (lambda model: told(model, PROMPT, 0), "count must be a whole number .*; it is 0"),
+        (lambda model: told(model, PROMPT, -1), "count must be a whole number .*; it is -1"),
+        (lambda model: plain(model, PROMPT, 0), "count must be a whole number .*; it is 0"),
+        (lambda model: plain(model, PROMPT, 2.5), "count must be a whole number .*; it is 2.5"),
+        (lambda model: plain(model, PROMPT[:0], 4), r"prompt must be int64 \[time\] .* it is torch.int64 \[0\]"),
+        (lambda model: plain(model, PROMPT[None], 4), r"prompt must be int64 \[time\] .* it is torch.int64 \[1, 8\]"),
+        (lambda model: told(model, PROMPT.float(), 4), r"prompt must be int64 .* it is torch.float32"),
+        (lambda model: told(model, PROMPT[:0], 4), r"prompt must be int64 .* it is torch.int64 \[0\]"),
+        (lambda model: told(model, PROMPT + 20, 4), "prompt must be words 0..22; it goes from 21 to 29"),
+        (lambda model: told(model, PROMPT, 4, temperature=-1), "temperature must be .*; it is -1"),
+        (lambda model: plain(model, PROMPT, 4, temperature=float("nan")), "temperature must be .*; it is nan"),
         (lambda model: early_exit(model, 3), "layers must lie in 1..2; it is 3"),
         (lambda model: Lookup(9, longest=1, shortest=2), "shortest must lie in 1..longest"),
         (lambda model: tree_states(build(configuration("tiny", 9, window=8))), "sees everything; this one is not"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from support.drafts import path_of
 
 from effattn_core.speculation import (
     END,
@@ -22,9 +23,9 @@ from effattn_core.speculation import (
     law_of,
     most_frequent,
     packed,
-    path_of,
     residual,
     tree_mask,
+    verify,
     verify_greedy,
     without,
 )
@@ -85,13 +86,11 @@ def test_a_small_law_is_spread_over_its_own_words_and_sums_to_one():
     assert counted.tolist() == [1, 2, 0, 0, 0, 3, 0, 2, 0]
     subset = most_frequent(counted, 4)
     assert subset.ids.tolist() == [1, END, 5, 7]  # the end is kept, though it never stood in the text
-    assert subset.places.tolist() == [-1, 0, 1, -1, -1, 2, -1, 3, -1]
-    assert torch.equal(subset.places[subset.ids], torch.arange(4))
     assert subset.coverage(counted) == 7 / 8
     logits = torch.tensor([0.0, 1.0, 2.0, 0.5])
     law = subset.law(logits, 0.5)
     torch.testing.assert_close(law[subset.ids], (2 * logits).softmax(-1))
-    assert law.sum() == pytest.approx(1) and (law[subset.places < 0] == 0).all()
+    assert law.sum() == pytest.approx(1) and law[[0, 3, 4, 6, 8]].eq(0).all()
     assert most_frequent(torch.ones(6), 3, always=()).ids.tolist() == [0, 1, 2]  # of equals the lower
     assert most_frequent(counted, 9).ids.tolist() == list(range(9))
 
@@ -171,19 +170,68 @@ def test_laws_at_temperature_0_and_what_is_left_of_a_law():
     assert law_of(logits, 0.0).tolist() == [0, 1, 0]
     torch.testing.assert_close(law_of(logits, 0.5), (2 * logits).softmax(-1))
     assert without(torch.tensor([0.5, 0.25, 0.25]), 0).tolist() == [0, 0.5, 0.5]
+    assert draw_children(torch.tensor([0.0, 1.0]), 2, Dice()) == [1]
     same = torch.tensor([0.25, 0.75])
     assert torch.equal(residual(same, same), same)  # nothing was refused: nothing of it is asked for
     assert expected_tokens_of([0.5, 0.5]) == expected_tokens(0.5, 2) == 1.75
 
 
+TWO = torch.tensor([1, 2])
+
+
+def law_of_nan(rows, words=3):
+    laws = torch.full((rows, words), 1 / words)
+    laws[-1, 0] = float("nan")
+    return laws
+
+
+@pytest.mark.parametrize("heat", [0.0, 1.0])
+@pytest.mark.parametrize("bad", [float("nan"), float("inf")])
+def test_logits_that_are_no_law_are_refused_and_a_ban_is_not(bad, heat):
+    with pytest.raises(ValueError, match=f"the largest logit must be finite; that of row 1 is {bad}"):
+        law_of(torch.tensor([[0.0, 1.0], [bad, 1.0]]), heat)
+    with pytest.raises(ValueError, match=f"that of row 0 is {bad}"):
+        law_of(torch.tensor([bad, 1.0]), heat)
+    assert law_of(torch.tensor([1.0, -float("inf")]), heat).tolist() == [1, 0]
+
+
 @pytest.mark.parametrize(
     ("call", "sentence"),
     [
+        (lambda: law_of(torch.ones(3), -1.0), "temperature must be a finite number of at least 0.*it is -1.0"),
+        (lambda: law_of(torch.ones(3), float("nan")), "temperature must be a finite number .* it is nan"),
+        (lambda: verify(chain(TWO), law_of_nan(3), Dice()), "laws must be finite; that of row 2 is not"),
+        (lambda: verify(chain(TWO), torch.ones(2, 3) / 3, Dice()), r"laws must be \[3, vocabulary\].*\[2, 3\]"),
+        (lambda: verify(chain(TWO), torch.ones(3, 2) / 2, Dice()), "word 2 of the draft is none of the laws' 2"),
+        (lambda: verify(chain(TWO, torch.ones(2, 4) / 4), torch.ones(3, 3) / 3, Dice()), r"laws must be \[3, 4\]"),
+        (lambda: chain(TWO, law_of_nan(2)), "laws must be finite; that of row 1 is not"),
+        (lambda: chain(TWO, torch.ones(1, 3)), r"laws must be \[2, vocabulary\].*\[1, 3\]"),
+        (lambda: chain(TWO, torch.ones(2, 3, dtype=torch.int64)), "of floats; they are torch.int64"),
+        (lambda: chain(TWO, torch.ones(2, 2)), "word 2 of the draft is none of the laws' 2"),
+        (lambda: chain(torch.tensor([-1])), "tokens must be 0 or more; one is -1"),
+        (lambda: Draft(TWO, torch.tensor([-1, 0]), None, torch.ones(3)), r"scores must be \[2\].*\[3\]"),
+        (lambda: counts(torch.tensor([30]), 10), "tokens must lie in 0..9; they go from 30 to 30"),
+        (lambda: counts(torch.tensor([3, -1]), 10), "tokens must lie in 0..9; they go from -1 to 3"),
+        (lambda: counts(torch.tensor([3]), 0), "vocabulary must be a whole number of at least 1; it is 0"),
+        (lambda: most_frequent(torch.ones(2), 1), "words that are always kept must lie in 0..1; 2 is given"),
         (lambda: Draft(torch.tensor([1, 2]), torch.tensor([1, -1])), "node 0 has 1"),
         (lambda: Draft(torch.tensor([1.0]), torch.tensor([-1])), "tokens must be int64"),
         (lambda: chain(torch.zeros(2, 2, dtype=torch.int64)), "tokens must be int64"),
         (lambda: without(torch.tensor([0.0, 1.0]), 1), "word 1 is all that the law holds"),
-        (lambda: draw_children(torch.tensor([0.0, 1.0]), 2, Dice()), "word 1 is all that the law holds"),
+        (lambda: chain_of(0), "length must be a whole number of at least 1; it is 0"),
+        (lambda: chain_of(1.5), "length must be a whole number of at least 1; it is 1.5"),
+        (lambda: Fixed(()), r"widths must be a tuple of at least one whole number; they are \(\)"),
+        (lambda: Fixed(3), "widths must be a tuple of at least one whole number; they are 3"),
+        (lambda: Fixed((2, 0)), "a width must be a whole number of at least 1; it is 0"),
+        (lambda: Fixed((9, 9)), "a tree has at most 63 drafts; this shape has 90"),
+        (lambda: chain_of(64), "a tree has at most 63 drafts; this shape has 64"),
+        (lambda: Grown(depth=0), "depth must be a whole number of at least 1; it is 0"),
+        (lambda: Grown(width=-1), "width must be a whole number of at least 1; it is -1"),
+        (lambda: Grown(nodes=0), "nodes must be a whole number of at least 1; it is 0"),
+        (lambda: Grown(nodes=64), "a tree has at most 63 drafts; this shape has 64"),
+        (lambda: Grown(depth=9, width=8), "a tree has at most 63 drafts; this shape has 64 on the way"),
+        (lambda: Grown(floor=float("nan")), "floor must be a probability, 0 to 1; it is nan"),
+        (lambda: Grown(floor=2), "floor must be a probability, 0 to 1; it is 2"),
         (lambda: expected_tokens(1.2, 3), "rate is a probability, 0 to 1; it is 1.2"),
         (lambda: Subset(torch.tensor([3, 1]), 5), "each once and in order"),
         (lambda: Subset(torch.tensor([1, 5]), 5), "must lie in 0..4; they go from 1 to 5"),

@@ -21,6 +21,7 @@ from effattn_core.speculation import (
     acceptance,
     chain,
     chain_of,
+    costs,
     draw_children,
     early_exit,
     emitted,
@@ -114,6 +115,31 @@ def test_chains_and_trees_that_are_drawn_say_words_with_the_target_s_law(widths,
     assert worst(found) < TOLERANCE
 
 
+@pytest.mark.parametrize("widths", [(2,), (4,), (3, 2), (2, 2)], ids=str)
+def test_a_law_of_fewer_words_than_the_tree_is_wide_has_so_many_children_and_the_target_s_law(widths):
+    """How many, one or two here, follows from the words before a node, and not from which of its own were drawn."""
+    sizes = set()
+
+    def few(prefix):
+        return cut(after("q", prefix), 1 + sum(prefix) % 2 if prefix else 2)
+
+    def cycle(dice):
+        draft = drawn_tree(widths, dice, few)
+        sizes.add(len(draft))
+        return told(draft, dice)
+
+    assert worst(enumerated(cycle)) < TOLERANCE
+    assert max(sizes) < sum(math.prod(widths[: depth + 1]) for depth in range(len(widths))) or widths == (2,)
+
+
+def test_a_word_that_is_all_of_a_rounded_law_may_be_refused():
+    """One float below 1 is left of a sharp law, the rest is 0: what is refused then comes again, by what is left."""
+    sharp = torch.tensor([[0.0, 1.0 - 2**-24, 0.0]])
+    for draft in (chain(torch.tensor([1])), Draft(torch.tensor([1, 2]), torch.tensor([-1, -1]))):
+        found = enumerated(lambda dice, draft=draft: verify(draft, sharp.expand(1 + len(draft), -1), dice)[1])
+        assert set(found) == {1}
+
+
 @pytest.mark.parametrize("parents", [[-1], [-1, 0, 1], [-1, -1, -1], [-1, -1, 0, 0, 1, 2]], ids=str)
 def test_chains_and_trees_that_are_chosen_say_words_with_the_target_s_law(parents):
     brothers = [parents[:n].count(parent) for n, parent in enumerate(parents)]
@@ -155,8 +181,8 @@ def test_the_law_of_one_word_by_algebra(words):
     assert rate <= target[: words // 2].sum() + 1e-15  # no more is taken than the target has among the kept words
     assert math.isclose(rate, 1 - 0.5 * (target - draft).abs().sum(), rel_tol=1e-12)
     torch.testing.assert_close(residual(target, draft).sum(), torch.tensor(1.0, dtype=torch.float64))
-    found = enumerated(lambda dice: told_once(target, draft, dice)) if words == 50 else {}
-    assert all(abs(found[word] - target[word]) < 1e-15 for word in found)
+    found = enumerated(lambda dice: told_once(target, draft, dice))
+    assert max(abs(found.get(word, 0.0) - target[word].item()) for word in range(words)) < 1e-15
 
 
 def told_once(target, draft, dice):
@@ -174,10 +200,13 @@ def test_words_per_cycle_by_the_formula_and_by_every_pattern(length):
         tokens = torch.tensor([dice.draw(draft) for _ in range(length)])
         return 1 + len(verify(chain(tokens, draft.expand(length, -1)), target.expand(length + 1, -1), dice)[0])
 
-    mean = sum(words * weight for words, weight in enumerated(cycle).items())
+    found = enumerated(cycle)
+    mean = sum(words * weight for words, weight in found.items())
     rate = acceptance(target, draft).item()
     assert math.isclose(mean, expected_tokens(rate, length), rel_tol=1e-12)
     assert math.isclose(mean, expected_tokens_of([rate] * length), rel_tol=1e-12)
+    spread = math.sqrt(sum((words - mean) ** 2 * weight for words, weight in found.items()))
+    assert math.isclose(costs.tokens_spread(rate, length), spread, rel_tol=1e-10)
     patterns = itertools.product((True, False), repeat=length)
     by_pattern = sum(
         math.prod(rate if taken else 1 - rate for taken in pattern)
@@ -224,19 +253,23 @@ SHAPES = {"chain": chain_of(2), "tree": Fixed((2, 1)), "grown": Grown(2, 2, 3)}
 SUBSETS = {"all words": None, "two words": most_frequent(torch.tensor([1, 5, 1]), 2, always=(2,))}
 
 
+@pytest.mark.parametrize("heat", [0.8, 0.02])
 @pytest.mark.parametrize("shape", SHAPES)
 @pytest.mark.parametrize("subset", SUBSETS)
-def test_decoding_says_the_first_words_with_the_target_s_law_whatever_the_drafter(model, shape, subset):
-    """Four words of a model, by every way in which its dice can fall: several cycles, the first of full depth."""
-    prompt, size, heat = torch.tensor([1, 2, 0, 2]), 4, 0.8
+def test_decoding_says_the_first_words_with_the_target_s_law_whatever_the_drafter(model, shape, subset, heat):
+    """Four words of a model, by every way in which its dice can fall: several cycles, the first of full depth.
+
+    At the lower temperature a drafter's law holds fewer words than its tree has siblings.
+    """
+    prompt, size = torch.tensor([1, 2, 0, 2]), 4
     wanted = {}
     for words in itertools.product(range(3), repeat=size):
         text = torch.cat([prompt, torch.tensor(words)])
         law = law_of(model(text[None])[0][0], heat).double()
         wanted[words] = math.prod(law[len(prompt) - 1 + n, word].item() for n, word in enumerate(words))
     for name, drafter in everyone(model, SHAPES[shape], SUBSETS[subset]):
-        if name in ("its first layer", "a model") and shape != "chain":
-            continue  # a second time the same program: the tests are bounded
+        if (name, shape, subset, heat) == ("a model", "tree", "all words", 0.8):
+            continue  # it takes as long as all others together; over two words it is gone through
         found = enumerated(
             lambda dice, drafter=drafter: tuple(
                 generate(model, prompt, size, drafter, temperature=heat, dice=dice).tokens[:size]

