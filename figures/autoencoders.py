@@ -167,14 +167,18 @@ def noisy(rows, noises, noise):
     """
     place, columns = noises.index(noise), 6
     shown = [recorded.unpacked(row["images"])[columns * place :][:columns] for row in rows]
-    side, names = shown[0].shape[-1], [row["name"] for row in rows]
-    bare = dict(showgrid=False, ticks="")
+    heading = f"<b>noise {noise:g}</b> of the deviation of the means", f"<b>noise {noise:g}</b>"
+    return _board(shown, [row["name"] for row in rows], columns, 110 + 76 * len(rows), *heading)
+
+
+def _board(shown, names, columns, height, heading, narrow):
+    """Images, a named row for each of `names`; heading: above them, on a phone `narrow`."""
+    side, bare = shown[0].shape[-1], dict(showgrid=False, ticks="")
     return theme.figure(
-        _pixels(torch.cat(shown), columns), height=110 + 76 * len(rows), margin=dict(l=8, r=8, t=30, b=8),
-        annotations=[theme.heading(f"<b>noise {noise:g}</b> of the deviation of the means")],
-        meta=dict(narrow={"annotations.0.text": f"<b>noise {noise:g}</b>"}),
+        _pixels(torch.cat(shown), columns), height=height, margin=dict(l=8, r=8, t=30, b=8),
+        annotations=[theme.heading(heading)], meta=dict(narrow={"annotations.0.text": narrow}),
         xaxis=dict(showticklabels=False, constrain="domain", **bare),
-        yaxis=dict(tickvals=[side * (row + 0.5) for row in range(len(rows))], ticktext=names, autorange="reversed",
+        yaxis=dict(tickvals=[side * (row + 0.5) for row in range(len(names))], ticktext=names, autorange="reversed",
                    scaleanchor="x", constrain="domain", **bare),
     )  # fmt: skip
 
@@ -186,6 +190,24 @@ def noisy_says(rows, noises, noise):
         images = recorded.unpacked(row["images"]).float().unflatten(0, (len(noises), -1)) / 127.5
         parts.append(f"{row['name']} {(images[noises.index(noise)] - images[0]).square().mean():.3f}")
     return f"Six digits decoded under noise {noise:g} change by, squared and per pixel: {', '.join(parts)}."
+
+
+def samples(rows):
+    """What does one generator draw from each tokeniser's latents? Zero to nine, the first of each, as they came.
+
+    rows: "generator" of the recorded run, those that hold images.
+    """
+    shown = [recorded.unpacked(row["images"])[:10] for row in rows]
+    steps = f"<b>{rows[0]['steps']:,} steps</b>"
+    return _board(shown, [row["name"] for row in rows], 10, 90 + 52 * len(rows), f"{steps} of training", steps)
+
+
+def samples_says(rows):
+    """`samples` in a sentence: how many of the digits that each generator draws are read as asked."""
+    read = ", ".join(f"{row['name']} {row['accuracy'][-1][1]:.0%}" for row in rows)
+    return (
+        f"Ten digits drawn from the latents of {len(rows)} tokenizers; of all that were drawn, read as asked: {read}."
+    )
 
 
 def _lines(rows, points, told):

@@ -39,24 +39,6 @@ def radius(answer):
     )
 
 
-@exercise("autoencoders.scaled", level="predict")
-def scaled(answer):
-    """(factor of z, factor of the gradient) if the encoder's output grows tenfold."""
-    if not isinstance(answer, tuple) or len(answer) != 2:
-        return f"Two numbers are asked, what z and what the gradient is multiplied by; you gave {answer!r}."
-    latent, gradient = answer
-    reason = compare_number(latent, 1, [(10, "The norm divides by the output's own root mean square: z stays.")])
-    return reason or compare_number(
-        gradient,
-        0.1,
-        [
-            (1, "z stays, but a step of one size on an output ten times as long turns it a tenth as far."),
-            (10, "It is the other way round: the longer the output, the less a step turns it."),
-            (0.01, "The root mean square divides once, not twice."),
-        ],
-    )
-
-
 @exercise("autoencoders.cosine", level="pencil")
 def cosine(answer):
     """The mean squared difference of two latents of unit RMS at an angle of 60 degrees."""

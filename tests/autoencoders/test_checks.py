@@ -80,7 +80,7 @@ def over_all(mean, target):
 TIMES = time_grid(249, SAMPLE_SHIFT, FIRST, LAST)
 BLOWN = (TIMES[1] / TIMES[0] - 2).item()
 SOLVED = {
-    "autoencoders.radius": 32**0.5, "autoencoders.scaled": (1, 0.1), "autoencoders.cosine": 1.0,
+    "autoencoders.radius": 32**0.5, "autoencoders.cosine": 1.0,
     "autoencoders.first_step": BLOWN, "autoencoders.directional": semantic_loss,
     "autoencoders.gradient": unit_rms_backward, "autoencoders.noise": noise, "autoencoders.shift": shifted,
     "autoencoders.step": step, "autoencoders.normalise": normalise,
@@ -88,10 +88,6 @@ SOLVED = {
 MISTAKES = [
     ("autoencoders.radius", 1, "unit hypersphere of the text"),
     ("autoencoders.radius", 32, "the sum of the squares"),
-    ("autoencoders.scaled", 1, "Two numbers are asked"),
-    ("autoencoders.scaled", (10, 0.1), "z stays"),
-    ("autoencoders.scaled", (1, 1), "turns it a tenth as far"),
-    ("autoencoders.scaled", (1, 10), "the other way round"),
     ("autoencoders.cosine", 0.5, "counts the angle twice"),
     ("autoencoders.cosine", 3, "one half, above zero"),
     ("autoencoders.first_step", 1, "x is multiplied by 1 - dt / t"),

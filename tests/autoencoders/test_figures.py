@@ -71,6 +71,18 @@ def test_images_are_those_of_the_noise_that_is_asked_for(under_noise):
     assert draw.noisy_says(under_noise, NOISES, 0.0).endswith("GAE 0.000, σ-VAE 0.000.")
 
 
+def test_samples_are_the_first_ten_of_each_generator():
+    images = torch.arange(20.0)[:, None, None, None].expand(-1, 1, 28, 28) / 20
+    made = [dict(images=recorded.packed(sign * images), accuracy=[[10, 0.1], [2000, 0.9]]) for sign in (1, -1)]
+    rows = [dict(name=name, steps=2000) | more for name, more in zip(("GAE", "σ-VAE"), made, strict=True)]
+    figure = draw.samples(rows)
+    check_legible(figure)
+    z, wanted = figure.data[0].z, [recorded.unpacked(each["images"]) for each in made]
+    assert z.shape == (56, 280) and figure.layout.yaxis.ticktext == ("GAE", "σ-VAE")
+    assert all((z[28 * row, ::28] == wanted[row][:10, 0, 0].numpy()).all() for row in range(2))
+    assert draw.samples_says(rows).endswith("GAE 90%, σ-VAE 90%.") and "2,000" in notes(figure)[0]
+
+
 def test_lines_are_those_of_the_rows():
     rows = rows_of(steps=400, distance=[[100, 80.0], [400, 8.0]])
     figure = draw.distances(rows)
