@@ -76,6 +76,21 @@ def test_the_target_is_what_a_line_reads_and_little_noise_is_what_breaks():
     assert rise("KL-VAE, β 1e-6") > rise("unit RMS")
 
 
+def test_geometry_and_meaning_are_two_ideas_and_neither_moves_the_generator_far():
+    """What the chapter says of its table: the target works beside a KL weight, and all generators end close together."""
+    read = {name: mean("tokeniser", name, lambda row: row["pooled"]) for name in GENERATED}
+    assert min(read["GAE"], read["KL-VAE, target"]) > 0.2 + max(read["unit RMS"], read["KL-VAE, β 1e-2"])
+    ends = {name: mean("generator", name, lambda row: row["distance"][-1][1]) for name in GENERATED}
+    assert max(ends.values()) < 1.5 * min(ends.values())
+    assert max(read, key=read.get) == "GAE" and min(ends, key=ends.get) != "GAE"
+
+
+def test_guidance_from_a_time_on_keeps_to_the_data_where_guidance_throughout_does_not():
+    rows = {(row["weight"], row["start"]): row for row in measured(RUN, what="sampler", sampler="euler", steps=20)}
+    assert rows[2.5, 0.3]["distance"] < rows[1.0, 0.0]["distance"] < rows[2.5, 0.0]["distance"]
+    assert rows[2.5, 0.0]["accuracy"] > 0.97
+
+
 def test_a_walk_of_more_steps_is_recorded_for_every_sampler():
     rows = measured(RUN, what="sampler")
     assert {row["sampler"] for row in rows} == {"euler", "heun", "random"} and {row["name"] for row in rows} == {"GAE"}
