@@ -77,7 +77,7 @@ def test_the_target_is_what_a_line_reads_and_little_noise_is_what_breaks():
 
 
 def test_geometry_and_meaning_are_two_ideas_and_neither_moves_the_generator_far():
-    """What the chapter says of its table: the target works beside a KL weight, and all generators end close together."""
+    """What the chapter says: the target works beside a KL weight, and all generators end close together."""
     read = {name: mean("tokeniser", name, lambda row: row["pooled"]) for name in GENERATED}
     assert min(read["GAE"], read["KL-VAE, target"]) > 0.2 + max(read["unit RMS"], read["KL-VAE, β 1e-2"])
     ends = {name: mean("generator", name, lambda row: row["distance"][-1][1]) for name in GENERATED}
