@@ -110,7 +110,7 @@ def generate(
     model, labels, shape, *, sampler="euler", steps=25, weight=1.0, start=0.0, shift=SAMPLE_SHIFT, generator=None,
     first=None,
 ):  # fmt: skip
-    """Scaled latents [len(labels), *shape] of these classes.
+    """Scaled latents of these classes: one of `shape` for each of labels, int64 [count].
 
     sampler: "euler", "heun" or "random", the Euler-Maruyama walk, whose last of `steps` is the mean alone. weight:
     guidance, from time `start` on. first: the noise that is started from, instead of one drawn from `generator`.

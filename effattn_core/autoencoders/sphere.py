@@ -12,7 +12,7 @@ __all__ = ["directional", "semantic_loss", "unit_rms", "unit_rms_backward", "uni
 
 
 def unit_rms_oracle(mean):
-    """z = m / sqrt(mean_c m_c² + 1e-6), per token (eq. autoencoders-rms), the definition: |z|² is the latent's size.
+    """z = m / sqrt(mean_c m_c² + 1e-6), per token (eq. autoencoders-rms), the definition: ``|z|²`` is the latent's size.
 
     mean: [..., latent]. Returns that shape. Nothing is taken over tokens or images.
     """
