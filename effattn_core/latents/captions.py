@@ -4,7 +4,7 @@ import torch
 
 from effattn_core.data import Characters
 from effattn_core.latents.digits import NAMES
-from effattn_core.latents.model import stacked, stream
+from effattn_core.latents.model import chosen_rows, stacked, stream
 
 _PROMPTS = [f"draw a {name}" for name in NAMES]
 _CAPTIONS = [f"a {name}" for name in NAMES]
@@ -45,7 +45,7 @@ def prompts_hidden(share):
     """A `hide` of `train_latent_model`: in a drawn share of the rows every letter of the prompt is hidden."""
 
     def hide(given, generator):
-        rows = torch.rand(len(given), 1, generator=generator) < share
+        rows = chosen_rows(given.words, share, generator)[:, None]
         before = (given.words == BEGIN).long().flip(1).cumsum(1).flip(1) - (given.words == BEGIN).long() > 0
         return type(given)(torch.where(rows & before, HIDDEN, given.words), given.latents, given.continuous)
 

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.latents.model import DROPPED
+from effattn_core.latents.model import DROPPED, chosen_rows
 from effattn_core.latents.samplers import guided
 from effattn_core.latents.training import Average, fit
 from effattn_core.model import build
@@ -29,7 +29,7 @@ class CodeModel(nn.Module):
     def forward(self, words, first=0, states=None):
         """words: int64 [batch, time], of which the one at 0 is a class. Returns (logits of codes, states)."""
         embedded = self.backbone.embedding(words)
-        places = torch.arange(first, first + words.shape[1]) - 1
+        places = torch.arange(first, first + words.shape[1], device=words.device) - 1
         embedded = embedded + torch.where(places[:, None] >= 0, self.place(places.clamp(min=0)), 0.0)
         hidden, states = self.backbone.read(embedded, states)
         logits = self.backbone.head(self.backbone.norm(self.backbone.answer(hidden, states)))
@@ -41,9 +41,8 @@ def train_code_model(model, codes, labels, *, steps, batch=64, rate=2e-3, seed=0
     average = Average(model)
 
     def loss_of(places, generator):
-        known = torch.rand(len(places), generator=generator) >= DROPPED
-        first = torch.where(known, labels[places], model.classes)[:, None]
-        words = torch.cat((first, codes[places, :-1] + model.classes + 1), 1)
+        first = torch.where(chosen_rows(places, DROPPED, generator).to(labels.device), model.classes, labels[places])
+        words = torch.cat((first[:, None], codes[places, :-1] + model.classes + 1), 1)
         return functional.cross_entropy(model(words)[0].flatten(0, 1), codes[places].flatten())
 
     losses = fit(model, loss_of, count=len(codes), steps=steps, batch=batch, rate=rate, seed=seed, average=average)

@@ -1,7 +1,7 @@
 """A tokeniser whose optimum is known: what the weight of the penalty does to the spread of latents, in closed form.
 
-Data are one normal number x of deviation q; the latent is z = a x + s ε, decoded as d z. With m = |a| q, the deviation
-of the means, the best decoder leaves the error q² s² / (m² + s²), whatever the kind: only s / m counts.
+Data are one normal number x of deviation q; the latent is z = a x + s ε, decoded as d z. With m = ``|a|`` q, the
+deviation of the means, the best decoder leaves the error q² s² / (m² + s²), whatever the kind: only s / m counts.
 """
 
 import math
@@ -34,12 +34,13 @@ def optimum(kind, beta, *, spread=0.75, deviation=DEVIATION):
     "vae": the loss is error + β KL; the noise takes the share t = min(1, β / 2q²) of a unit variance, m² = 1 - t.
     "sigma": error + β m² at a given spread; m² = q s / √β - s², s the rms of the noise, 1.25 times the spread.
     "rms": m = 1 at a given spread, whatever β. deviation: q.
-    Raises ValueError for another kind and for a β that is not above 0.
+    Raises ValueError for another kind, and for a β, spread or deviation that is not above 0.
     """
     if kind not in KINDS:
         raise ValueError(f"kind must be one of {KINDS}; it is {kind!r}.")
-    if beta <= 0:
-        raise ValueError(f"beta must be above 0; it is {beta}.")
+    for name, given in dict(beta=beta, spread=spread, deviation=deviation).items():
+        if given <= 0:
+            raise ValueError(f"{name} must be above 0; it is {given}.")
     power = deviation**2
     if kind == "vae":
         share = min(1.0, beta / (2 * power))

@@ -2,8 +2,10 @@
 
 import torch
 
+from effattn_core.calls import require_count
 from effattn_core.latents.model import stream
 from effattn_core.latents.samplers import LAST, grid, sample
+from effattn_core.latents.schedule import normal
 
 
 @torch.no_grad()
@@ -18,7 +20,8 @@ def draw(
     steps, sampler, first: of the head's grid. use_cache: False reads all of the past again for each latent; the states
     are None then.
     watch: called (place, latents after each step of the sampler [steps, batch, latent]).
-    Raises ValueError where guidance lacks its other prompt.
+    Raises ValueError where guidance lacks its other prompt, for no word in the prompt, for more latents than an image
+    has, and for states that are not read.
     """
     if weight != 1 and without is None:
         raise ValueError(f"guidance by {weight} needs `without`, the prompt whose class is hidden; it is None.")
@@ -26,6 +29,13 @@ def draw(
     prompt = torch.cat((words, without)) if double else words
     line = grid(model.schedule, steps, first)
     count = model.sizes.places if count is None else count
+    require_count("count", count)
+    if count > model.sizes.places:
+        raise ValueError(f"an image has {model.sizes.places} latents; count is {count}.")
+    if words.shape[1] < 1:
+        raise ValueError(f"the prompt must have a word; words are {tuple(words.shape)}.")
+    if states is not None and not use_cache:
+        raise ValueError("states are given and use_cache is False, which reads all of the past again: leave one out.")
     if use_cache:
         states = model.new_states(len(prompt)) if states is None else states
         hidden, states = model.read_words(prompt, states)
@@ -33,7 +43,7 @@ def draw(
     for place in range(count):
         if not use_cache:
             hidden = _read_again(model, prompt, latents, double)
-        start = torch.randn(rows, model.sizes.latent, generator=generator).to(hidden)
+        start = normal((rows, model.sizes.latent), hidden, generator)
         trace = None if watch is None else []
         denoise = model.denoiser(hidden[:, -1], weight)
         latents.append(sample(denoise, start, line, sampler=sampler, generator=generator, trace=trace))
@@ -43,6 +53,27 @@ def draw(
             fed = latents[-1].repeat(2, 1) if double else latents[-1]
             hidden, states = model.read_latent(fed, place, states)
     return torch.stack(latents, 1), states
+
+
+@torch.no_grad()
+def redraw(
+    model, words, latents, *, without=None, weight=1.0, steps=20, sampler="2m", first=LAST, start=None, generator=None
+):
+    """Each latent of images drawn once more, after the given ones before it: what no earlier error can have spoilt.
+
+    words, without, weight, steps, sampler, first: as in `draw`; latents: [batch, count, latent]; start: the noise, of
+    their shape. Returns [batch, count, latent]. Raises ValueError where guidance lacks its other prompt.
+    """
+    if weight != 1 and without is None:
+        raise ValueError(f"guidance by {weight} needs `without`, the prompt whose class is hidden; it is None.")
+    double, (rows, count, size) = weight != 1, latents.shape
+    prompt = torch.cat((words, without)) if double else words
+    hidden, _ = model(stream(prompt, latents.repeat(2, 1, 1) if double else latents))
+    conditions = hidden[:, words.shape[1] - 1 :][:, :count].flatten(0, 1)
+    start = normal(latents.shape, latents, generator) if start is None else start
+    line = grid(model.schedule, steps, first)
+    drawn = sample(model.denoiser(conditions, weight), start.flatten(0, 1), line, sampler=sampler, generator=generator)
+    return drawn.view(rows, count, size)
 
 
 def _read_again(model, prompt, latents, double):
@@ -58,7 +89,8 @@ def write(model, words, states, *, count, stop=None):
 
     stop: a word that ends a row; all rows go on until each has had it, and what follows it is `stop` again.
     """
-    written, ended = [], torch.zeros(len(words), dtype=torch.bool)
+    require_count("count", count)
+    written, ended = [], torch.zeros(len(words), dtype=torch.bool, device=words.device)
     for _ in range(count):
         hidden, states = model.read_words(words, states)
         words = model.backbone.head(hidden[:, -1:]).argmax(-1)

@@ -29,13 +29,13 @@ class Mixture:
         return off, variance, share
 
     def denoise(self, noisy, time, alpha, sigma):
-        """D = E[x | x_t]: Σ p_k (m_k + α q_k² / v_k (x_t - α m_k)) (eq. latents-mixture). Any shape."""
+        """D, the mean of x given x_t: Σ p_k (m_k + α q_k² / v_k (x_t - α m_k)) (eq. latents-mixture). Any shape."""
         _, means, spreads = self._parts(noisy)
         off, variance, share = self._noisy(noisy, alpha, sigma)
         return (share * (means + alpha * spreads**2 / variance * off)).sum(-1)
 
     def score(self, noisy, alpha, sigma):
-        """∇ log p_t(x_t) = -Σ p_k (x_t - α m_k) / v_k, which is -E[ε | x_t] / σ."""
+        """∇ log p_t(x_t) = -Σ p_k (x_t - α m_k) / v_k, which is minus the mean of ε given x_t, over σ."""
         off, variance, share = self._noisy(noisy, alpha, sigma)
         return -(share * off / variance).sum(-1)
 

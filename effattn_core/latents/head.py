@@ -13,6 +13,7 @@ from effattn_core import calls
 
 EPSILON = 1e-6  # of the RMS norms, which have no weights
 FREQUENCIES = 128
+WIDEST = 8192  # numbers in a row that the kernels take
 
 
 def head_oracle(hidden, modulation, gate_matrix, up_matrix, down_matrix):
@@ -40,8 +41,8 @@ def head_step(hidden, modulation, gate_matrix, up_matrix, down_matrix, *, implem
     calls.require_alike(
         hidden=hidden, modulation=modulation, gate_matrix=gate_matrix, up_matrix=up_matrix, down_matrix=down_matrix
     )
-    width, inner = hidden.shape[-1], gate_matrix.shape[0]
-    misfit = "" if not width % 16 and not inner % 16 else f"the kernels take sizes of 16; got {width} and {inner}"
+    width = hidden.shape[-1]
+    misfit = "" if width <= WIDEST else f"the kernels take rows of at most {WIDEST} numbers; got {width}"
     chosen = calls.choose(implementation, hidden.device, hidden.dtype, misfit)
     if chosen == "oracle":
         return calls.exactly(head_oracle, *tensors).to(hidden.dtype)
@@ -60,6 +61,8 @@ def _plain(hidden, modulation, gate_matrix, up_matrix, down_matrix):
 
 
 def _require_shapes(hidden, modulation, gate_matrix, up_matrix, down_matrix):
+    if not hidden.ndim or not gate_matrix.ndim:
+        raise ValueError("hidden must be [..., width] and gate_matrix [inner, width]; one of them is a single number.")
     width, inner = hidden.shape[-1], gate_matrix.shape[0]
     if modulation.shape != (*hidden.shape[:-1], 3 * width):
         wanted = (*hidden.shape[:-1], 3 * width)
@@ -103,11 +106,13 @@ class DiffusionHead(nn.Module):
     """Noisy latent, time and condition in, ε or v out (LatentLM's released head, its sizes free).
 
     latent: numbers of one latent; width: of the head and of the conditions; inner: of each block's SwiGLU. Modulations
-    and the last matrix start at zero, so the first output is 0 and the first loss about 1.
+    and the last matrix start at zero, so the first output is 0 and the first loss about 1. Its attribute
+    `implementation` is that of its steps, see `head_step`: None, the kernels on a GPU; "triton" asks for them anywhere.
     """
 
     def __init__(self, latent, width, inner, blocks=3):
         super().__init__()
+        self.implementation = None
         self.input = nn.Linear(latent, width, bias=False)
         self.time = nn.Sequential(
             nn.Linear(2 * FREQUENCIES, width, bias=False), nn.SiLU(), nn.Linear(width, width, bias=False)
@@ -124,7 +129,7 @@ class DiffusionHead(nn.Module):
     def parameter_count(self):
         return sum(weight.numel() for weight in self.parameters())
 
-    def forward(self, noisy, time, condition, implementation=None):
+    def forward(self, noisy, time, condition):
         """noisy: [..., latent]; time: int64 [...]; condition: [..., width]. Returns [..., latent]."""
         features = time_features(time).to(condition.dtype)
         condition = functional.silu(condition + self.time(features))
@@ -132,7 +137,7 @@ class DiffusionHead(nn.Module):
         if hidden.shape != condition.shape:
             condition = condition.expand(hidden.shape)
         for block in self.blocks:
-            hidden = block(hidden, condition, implementation)
+            hidden = block(hidden, condition, self.implementation)
         shift, scale = self.modulation(condition).chunk(2, -1)
         normed = functional.rms_norm(hidden, hidden.shape[-1:], eps=EPSILON)
         return self.output(normed * (1 + scale) + shift)

@@ -11,10 +11,19 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from effattn_core.calls import require_count
 from effattn_core.data import IGNORED
 from effattn_core.latents.head import DiffusionHead
 from effattn_core.latents.samplers import guided
-from effattn_core.latents.schedule import Schedule, clean_of, cosine, require_prediction, target_of
+from effattn_core.latents.schedule import (
+    Schedule,
+    clean_of,
+    cosine,
+    normal,
+    random_times,
+    require_prediction,
+    target_of,
+)
 from effattn_core.latents.training import Average, fit
 from effattn_core.model import Configuration, build
 from effattn_core.states import require_sizes
@@ -46,7 +55,13 @@ class LatentSizes:
 def latent_sizes(
     vocabulary, *, width=96, layers=3, heads=4, mixer="attention", context=64, latent=8, places=16, **more
 ):
-    """LatentSizes of a small model: head sizes width / heads, feed-forward layers of 8/3 the width, in steps of 16."""
+    """LatentSizes of a small model: head sizes width / heads, feed-forward layers of 8/3 the width, in steps of 16.
+
+    Raises ValueError for heads that do not divide the width.
+    """
+    require_count("heads", heads)
+    if width % heads:
+        raise ValueError(f"heads must divide the width of {width}; heads is {heads}.")
     inner = 16 * round(width / 6)
     backbone = Configuration(
         vocabulary, width=width, layers=layers, heads=heads, key_value_heads=heads, head_dim=width // heads,
@@ -86,15 +101,20 @@ class Stream:
 
 
 def stream(*parts):
-    """A Stream of parts in order, each words (int64 [batch, time]) or latents (floating [batch, time, latent])."""
-    latent = next(part for part in parts if part.is_floating_point())
+    """A Stream of parts in order, each words (int64 [batch, time]) or latents (floating [batch, time, latent]).
+
+    It lies where the latents lie. Raises ValueError if none of the parts is latents.
+    """
+    latent = next((part for part in parts if part.is_floating_point()), None)
+    if latent is None:
+        raise ValueError(f"a stream needs latents, a floating part; it got {[str(part.dtype) for part in parts]}.")
     words, latents, continuous = [], [], []
     for part in parts:
         shape = part.shape[:2]
         here = part.is_floating_point()
-        words.append(torch.full(shape, IGNORED) if here else part)
+        words.append(torch.full(shape, IGNORED, device=latent.device) if here else part.to(latent.device))
         latents.append(part if here else latent.new_zeros(*shape, latent.shape[-1]))
-        continuous.append(torch.full(shape, here))
+        continuous.append(torch.full(shape, here, device=latent.device))
     return Stream(torch.cat(words, 1), torch.cat(latents, 1), torch.cat(continuous, 1))
 
 
@@ -157,8 +177,10 @@ class LatentModel(nn.Module):
     def losses(self, given: Stream, draws=DRAWS, generator=None):
         """(cross-entropy in nats per word, squared error per number of the head's output): means over the batch.
 
-        The backbone runs once; each latent gets `draws` times and noises of its own. A mean over none is 0.
+        The backbone runs once; each latent gets `draws` times and noises of its own. A mean over none is 0. Raises
+        ValueError for no draw.
         """
+        require_count("draws", draws)
         hidden, _ = self(given)
         hidden, ahead = hidden[:, :-1], given.continuous[:, 1:]
         words, spoken = given.words[:, 1:], given.words[:, 1:] != IGNORED
@@ -173,9 +195,8 @@ class LatentModel(nn.Module):
     def head_loss(self, latents, conditions, draws=DRAWS, generator=None):
         """Mean squared error of the head's output; latents [n, latent], conditions [n, width]; see `losses`."""
         latents, conditions = latents.repeat(draws, 1), conditions.repeat(draws, 1)
-        place = dict(generator=generator, device=latents.device)
-        time = torch.randint(len(self.schedule), (len(latents),), **place)
-        noise = torch.randn(latents.shape, dtype=latents.dtype, **place)
+        time = random_times(self.schedule, (len(latents),), latents, generator)
+        noise = normal(latents.shape, latents, generator)
         alpha, sigma = self.schedule.at(time, latents)
         output = self.head(alpha * latents + sigma * noise, time, conditions)
         return functional.mse_loss(output, target_of(self.sizes.prediction, latents, noise, alpha, sigma))
@@ -186,7 +207,7 @@ class LatentModel(nn.Module):
 
         def denoise(noisy, time, alpha, sigma):
             doubled = noisy if len(noisy) == len(condition) else noisy.repeat(2, 1)
-            output = self.head(doubled, torch.tensor(time), condition)
+            output = self.head(doubled, torch.tensor(time, device=doubled.device), condition)
             if len(doubled) != len(noisy):
                 output = guided(*output.chunk(2), weight)
             return clean_of(prediction, output, noisy, alpha, sigma)
@@ -214,11 +235,17 @@ def train_latent_model(
     return losses
 
 
+def chosen_rows(words, share, generator=None):
+    """bool [batch], on the device of words: a drawn share of its rows."""
+    place = words.device if generator is None else generator.device
+    return (torch.rand(len(words), device=place, generator=generator) < share).to(words.device)
+
+
 def hidden_words(first, last, word, share=DROPPED):
     """A `hide`: in a drawn share of the rows the words at first..last - 1 become `word`."""
 
     def hide(given, generator):
-        rows = torch.rand(len(given), generator=generator) < share
+        rows = chosen_rows(given.words, share, generator)
         words = given.words.clone()
         words[rows, first:last] = word
         return Stream(words, given.latents, given.continuous)

@@ -54,8 +54,8 @@ def label_accuracy(classifier, images, labels):
 def frechet_distance(classifier, images, others):
     """Fréchet distance of two sets of images in the classifier's features (eq. latents-frechet), in float64.
 
-    |m - n|² + tr(C + D - 2 (C^½ D C^½)^½), m, n the means and C, D the covariances. Raises ValueError for fewer images
-    than features, whose covariance says nothing.
+    ``|m - n|²`` + tr(C + D - 2 (C^½ D C^½)^½), m, n the means and C, D the covariances. Raises ValueError for too few
+    images, no more than features: their covariance says nothing.
     """
     means, covariances = [], []
     for each in (images, others):
@@ -78,6 +78,11 @@ def _root(matrix):
 
 
 def diagonal_distance(found, wanted):
-    """The same of latents [count, latent] as they are, their numbers taken as independent of each other."""
+    """The same of latents [count, latent] as they are, their numbers taken as independent of each other.
+
+    Raises ValueError for fewer than two latents, which have no deviation.
+    """
+    if min(len(found), len(wanted)) < 2:
+        raise ValueError(f"a deviation needs two latents; got {len(found)} and {len(wanted)}.")
     mean = (found.mean(0) - wanted.mean(0)).square().sum()
     return (mean + (found.std(0) - wanted.std(0)).square().sum()).item()

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from effattn_core.latents.schedule import Schedule
+from effattn_core.calls import require_count
+from effattn_core.latents.schedule import Schedule, normal
 
 SAMPLERS = ("ddpm", "ddpm large", "ddim", "2m")
-LAST = 999  # the time that released code starts from; eps prediction cannot: see `clipped`
+LAST = 999  # the time that released code starts from; eps prediction cannot, see CLIPPED
 CLIPPED = 995  # the first time whose signal is large enough for eps prediction (λ = -5.1)
 
 
@@ -36,15 +37,19 @@ def grid(schedule: Schedule, steps: int, first: int = LAST) -> Grid:
 
     Raises ValueError unless 1 <= steps <= first < len(schedule).
     """
+    require_count("steps", steps)
+    require_count("first", first)
     if not 1 <= steps <= first < len(schedule):
         raise ValueError(f"steps and first must fit 1 <= steps <= first < {len(schedule)}; got {steps} and {first}.")
-    time = torch.linspace(0, first, steps + 1, dtype=torch.float64).round().long().flip(0)[:-1]
-    one, none = torch.ones(1, dtype=torch.float64), torch.zeros(1, dtype=torch.float64)
+    place = dict(dtype=torch.float64, device=schedule.alpha.device)
+    time = torch.linspace(0, first, steps + 1, **place).round().long().flip(0)[:-1]
+    one, none = torch.ones(1, **place), torch.zeros(1, **place)
     return Grid(time, torch.cat((schedule.alpha[time], one)), torch.cat((schedule.sigma[time], none)))
 
 
 def even_grid(steps: int, low: float = -3.0, high: float = 3.0) -> Grid:
     """`steps` steps evenly spaced in λ from `low` to `high`, which is not clean: what orders are measured on."""
+    require_count("steps", steps)
     log_snr = torch.linspace(low, high, steps + 1, dtype=torch.float64)
     alpha, sigma = torch.sigmoid(2 * log_snr).sqrt(), torch.sigmoid(-2 * log_snr).sqrt()
     return Grid(torch.arange(steps).flip(0), alpha, sigma)
@@ -92,11 +97,13 @@ def dpmpp_2m_step(noisy, clean, before, past, now, after):
 def sample(denoise, start, grid, *, sampler="2m", eta=0.0, generator=None, trace=None):
     """Follow `grid` from `start`, pure noise of any shape. Returns the last latent, of that shape and dtype.
 
-    sampler: of SAMPLERS. eta: of DDIM, how much of its noise is drawn anew. trace: a list that each latent is added to.
-    Nothing is kept from one call to the next. Raises ValueError for another sampler.
+    sampler: of SAMPLERS. eta: of DDIM, how much of its noise is drawn anew, from 0 to 1. trace: a list that each latent
+    is added to. Nothing is kept from one call to the next. Raises ValueError for another sampler or eta.
     """
     if sampler not in SAMPLERS:
         raise ValueError(f"sampler must be one of {SAMPLERS}; it is {sampler!r}.")
+    if not 0 <= eta <= (sampler == "ddim"):
+        raise ValueError(f"eta must lie in [0, 1], and is 0 but for 'ddim'; it is {eta} for {sampler!r}.")
     places = list(zip(grid.alpha.tolist(), grid.sigma.tolist(), strict=True))
     noisy, before, past = start, None, None
     for time, now, after in zip(grid.time.tolist(), places, places[1:], strict=False):
@@ -104,16 +111,14 @@ def sample(denoise, start, grid, *, sampler="2m", eta=0.0, generator=None, trace
         if sampler == "2m":
             noisy, before, past = dpmpp_2m_step(noisy, clean, before, past, now, after), clean, now
         elif sampler == "ddim":
-            noisy = ddim_step(noisy, clean, now, after, eta, _drawn(noisy, generator) if eta else None)
+            noisy = ddim_step(noisy, clean, now, after, eta, normal(noisy.shape, noisy, generator) if eta else None)
         else:
-            noisy = ddpm_step(noisy, clean, now, after, _drawn(noisy, generator), large=sampler == "ddpm large")
+            noisy = ddpm_step(
+                noisy, clean, now, after, normal(noisy.shape, noisy, generator), large=sampler == "ddpm large"
+            )
         if trace is not None:
             trace.append(noisy)
     return noisy
-
-
-def _drawn(like, generator):
-    return torch.randn(like.shape, dtype=like.dtype, device=like.device, generator=generator)
 
 
 def guided(conditional, unconditional, weight):

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import torch
 
+from effattn_core.calls import require_count
+
 PREDICTIONS = ("eps", "v")
 STEPS = 1000
 
@@ -38,12 +40,26 @@ def cosine(steps=STEPS):
     ᾱ(u) = cos²((u + 0.008) / 1.008 · π / 2); β_i = min(1 - ᾱ((i + 1) / T) / ᾱ(i / T), 0.999); α_i² = Π (1 - β).
     Raises ValueError for fewer than two steps.
     """
-    if steps < 2:
-        raise ValueError(f"a schedule needs at least 2 steps; it was given {steps}.")
+    require_count("steps", steps, least=2)
     curve = [math.cos((each / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for each in range(steps + 1)]
     kept = [1 - min(1 - after / before, 0.999) for before, after in zip(curve, curve[1:], strict=False)]
     squared = torch.tensor(kept, dtype=torch.float64).cumprod(0)
     return Schedule(squared.sqrt(), (1 - squared).sqrt())
+
+
+def normal(shape, like, generator=None):
+    """Standard normal numbers of a shape, in the dtype and on the device of `like`, drawn where the generator lives.
+
+    So a generator of the CPU gives the same numbers to a model on a GPU.
+    """
+    place = like.device if generator is None else generator.device
+    return torch.randn(shape, dtype=like.dtype, device=place, generator=generator).to(like.device)
+
+
+def random_times(schedule, shape, like, generator=None):
+    """Times of a schedule, int64, each as likely, on the device of `like`; drawn as `normal` draws."""
+    place = like.device if generator is None else generator.device
+    return torch.randint(len(schedule), shape, device=place, generator=generator).to(like.device)
 
 
 def require_prediction(prediction):

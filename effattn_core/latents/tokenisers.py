@@ -14,6 +14,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from effattn_core.calls import require_count
+from effattn_core.latents.schedule import normal
 from effattn_core.latents.training import fit
 
 KINDS = ("vae", "fixed", "sigma", "rms", "vq")
@@ -34,11 +36,10 @@ class Posterior:
 def sigma_sample(mean, spread, generator=None):
     """z = μ + σ_b ε, σ_b = n_b · spread / 0.8 with one normal n_b per example (eq. latents-sigma).
 
-    mean: [batch, ...]. spread is the mean of |σ_b|: z is a mixture of spreads, no normal law of one spread.
+    mean: [batch, ...]. spread is the mean of ``|σ_b|``: z is a mixture of spreads, no normal law of one spread.
     """
     per_example = (len(mean),) + (1,) * (mean.ndim - 1)
-    drawn = torch.randn(per_example, dtype=mean.dtype, device=mean.device, generator=generator)
-    noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
+    drawn, noise = normal(per_example, mean, generator), normal(mean.shape, mean, generator)
     return mean + spread / MEAN_OF_HALF_NORMAL * drawn * noise
 
 
@@ -48,7 +49,7 @@ def kl_to_normal(mean, log_variance):
 
 
 def unit_rms(mean):
-    """Each latent over its root mean square: |z|² = its size."""
+    """Each latent over its root mean square, so that ``|z|²`` is its size."""
     return mean * torch.rsqrt(mean.square().mean(-1, keepdim=True) + EPSILON)
 
 
@@ -56,14 +57,16 @@ class Tokeniser(nn.Module):
     """Images [batch, 1, side, side] to latents [batch, tokens, latent], row by row, and back.
 
     kind: of KINDS. patch: pixels on a side that one latent stands for. spread: of "fixed", "sigma" and "rms". beta: the
-    weight of the KL or of mean(μ²). codes: of "vq". Raises ValueError for another kind, a patch that does not divide
-    the side, and a negative spread or beta.
+    weight of the KL or of mean(μ²). codes: of "vq". Raises ValueError for another kind, a size of 0, a patch that does
+    not divide the side, and a negative spread or beta.
     """
 
     def __init__(self, kind="sigma", *, side=28, patch=7, latent=8, width=64, spread=0.75, beta=1e-2, codes=128):
         super().__init__()
         if kind not in KINDS:
             raise ValueError(f"kind must be one of {KINDS}; it is {kind!r}.")
+        for name, count in dict(side=side, patch=patch, latent=latent, width=width, codes=codes).items():
+            require_count(name, count)
         if side % patch:
             raise ValueError(f"patch must divide the side of {side} pixels; it is {patch}.")
         if spread < 0 or beta < 0:
@@ -102,7 +105,7 @@ class Tokeniser(nn.Module):
             return self.book[self.codes_of(mean)]
         if self.kind in ("sigma", "rms"):
             return sigma_sample(mean, self.spread, generator)
-        noise = torch.randn(mean.shape, dtype=mean.dtype, device=mean.device, generator=generator)
+        noise = normal(mean.shape, mean, generator)
         return mean + (self.spread if self.kind == "fixed" else (posterior.log_variance / 2).exp()) * noise
 
     def decode(self, latents):

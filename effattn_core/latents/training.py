@@ -4,6 +4,7 @@ import math
 
 import torch
 
+from effattn_core.calls import require_count
 from effattn_core.train import learning_rate_at
 
 
@@ -18,9 +19,11 @@ def fit(model, loss_of, *, count, steps, batch, rate=2e-3, warmup=50, seed=0, de
     """Train `model` in place; returns the losses, a float per step.
 
     loss_of: (places int64 [batch], generator) -> loss, of data with `count` rows. AdamW, betas (0.9, 0.98), warm-up and
-    half a cosine to a tenth; average: an `Average` that follows. All draws come from `seed`. Raises FloatingPointError
-    for a loss that is not finite.
+    half a cosine to a tenth; average: an `Average` that follows. All draws come from `seed`. Raises ValueError for no
+    data, steps or batch, FloatingPointError for a loss that is not finite.
     """
+    for name, given in dict(count=count, steps=steps, batch=batch).items():
+        require_count(name, given)
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.98), weight_decay=decay)
     drawn, losses = batches(count, min(batch, count), generator), []

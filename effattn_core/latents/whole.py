@@ -9,9 +9,9 @@ from torch import nn
 from torch.nn import functional
 
 from effattn_core.latents.head import EPSILON, FREQUENCIES, time_features
-from effattn_core.latents.model import DROPPED
+from effattn_core.latents.model import DROPPED, chosen_rows
 from effattn_core.latents.samplers import LAST, grid, guided, sample
-from effattn_core.latents.schedule import Schedule, clean_of, cosine, target_of
+from effattn_core.latents.schedule import Schedule, clean_of, cosine, normal, random_times, target_of
 from effattn_core.latents.training import Average, fit
 from effattn_core.model import SwiGLU
 
@@ -78,8 +78,8 @@ class WholeModel(nn.Module):
 
     def loss(self, latents, words, generator=None):
         """Mean squared error of v, one time per image: all its latents are equally noisy."""
-        time = torch.randint(len(self.schedule), (len(latents),), generator=generator)
-        noise = torch.randn(latents.shape, dtype=latents.dtype, generator=generator)
+        time = random_times(self.schedule, (len(latents),), latents, generator)
+        noise = normal(latents.shape, latents, generator)
         alpha, sigma = (each[..., None] for each in self.schedule.at(time, latents))
         output = self(alpha * latents + sigma * noise, time, words)
         return functional.mse_loss(output, target_of("v", latents, noise, alpha, sigma))
@@ -90,8 +90,8 @@ def train_whole_model(model, latents, labels, *, hidden, steps, batch=64, rate=2
     average = Average(model)
 
     def loss_of(places, generator):
-        known = torch.rand(len(places), generator=generator) >= DROPPED
-        return model.loss(latents[places], torch.where(known, labels[places], hidden), generator)
+        unknown = chosen_rows(places, DROPPED, generator).to(labels.device)
+        return model.loss(latents[places], torch.where(unknown, hidden, labels[places]), generator)
 
     losses = fit(model, loss_of, count=len(latents), steps=steps, batch=batch, rate=rate, seed=seed, average=average)
     average.give(model)
@@ -107,11 +107,11 @@ def draw_whole(model, words, *, without=None, weight=1.0, steps=20, sampler="2m"
 
     def denoise(noisy, time, alpha, sigma):
         doubled = noisy.repeat(2, 1, 1) if weight != 1 else noisy
-        output = model(doubled, torch.tensor([time]), asked)
+        output = model(doubled, torch.tensor([time], device=doubled.device), asked)
         if weight != 1:
             output = guided(*output.chunk(2), weight)
         return clean_of("v", output, noisy, alpha, sigma)
 
     shape = len(words), model.place.num_embeddings, model.output.out_features
-    start = torch.randn(shape, generator=generator).to(model.output.weight)
+    start = normal(shape, model.output.weight, generator)
     return sample(denoise, start, grid(model.schedule, steps, first), sampler=sampler, generator=generator)

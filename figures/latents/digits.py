@@ -168,14 +168,14 @@ def samples_says(setting="no guidance"):
 
 
 @functools.cache
-def _distances():
-    """{weight: distances of the sixteen places}, of the largest generator with 20 steps."""
-    rows = measured(RUN, what="places", steps=20)
+def _distances(what="places"):
+    """{weight: distances of the sixteen places}, of the largest generator with 20 steps; "afresh": after the data's."""
+    rows = measured(RUN, what=what, steps=20)
     return {row["weight"]: row["places"] for row in rows}
 
 
 def places(weight=1.0):
-    """Do errors feed on errors? How far drawn latents are from the data's, place by place in the order of drawing."""
+    """Do errors feed on errors? How far drawn latents are from the data's by place, after drawn ones and the data's."""
     import plotly.graph_objects as go
 
     traces = []
@@ -186,6 +186,11 @@ def places(weight=1.0):
             line=dict(color=colour, width=4 if chosen else 1.5), marker=dict(size=9 if chosen else 5),
             hovertemplate="place %{x}: %{y:.3f}<extra></extra>",
         ))  # fmt: skip
+    traces.append(go.Scatter(
+        x=list(PLACES), y=_distances("afresh")[weight], mode="lines+markers", name="after the data's own",
+        line=dict(color=theme.INK, width=2, dash="dot"), marker=dict(size=6, symbol="circle-open"),
+        hovertemplate="place %{x}, after the data's own latents: %{y:.3f}<extra></extra>",
+    ))  # fmt: skip
     top = 1.08 * max(map(max, _distances().values()))
     return theme.figure(
         *traces, height=340, showlegend=True,
@@ -199,7 +204,9 @@ def places_says(weight=1.0):
     distances = _distances()[weight]
     half = len(distances) // 2
     early, late = sum(distances[:half]) / half, sum(distances[half:]) / half
+    fresh = sum(_distances("afresh")[weight][half:]) / half
     return (
         f"Weight {weight:g}: latents drawn at the first {half} places are {theme.significant(early)} from the data's on"
-        f" average, at the last {half} places {theme.significant(late)}."
+        f" average, at the last {half} places {theme.significant(late)}; drawn after the data's own latents there,"
+        f" {theme.significant(fresh)}."
     )

@@ -14,13 +14,13 @@ from kernels.latents.backward import (
     launch_inner_backward,
     launch_norm_backward,
 )
-from kernels.latents.configurations import FEW, TABLE, Configuration, choose, whole_rows
+from kernels.latents.configurations import FEW, TABLE, WIDEST, Configuration, choose, whole_rows
 from kernels.latents.forward import launch_down, launch_modulate, launch_sample, launch_up
 from kernels.latents.weights import launch_merge, launch_weights
 from kernels.sanitize import scattered
 
 __all__ = [
-    "FEW", "TABLE", "Configuration", "choose", "example_launches", "launch_down", "launch_gate_backward",
+    "FEW", "TABLE", "WIDEST", "Configuration", "choose", "example_launches", "launch_down", "launch_gate_backward",
     "launch_hidden_backward", "launch_inner_backward", "launch_merge", "launch_modulate", "launch_norm_backward",
     "launch_sample", "launch_up", "launch_weights", "ragged_launches", "whole_rows",
 ]  # fmt: skip
@@ -33,25 +33,30 @@ SIZES = ((1, 40, 48), (70, 40, 80), (0, 40, 48))  # rows, width, hidden
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """A step of a head, forward and backward, for many rows (tokens times draws); and for few, as a sampler has.
+    """A step of a head, forward and backward, for many rows (tokens times draws) and for few; and for few as a sampler
+    has it.
 
-    The gradient of the matrices has programs per tile of a matrix, not per row: with a batch its matrix grows.
+    The gradient of the matrices has programs per tile of a matrix, not per row: with a batch its matrix grows. Passes
+    over whole rows are of two widths: 512, and where head_dim is 128 the widest that they take. What keeps nothing for
+    a gradient is not launched beside what does: it is the same code with fewer stores.
     """
     width, hidden = 8 * head_dim, 16 * head_dim
+    widest = WIDEST if batch == 1 and head_dim == 128 else 512
     active = torch.zeros(hidden, width, dtype=dtype, device=device)
+    down = active.mT.contiguous()
     for rows in (512 * batch, 16) if batch == 1 else (512 * batch,):
-        u = torch.zeros(rows, width, dtype=dtype, device=device)
-        modulation = torch.zeros(rows, 3 * width, dtype=dtype, device=device)
-        modulated, root = launch_modulate(u, modulation)
-        inner, products = launch_up(modulated, active, active, True)
+        u, whole = (torch.zeros(rows, each, dtype=dtype, device=device) for each in (width, widest))
+        modulation, whole_modulation = (torch.zeros(rows, 3 * each, dtype=dtype, device=device)
+                                        for each in (width, widest))  # fmt: skip
+        _, root = launch_modulate(whole, whole_modulation)
+        inner, products = launch_up(u, active, active, True)
+        launch_down(inner, down, u, modulation, True)
+        grad_modulation, _ = launch_gate_backward(whole, whole, whole_modulation)
+        launch_norm_backward(whole, whole_modulation, root, whole, grad_modulation)
+        _, grad_products = launch_inner_backward(u, down, products)
+        launch_hidden_backward(grad_products, active, active, modulation)
         if rows <= FEW or batch > 1:
             launch_sample(u, modulation, active, active)
-        _, product = launch_down(inner, active.mT.contiguous(), u, modulation, rows > FEW)
-        if rows > FEW:
-            grad_modulation, grad_product = launch_gate_backward(u, product, modulation)
-            _, grad_products = launch_inner_backward(grad_product, active.mT.contiguous(), products)
-            launch_hidden_backward(grad_products, active, active, grad_modulation)
-            launch_norm_backward(u, modulation, root, u, grad_modulation)
     wide = torch.zeros(512, max(2 * hidden, 32 * batch), dtype=dtype, device=device)
     launch_weights(wide, torch.zeros(512, width, dtype=dtype, device=device))
     launch_merge(torch.zeros(2, max(hidden, 8 * batch), width, device=device), dtype)

@@ -35,7 +35,8 @@ TABLE = {
     (4, True): Configuration(16, 32, 32, 16, 32, 4, 2, "tf32x3"),
 }
 FEW = 64  # rows
-LANES = 4096  # numbers that a program of a pass over rows holds at once
+LANES = 4096  # numbers that a program of a pass over rows holds at once, if a row has no more
+WIDEST = 8192  # numbers in a row: the largest power of two whose passes over whole rows compile without a spill
 BLOCK_MERGE = 1024
 WARPS = 4  # of the kernels that only move and add
 
@@ -55,9 +56,10 @@ def whole_rows(width):
 def splits_for(rows, tiles, block_walk, device):
     """(programs that share the sum over the rows of one tile, rows of each): enough to fill the device twice.
 
-    Each walks at least four blocks. What they find is merged in their order, so that two runs give the same bits.
+    Each but the last walks at least four blocks, unless there are fewer. What they find is merged in their order, so
+    that two runs give the same bits.
     """
     blocks = triton.cdiv(rows, block_walk)
-    wanted = min(triton.cdiv(2 * runtime.multiprocessors(device), max(tiles, 1)), triton.cdiv(blocks, 4))
+    wanted = min(triton.cdiv(2 * runtime.multiprocessors(device), max(tiles, 1)), blocks // 4)
     share = max(1, triton.cdiv(blocks, max(wanted, 1))) * block_walk
     return max(1, triton.cdiv(rows, share)), share

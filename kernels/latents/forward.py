@@ -104,7 +104,7 @@ def head_sample_kernel(
     """`head_modulate_kernel` and `head_up_kernel` in one, for few rows, as a sampler has: a launch less.
 
     Every tile of hidden columns normalises its rows anew: u is read twice per tile, shift and scale once. With few
-    rows that is little beside the weights, which are read once either way.
+    rows that is little beside the weights, which either way are read once per tile of rows.
     """
     hidden_tile, row_tile = program_of(hidden_tiles)
     first, places = row_tile * BLOCK_ROW, tl.arange(0, BLOCK_ROW)

@@ -8,7 +8,7 @@ from kernels.latents.backward import (
     launch_inner_backward,
     launch_norm_backward,
 )
-from kernels.latents.configurations import FEW
+from kernels.latents.configurations import FEW, WIDEST
 from kernels.latents.forward import launch_down, launch_modulate, launch_sample, launch_up
 from kernels.latents.weights import launch_weights
 from kernels.runtime import interpretable
@@ -102,9 +102,12 @@ def head_step(u, modulation, active, linear, down):
     u: [..., width]; modulation: [..., 3 width], shift, scale and gate side by side; active, linear: [hidden, width];
     down: [width, hidden]: silu goes over what `active` gives, the head's gate_matrix; `linear` is its up_matrix. All of
     one dtype, float32, float16 or bfloat16; any strides. Returns [..., width]. Where gradients are wanted, 2 hidden +
-    2 width + 1 numbers per row are kept for them; else none. Raises ValueError where shapes or dtypes do not fit.
+    2 width + 1 numbers per row are kept for them; else none. Raises ValueError where shapes or dtypes do not fit, and
+    for rows wider than WIDEST, which no program holds.
     """
     width, hidden = u.shape[-1], active.shape[0]
+    if width > WIDEST:
+        raise ValueError(f"the kernels take rows of at most {WIDEST} numbers; got {width}.")
     wanted = dict(modulation=(*u.shape[:-1], 3 * width), active=(hidden, width), linear=(hidden, width),
                   down=(width, hidden))  # fmt: skip
     for (name, shape), each in zip(wanted.items(), (modulation, active, linear, down), strict=True):

@@ -6,6 +6,7 @@ import torch
 from effattn_core import bill
 from effattn_core import costs as shared
 from effattn_core.latents import costs
+from effattn_core.latents.claims import THREE_BILLION
 from effattn_core.latents.decoding import draw
 from effattn_core.latents.head import DiffusionHead
 from effattn_core.latents.model import LatentModel, latent_sizes
@@ -66,6 +67,11 @@ def test_the_published_number_of_parameters_is_that_of_six_head_blocks():
     assert (six.backbone + six.head) / 1e6 == pytest.approx(479, abs=3)
     assert (eight.backbone + eight.head) / 1e6 == pytest.approx(494, abs=4)
     assert costs.released_inner(1024, 4) == 2688
+
+
+def test_the_released_sizes_that_come_nearest_to_the_published_throughput_s():
+    """As the claim's conditions say."""
+    assert (THREE_BILLION.backbone + THREE_BILLION.head) / 1e9 == pytest.approx(3.7, abs=0.05)
 
 
 def test_bits_of_latents_and_codes():

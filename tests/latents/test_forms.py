@@ -3,7 +3,10 @@
 import pytest
 import torch
 
+from effattn_core.latents import head
 from effattn_core.latents.head import DiffusionHead, head_oracle, head_step, time_features
+from kernels import latents
+from kernels.latents import operators
 
 
 def tensors(rows, width, inner, dtype=torch.float32, seed=0):
@@ -89,16 +92,25 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         head_step(hidden, modulation[:, 1:], *matrices)
     with pytest.raises(ValueError, match=r"down_matrix must be \(8, 6\); it is \(6, 8\)"):
         head_step(hidden, modulation, *matrices[:2], matrices[2].mT)
+    with pytest.raises(ValueError, match="one of them is a single number"):
+        head_step(hidden[0, 0], modulation, *matrices)
     with pytest.raises(ValueError, match="must share a floating dtype"):
         head_step(hidden.double(), modulation, *matrices)
     with pytest.raises(ValueError, match="implementation must be 'oracle'"):
         head_step(hidden, modulation, *matrices, implementation="fast")
 
 
-def test_the_kernels_answer_for_any_leading_dimensions_and_refuse_sizes_that_they_do_not_take():
+def test_the_kernels_answer_for_any_leading_dimensions_and_refuse_rows_that_no_program_holds():
     hidden, modulation, *matrices = tensors((2, 3), 32, 48)
     wanted = head_step(hidden, modulation, *matrices, implementation="oracle")
     found = head_step(hidden, modulation, *matrices, implementation="triton")
     assert found.shape == hidden.shape and (found - wanted).abs().max() < 1e-5
-    with pytest.raises(ValueError, match="the kernels take sizes of 16; got 7 and 5: use implementation='torch'"):
-        head_step(*tensors((2,), 7, 5), implementation="triton")
+    odd = tensors((2,), 7, 5)
+    wanted = head_step(*odd, implementation="oracle")
+    assert (head_step(*odd, implementation="triton") - wanted).abs().max() < 1e-5
+    wide = tensors((1,), head.WIDEST + 1, 1)
+    with pytest.raises(ValueError, match="rows of at most 8192 numbers; got 8193: use implementation='torch'"):
+        head_step(*wide, implementation="triton")
+    with pytest.raises(ValueError, match="the kernels take rows of at most 8192 numbers; got 8193"):
+        operators.head_step(*wide)
+    assert head_step(*wide).shape == (1, 8193) and head.WIDEST == latents.WIDEST

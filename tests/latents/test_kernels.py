@@ -88,6 +88,8 @@ def test_a_step_without_gradients_keeps_nothing_and_loses_as_little(size, dtype,
         output, *kept = operators.step(*tensors, False)
     assert_within(output, plain(*tensors), head_oracle(*(each.double() for each in tensors)), "output")
     assert all(each.numel() == 0 for each in kept)
+    rows, width, hidden = size
+    assert sum(each.numel() for each in operators.step(*tensors, True)[1:]) == rows * (2 * hidden + 2 * width + 1)
     if names is not None and size[0]:
         few = size[0] <= latents.FEW
         assert names == ({"head_sample_kernel", "head_down_kernel"} if few else set(FORWARD))
@@ -131,11 +133,11 @@ def test_any_split_of_the_rows_gives_the_matrix_s_gradient(rows, nan_filled):
 
 def test_the_rows_are_split_where_tiles_are_few_and_each_split_has_rows():
     device = torch.device("cpu")
-    for rows in (0, 1, 63, 64, 1000, 4096):
+    for rows in (0, 1, 63, 64, 80, 1000, 4096):
         for tiles in (1, 3, 1000):
             splits, share = splits_for(rows, tiles, 16, device)
             assert splits >= 1 and share % 16 == 0 and (splits - 1) * share < max(rows, 1)
-            assert splits * share >= rows
+            assert splits * share >= rows and (splits == 1 or share >= 4 * 16)
     assert splits_for(4096, 1, 16, device)[0] == 8 and splits_for(4096, 1000, 16, device)[0] == 1
 
 

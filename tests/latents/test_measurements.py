@@ -29,7 +29,7 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     run.main(tmp_path, **dry)
     rows = json.loads((tmp_path / "training-cpu.json").read_text())["rows"]
     found = {each: [row for row in rows if row["what"] == each] for each in {row["what"] for row in rows}}
-    assert set(found) == {"collapse", "classifier", "tokeniser", "generator", "sampled", "places", "stream"}
+    assert set(found) == {"collapse", "classifier", "tokeniser", "generator", "sampled", "places", "afresh", "stream"}
     assert [row["name"] for row in found["generator"]] == ["main", "eps", "codes", "DiT"]
     assert [(row["name"], row["sampler"], row["first"]) for row in found["sampled"]] == [
         ("main", "2m", 999), ("eps", "ddim", 999), ("eps", "2m", 995), ("codes", "softmax", None),
@@ -40,6 +40,7 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
     assert all(0 <= row["accuracy"] <= 1 and row["distance"] > 0 for row in asked)
     assert unasked["accuracy"] is None and unasked["distance"] > 0
     assert [row["arm"] for row in found["collapse"]] == list(arms) and len(found["places"][0]["places"]) == 16
+    assert [(row["weight"], len(row["places"])) for row in found["afresh"]] == [(1.5, 16)]
     (talk,) = found["stream"]
     assert talk["examples"][7][0] == "draw a seven" and 0 <= talk["read"] <= 1
     assert recorded.unpacked(found["sampled"][0]["images"]).shape == (20, 28, 28)
@@ -56,6 +57,7 @@ def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monke
         "train_code_model",
         "train_whole_model",
         "draw",
+        "redraw",
     ):
         monkeypatch.setattr(run, name, lambda *given, **more: 1 / 0)
     run.main(tmp_path, **dry)

@@ -6,7 +6,7 @@ import torch
 from effattn_core.data import IGNORED
 from effattn_core.latents import captions
 from effattn_core.latents.codes import CodeModel, draw_codes, train_code_model
-from effattn_core.latents.decoding import draw, write
+from effattn_core.latents.decoding import draw, redraw, write
 from effattn_core.latents.model import (
     LatentModel,
     Stream,
@@ -16,9 +16,13 @@ from effattn_core.latents.model import (
     stream,
     train_latent_model,
 )
+from effattn_core.latents.schedule import normal
+from effattn_core.latents.tokenisers import Tokeniser
 from effattn_core.latents.training import Average, batches, fit
 from effattn_core.latents.whole import WholeModel, draw_whole, train_whole_model
 from effattn_core.model import MIXERS
+from kernels import runtime
+from kernels.latents import operators
 
 TINY = dict(width=16, layers=2, heads=2, latent=4, places=6, context=32)
 
@@ -211,6 +215,8 @@ def test_a_model_that_was_taught_captions_writes_them_after_an_image():
     _, states = model(stream(prompt, latents), states)
     written = write(model, torch.full((3, 1), captions.END), states, count=10, stop=captions.STOP)
     assert [captions.read_caption(row) for row in written] == [0, 1, 2]
+    for row in written.tolist():  # what follows the end is the end again
+        assert set(row[row.index(captions.STOP) :]) == {captions.STOP}
 
 
 def test_codes_are_drawn_by_the_same_backbone_and_a_step_is_the_whole_pass():
@@ -230,14 +236,95 @@ def test_codes_are_drawn_by_the_same_backbone_and_a_step_is_the_whole_pass():
     assert (drawn == codes[:50]).double().mean() > 0.9
 
 
+@pytest.mark.parametrize("weight", [1.0, 2.0])
+def test_latents_drawn_once_more_after_themselves_are_themselves_and_later_ones_change_none(weight):
+    model, (label, _) = model_of(), given()
+    more = dict(without=torch.full_like(label, 10), weight=weight, steps=4)
+    found, _ = draw(model, label, generator=torch.Generator().manual_seed(1), **more)
+    generator = torch.Generator().manual_seed(1)
+    start = torch.stack([normal((len(label), 4), found, generator) for _ in range(found.shape[1])], 1)
+    again = redraw(model, label, found, start=start, **more)
+    assert (again - found).abs().max() < 1e-9
+    changed = found.clone()
+    changed[:, 3] += 1
+    other = redraw(model, label, changed, start=start, **more)
+    assert torch.equal(other[:, :4], again[:, :4]) and ((other - again)[:, 4:].abs().amax((0, 2)) > 1e-6).all()
+    with pytest.raises(ValueError, match="needs `without`"):
+        redraw(model, label, found, weight=3.0)
+
+
+@pytest.mark.parametrize("seeded", [False, True], ids=["unseeded", "of a seed"])
+def test_what_is_made_on_the_way_lies_where_the_model_lies(seeded):
+    """As on a GPU: whatever names no device is made on another one here, and would not go with the model."""
+    model, whole = LatentModel(latent_sizes(11, **TINY)), WholeModel(11, width=16, heads=2, latent=4, places=6)
+    code = CodeModel(latent_sizes(19, **TINY).backbone, places=6)
+    (label, latents), line = given(), dict(steps=3, generator=torch.Generator("cpu") if seeded else None)
+    latents, generator = latents.float(), line["generator"]
+    hides = hidden_words(0, 1, 10), captions.prompts_hidden(0.5)
+    with torch.device("meta"):
+        for use_cache in (True, False):
+            found, states = draw(model, label, without=label, weight=2.0, use_cache=use_cache, **line)
+            assert found.device.type == "cpu"
+        write(model, label, model.new_states(3), count=2, stop=4)
+        for hide in hides:
+            sum(model.losses(hide(stream(label, latents, label), generator), generator=generator)).backward()
+        whole.loss(latents, label[:, 0], generator).backward()
+        draw_whole(whole, label[:, 0], without=label[:, 0], weight=2.0, **line)
+        draw_codes(code, label[:, 0], generator=generator)
+        for kind in ("sigma", "vae"):
+            tokeniser = Tokeniser(kind, side=8, patch=2, latent=4, width=16).to_empty(device="cpu")
+            tokeniser.sample(tokeniser.encode(label.new_zeros(2, 1, 8, 8, dtype=torch.float32)), generator)
+
+
+def test_a_model_trains_and_draws_through_the_kernels_where_they_are_asked_for(monkeypatch):
+    """On a GPU without being asked; elsewhere by the head's `implementation`."""
+    asked, step = [], operators.head_step
+    monkeypatch.setattr(operators, "head_step", lambda *given: (asked.append(len(given[0])), step(*given))[1])
+    label, latents = given(2)
+    found = {}
+    for implementation in ("torch", "triton", None):
+        model = model_of().float().to(runtime.device())
+        model.head.implementation = implementation
+        label, latents, asked[:] = label.to(runtime.device()), latents.float().to(runtime.device()), []
+        loss = sum(model.losses(stream(label, latents), draws=2, generator=torch.Generator().manual_seed(0)))
+        loss.backward()
+        trained = len(asked)
+        drawn, _ = draw(model, label, count=2, steps=2, generator=torch.Generator().manual_seed(1))
+        through = implementation == "triton" or implementation is None and runtime.mode == "gpu"
+        assert asked == ([2 * 12] * trained + [2] * 2 * 2 * 3 if through else []) and trained in (0, 3)
+        weights = [each.grad for block in model.head.blocks for each in block.parameters()]
+        found[implementation] = [loss.detach(), drawn, model.condition.weight.grad, *weights]
+    for plain, kernels in zip(found["torch"], found["triton"], strict=True):
+        torch.testing.assert_close(kernels, plain, rtol=1e-4, atol=1e-5)
+
+
 def test_bad_input_says_what_was_given_and_what_is_wanted():
     with pytest.raises(ValueError, match="prediction must be one of .* it is 'x'"):
         latent_sizes(11, prediction="x")
     with pytest.raises(ValueError, match="places"):
         latent_sizes(11, places=0)
+    with pytest.raises(ValueError, match="heads must divide the width of 96; heads is 7"):
+        latent_sizes(11, heads=7)
     with pytest.raises(ValueError, match="guidance by 2 needs `without`"):
         draw(model_of(), given()[0], weight=2)
-    assert isinstance(stream(*given()), Stream)
+    model, (label, latents) = model_of(), given()
+    with pytest.raises(ValueError, match="an image has 6 latents; count is 7"):
+        draw(model, label, count=7)
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1; it is 0"):
+        draw(model, label, count=0)
+    with pytest.raises(ValueError, match=r"the prompt must have a word; words are \(3, 0\)"):
+        draw(model, label[:, :0])
+    with pytest.raises(ValueError, match="states are given and use_cache is False"):
+        draw(model, label, use_cache=False, states=model.new_states(3))
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1; it is 2.5"):
+        write(model, label, model.new_states(3), count=2.5)
+    with pytest.raises(ValueError, match="draws must be a whole number of at least 1; it is 0"):
+        model.losses(stream(label, latents), draws=0)
+    with pytest.raises(ValueError, match=r"a stream needs latents, a floating part; it got \['torch.int64'\]"):
+        stream(label)
+    with pytest.raises(ValueError, match="count must be a whole number of at least 1; it is 0"):
+        train_latent_model(model, stream(label[:0], latents[:0]), steps=1)
+    assert isinstance(stream(label, latents), Stream)
 
 
 def test_a_whole_image_model_looks_both_ways_starts_at_zero_and_learns():

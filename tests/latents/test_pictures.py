@@ -30,8 +30,9 @@ def drawn(monkeypatch):
         for name in ("main", "codes") for weight, steps in draw.SETTINGS.values()
     ]  # fmt: skip
     rows += [
-        dict(what="places", steps=20, weight=weight, places=[0.1 * weight * each for each in range(1, 17)])
+        dict(what=what, steps=20, weight=weight, places=[size * weight * each for each in range(1, 17)])
         for weight in draw.WEIGHTS_OF_PLACES
+        for what, size in (("places", 0.1), ("afresh", 0.05))
     ]
     held = Digits(images[:, None], torch.arange(20) % 10, images[:, None], torch.arange(20) % 10)
     monkeypatch.setattr(draw, "_trained", lambda: made)

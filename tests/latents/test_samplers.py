@@ -194,7 +194,12 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         grid(SCHEDULE, 1000)
     with pytest.raises(ValueError, match="sampler must be one of .* it is 'euler'"):
         sample(GAUSSIAN.denoise, torch.zeros(1), grid(SCHEDULE, 2), sampler="euler")
-    with pytest.raises(ValueError, match="at least 2 steps; it was given 1"):
+    for eta, sampler in ((1.5, "ddim"), (-0.1, "ddim"), (0.5, "2m")):
+        with pytest.raises(ValueError, match=rf"eta must lie in \[0, 1\], .* it is {eta} for '{sampler}'"):
+            sample(GAUSSIAN.denoise, torch.zeros(1), grid(SCHEDULE, 2), sampler=sampler, eta=eta)
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 1; it is 2.5"):
+        grid(SCHEDULE, 2.5)
+    with pytest.raises(ValueError, match="steps must be a whole number of at least 2; it is 1"):
         forms.cosine(1)
     with pytest.raises(ValueError, match="as many weights, summing to 1"):
         Mixture((0.5, 0.4), (0.0, 1.0), (1.0, 1.0))

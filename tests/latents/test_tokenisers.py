@@ -144,6 +144,11 @@ def test_a_frechet_distance_is_that_of_two_normal_laws():
         frechet_distance(Straight(), first[:64], first)
 
 
+def test_a_distance_of_one_latent_is_refused():
+    with pytest.raises(ValueError, match="a deviation needs two latents; got 1 and 5"):
+        diagonal_distance(torch.zeros(1, 3), torch.zeros(5, 3))
+
+
 def test_label_accuracy_is_the_share_that_is_read_as_meant():
     torch.manual_seed(0)
     classifier, digits = Classifier(8), small_digits()
@@ -159,3 +164,5 @@ def test_bad_input_says_what_was_given_and_what_is_wanted():
         Tokeniser(patch=5)
     with pytest.raises(ValueError, match="at least 0; they are -1 and 0.01"):
         Tokeniser(spread=-1)
+    with pytest.raises(ValueError, match="patch must be a whole number of at least 1; it is 0"):
+        Tokeniser(patch=0)

