@@ -33,7 +33,12 @@ def losses_with_target(tokeniser, images, target=None, weight=1.0, generator=Non
 
 
 def train_autoencoder(tokeniser, images, targets=None, *, weight=1.0, steps=600, batch=128, rate=2e-3, seed=0):
-    """Train it in place on images, and targets [images, tokens, latent] where there are any. Returns the losses."""
+    """Train it in place on images, and targets [images, tokens, latent] where there are any. Returns the losses.
+
+    Raises ValueError for a negative weight, and for targets that are not one per image.
+    """
+    if targets is not None and len(targets) != len(images):
+        raise ValueError(f"each image needs a target; there are {len(images)} images and {len(targets)} targets.")
     if weight < 0:
         raise ValueError(f"the weight of the semantic loss must be at least 0; it is {weight}.")
 

@@ -4,6 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from effattn_core.calls import require_count
 from effattn_core.latents.head import EPSILON, head_step
 
 
@@ -17,6 +18,7 @@ class Attention(nn.Module):
 
     def __init__(self, width, heads):
         super().__init__()
+        require_count("heads", heads)
         if width % heads:
             raise ValueError(f"heads must divide the width of {width}; they are {heads}.")
         self.heads = heads

@@ -1,6 +1,7 @@
 """What a generator of latents costs: its weights and operations, as formulas that the modules equal. The tokeniser's
 geometry changes none of them: it changes how many steps of training a quality takes."""
 
+from effattn_core.calls import require_count
 from effattn_core.latents.head import FREQUENCIES
 
 
@@ -29,8 +30,9 @@ def pass_flops(latent: int, tokens: int, *, width: int, layers: int, inner: int)
 def sampling_passes(steps: int, sampler: str = "euler", *, guided_share: float = 0.0) -> float:
     """Passes of a walk: one per step, two of Heun's; guidance doubles those in its share of the steps.
 
-    Raises ValueError for a share outside [0, 1].
+    Raises ValueError for a share outside [0, 1], and for steps that are no count.
     """
+    require_count("steps", steps)
     if not 0 <= guided_share <= 1:
         raise ValueError(f"guided_share must lie in [0, 1]; it is {guided_share}.")
     return steps * (2 if sampler == "heun" else 1) * (1 + guided_share)
@@ -39,7 +41,10 @@ def sampling_passes(steps: int, sampler: str = "euler", *, guided_share: float =
 def shift_share(shift: float, above: float) -> float:
     """The share of evenly spaced times that a shift leaves at or above `above`: (1 - a) s' with the shift undone.
 
-    Guidance from t = 0.3 on, walked with shift 0.4, is on for this share of the steps.
+    Guidance from t = 0.3 on, walked with shift 0.4, is on for this share of steps. Raises ValueError for a shift that
+    is not positive, and for a time outside [0, 1].
     """
+    if shift <= 0 or not 0 <= above <= 1:
+        raise ValueError(f"shift must be above 0, and the time in [0, 1]; they are {shift} and {above}.")
     back = above / (shift + (1 - shift) * above)
     return 1 - back

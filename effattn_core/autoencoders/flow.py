@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import torch
 from torch.nn import functional
 
+from effattn_core.calls import require_count
+
 TRAIN_SHIFT, SAMPLE_SHIFT = 0.7, 0.4  # of the released configurations
 FIRST, LAST = 1e-5, 0.996  # where the random walk starts, and where its last step, the mean alone, begins
 RELEASED_END = (0.996, 0.004)  # time and size of that step in the released code, whatever the shift made of the grid
@@ -66,9 +68,11 @@ class ChannelScale:
 
 
 def time_grid(steps, shift=1.0, first=0.0, last=1.0):
-    """`steps` + 1 times from `first` to `last`, evenly spaced and then shifted: float64 [steps + 1]."""
-    if steps < 1:
-        raise ValueError(f"a walk has at least 1 step; it was given {steps}.")
+    """`steps` + 1 times from `first` to `last`, evenly spaced and then shifted: float64 [steps + 1].
+
+    Raises ValueError for steps that are no count, and as `shifted` does.
+    """
+    require_count("steps", steps)
     return shifted(torch.linspace(first, last, steps + 1, dtype=torch.float64), shift)
 
 

@@ -6,6 +6,7 @@ from torch.nn import functional
 
 from effattn_core.autoencoders.blocks import Block, normed
 from effattn_core.autoencoders.flow import (
+    METHODS,
     SAMPLE_SHIFT,
     TRAIN_SHIFT,
     draw_times,
@@ -16,6 +17,7 @@ from effattn_core.autoencoders.flow import (
     time_grid,
     walk,
 )
+from effattn_core.calls import require_count
 from effattn_core.latents.head import FREQUENCIES, time_features
 from effattn_core.latents.training import Average, batches
 
@@ -68,7 +70,12 @@ def train_flow(
 
     The rate is constant after the warm-up, so that one training is read at any step: watch is called (step, model)
     after each, the model with its averaged weights for that long. average: the most that the average keeps per step.
+    Raises ValueError for steps or a batch that are no counts, and for labels that are not one per image.
     """
+    require_count("steps", steps)
+    require_count("batch", batch)
+    if len(labels) != len(latents):
+        raise ValueError(f"each image needs a label; there are {len(latents)} images and {len(labels)} labels.")
     generator = torch.Generator().manual_seed(seed)
     optimizer = torch.optim.AdamW(model.parameters(), lr=rate, betas=(0.9, 0.95), weight_decay=0.0)
     kept, drawn, losses = Average(model, average), batches(len(latents), min(batch, len(latents)), generator), []
@@ -114,7 +121,11 @@ def generate(
 
     sampler: "euler", "heun" or "random", the Euler-Maruyama walk, whose last of `steps` is the mean alone. weight:
     guidance, from time `start` on. first: the noise that is started from, instead of one drawn from `generator`.
+    Raises ValueError for another sampler, and for fewer steps than it has: 1, or 2 of "random".
     """
+    if sampler not in (*METHODS, "random"):
+        raise ValueError(f"sampler must be one of {(*METHODS, 'random')}; it is {sampler!r}.")
+    require_count("steps", steps, least=2 if sampler == "random" else 1)
     first = torch.randn(len(labels), *shape, generator=generator) if first is None else first
     velocity = guided_from(
         model.velocity(labels), model.velocity(torch.full_like(labels, model.classes)), weight, start

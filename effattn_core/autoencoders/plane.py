@@ -28,7 +28,12 @@ def plane_targets(teacher, images, *, steps=400, seed=0):
 
 
 def plane_tokeniser(objective, digits, targets=None, *, steps=400, seed=0):
-    """A Tokeniser of one latent of two numbers per image of Digits, trained under an objective of OBJECTIVES."""
+    """A Tokeniser of one latent of two numbers per image of Digits, trained under an objective of OBJECTIVES.
+
+    Raises ValueError for another.
+    """
+    if objective not in OBJECTIVES:
+        raise ValueError(f"objective must be one of {tuple(OBJECTIVES)}; it is {objective!r}.")
     settings, weight = OBJECTIVES[objective]
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

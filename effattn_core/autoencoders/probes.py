@@ -16,7 +16,11 @@ def probe(latents, labels, held, held_labels, *, classes=10, ridge=RIDGE, iterat
 
     latents, held: [rows, ...], flattened and brought to the deviation of the training rows; labels: int64 [rows].
     ridge: the weight of the squared weights. The loss is convex, and L-BFGS starts at zero: nothing is drawn.
+    Raises ValueError for labels that are not one per row.
     """
+    for rows, named in ((latents, labels), (held, held_labels)):
+        if len(rows) != len(named):
+            raise ValueError(f"each row needs a label; there are {len(rows)} rows and {len(named)} labels.")
     flat, other = latents.flatten(1).double(), held.flatten(1).double()
     mean, deviation = flat.mean(0), flat.std(0).clamp(min=1e-9)
     flat, other = (flat - mean) / deviation, (other - mean) / deviation

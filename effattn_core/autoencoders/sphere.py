@@ -12,7 +12,7 @@ __all__ = ["directional", "semantic_loss", "unit_rms", "unit_rms_backward", "uni
 
 
 def unit_rms_oracle(mean):
-    """z = m / sqrt(mean_c m_c² + 1e-6), per token (eq. autoencoders-rms), the definition: ``|z|²`` is the latent's size.
+    """z = m / sqrt(mean_c m_c² + 1e-6), per token (eq. autoencoders-rms), the definition: ``|z|²`` is its size.
 
     mean: [..., latent]. Returns that shape. Nothing is taken over tokens or images.
     """
@@ -23,8 +23,12 @@ def unit_rms_backward(mean, gradient):
     """dL/dm = (g - z mean_c(g z)) / rms(m), of g = dL/dz (eq. autoencoders-rms-gradient).
 
     mean, gradient: [..., latent]. What points along z is lost, so a step on m never shortens it, and an encoder ten
-    times as large gets a tenth of the gradient.
+    times as large gets a tenth of the gradient. Raises ValueError for shapes that differ.
     """
+    if mean.shape != gradient.shape:
+        raise ValueError(
+            f"output and gradient need one shape; they have {tuple(mean.shape)} and {tuple(gradient.shape)}."
+        )
     root = torch.rsqrt(mean.square().mean(-1, keepdim=True) + EPSILON)
     latent = mean * root
     return root * (gradient - latent * (gradient * latent).mean(-1, keepdim=True))

@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from effattn_core.autoencoders.blocks import Attention, Block, normed
 from effattn_core.autoencoders.sphere import semantic_loss, unit_rms
+from effattn_core.calls import require_count
 from effattn_core.latents.training import fit
 
 WIDTH, HEADS, INNER = 64, 4, 160
@@ -20,6 +21,7 @@ class Teacher(nn.Module):
 
     def __init__(self, side=28, patch=7, width=WIDTH, layers=2):
         super().__init__()
+        require_count("patch", patch)
         if side % patch:
             raise ValueError(f"patch must divide the side of {side} pixels; it is {patch}.")
         self.patches = nn.Conv2d(1, width, patch, patch)
@@ -62,6 +64,7 @@ def windows(hidden, side):
 
     Raises ValueError for a grid that is no square or that windows of this side do not fill.
     """
+    require_count("side", side)
     rows = round(hidden.shape[1] ** 0.5)
     if rows**2 != hidden.shape[1] or rows % side:
         raise ValueError(f"windows of {side} × {side} must fill a square grid; there are {hidden.shape[1]} tokens.")

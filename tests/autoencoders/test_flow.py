@@ -129,7 +129,7 @@ def test_channels_are_standardised_one_by_one_and_brought_back():
 def test_bad_input_says_what_was_given_and_what_is_wanted():
     for call, sentence in (
         (lambda: shifted(0.5, 0), "shift must be above 0; it is 0"),
-        (lambda: time_grid(0), "at least 1 step; it was given 0"),
+        (lambda: time_grid(0), "steps must be a whole number of at least 1; it is 0"),
         (lambda: walk(LAW.velocity, normal(2), time_grid(2), "rk4"), "method must be one of .* it is 'rk4'"),
         (lambda: random_walk(LAW.velocity, normal(2), time_grid(4)), "starts after time 0; its first time is 0.0"),
         (lambda: ChannelScale.of(torch.ones(3, 2, 2)), "channel 0 of the latents never changes"),
