@@ -16,7 +16,7 @@ from effattn_core.recordings import measured
 
 PAPER, RELEASED = "Liu et al. 2026 (GAE)", "sii-research/GAE"
 RUN, KL = "autoencoders/training-cpu", ("KL-VAE, β 1e-6", "KL-VAE, β 1e-2")
-SIZES = "5,000 MNIST digits, 16 latents of 8 numbers, three seeds"
+SIZES = "5,000 MNIST digits, 16 latents of 8 numbers, means over seeds"
 DISTANCE = "Fréchet distance in a digit classifier's features"
 
 
