@@ -18,6 +18,7 @@ RECAST = [
     "4-sparse/focus",
     "4-sparse/speculation",
     "5-latents/latents",
+    "5-latents/autoencoders",
 ]  # chapters as the table of contents names them
 
 WIDTH, LINES = 72, 25  # of a cell

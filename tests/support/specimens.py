@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, focus, machine, measured, routing, theme, token
+from figures import autoencoders, bill, focus, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -38,6 +38,16 @@ SPECIMENS = {
     "latents-samplers": (latents.samplers, latents.samplers_says, dict(steps=[5, 20], sampler=["ddim", "2m"])),
     "latents-amplified": (latents.amplified, latents.amplified_says, dict(first=[999, 995], prediction=["eps", "v"])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
+    "autoencoders-escape": (
+        autoencoders.escape,
+        autoencoders.escape_says,
+        dict(scale=autoencoders.SCALES, spread=[0.2]),
+    ),
+    "autoencoders-walks": (
+        autoencoders.walks,
+        autoencoders.walks_says,
+        dict(sampler=list(autoencoders.WALKS), steps=autoencoders.WALK_STEPS[:2]),
+    ),
     "speculation-law": (
         speculation.law,
         speculation.law_says,
