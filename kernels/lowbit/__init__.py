@@ -1,20 +1,68 @@
-"""lowbit as Triton kernels: TO WRITE, in a line, what each kernel does.
+"""A step of AdamW over packed states as one Triton kernel: read, step, requantise, pack.
 
-`operators` registers them with `torch.library`.
+`operators` registers `effattn::lowbit_step`, which mutates a parameter and its states.
 """
+
+from functools import partial
 
 import torch
 
 from kernels import needs_triton  # noqa: F401  (first: it stops with a sentence where triton is missing)
+from kernels.lowbit.configurations import BITS, BLOCK, DYNAMIC, ROWS
+from kernels.lowbit.step import empty_states, launch_step, quantile_place
 
-MATRIX_KERNELS = ()  # TO WRITE: the names of the kernels that must multiply on the matrix units
+__all__ = [
+    "BITS", "BLOCK", "DYNAMIC", "ROWS", "empty_states", "example_launches", "launch_step", "quantile_place",
+    "ragged_launches",
+]  # fmt: skip
+
+MATRIX_KERNELS = ()  # a step multiplies no matrices
+SETTINGS = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """TO WRITE: each kernel once, as it is launched, for `kernels.inspect`: it must compile without a spill."""
-    raise NotImplementedError("TO WRITE: the launches that kernels.inspect compiles.")
+    """A step of a matrix, [8 · head_dim, 8 · head_dim] per batch: 4 and 2 bits as released and unbiased, and 2 and 2 with signed scales.
+
+    bfloat16 parameters are rounded stochastically.
+    """
+    parameter = torch.zeros(batch, 8 * head_dim, 8 * head_dim, dtype=dtype, device=device)
+    for bits, unbiased in (((4, 2), False), ((4, 2), True), ((2, 2), False)):
+        states = empty_states(parameter.numel(), bits, device)
+        launch_step(
+            parameter, torch.zeros_like(parameter), *states, **SETTINGS, seed_v=2**62 - 1, seed_parameter=2**61 - 1,
+            step=7, bits=bits, unbiased=unbiased, stochastic=dtype == torch.bfloat16,
+            signed_extreme=bits == (2, 2),
+        )  # fmt: skip
 
 
 def ragged_launches(dtype=torch.float32, device="cpu"):
-    """TO WRITE: yield (what, call) over sizes that no tile divides, for `kernels.sanitize`."""
-    raise NotImplementedError("TO WRITE: the launches that kernels.sanitize judges.")
+    """Yield (what, call) over counts that no block, byte or tile divides, all pairs of bits, both roundings.
+
+    A call steps copies and returns them, for a step is in place.
+    """
+    generator = torch.Generator().manual_seed(0)
+    for count in (1, 3, 127, 128, 129, 1025, 2500, 0):
+        parameter, gradient = (torch.randn(count, generator=generator).to(device, dtype) for _ in range(2))
+        for m_bits in BITS:
+            for v_bits in BITS:
+                states = stepped(parameter, gradient, empty_states(count, (m_bits, v_bits), device), (m_bits, v_bits))
+                call = partial(
+                    stepped,
+                    *states[:1],
+                    gradient,
+                    states[1:],
+                    (m_bits, v_bits),
+                    unbiased=v_bits == 4,
+                    signed_extreme=m_bits == 2,
+                )
+                yield f"{count} elements, {m_bits} and {v_bits} bits", call
+
+
+def stepped(parameter, gradient, states, bits, **settings):
+    """(parameter, *states) after a step, copies."""
+    copies = [each.clone() for each in (parameter, *states)]
+    launch_step(
+        copies[0], gradient, *copies[1:], **SETTINGS, seed_v=2**40 + 1, seed_parameter=3, base=2**33, step=2,
+        bits=bits, stochastic=copies[0].dtype == torch.float32, **settings,
+    )  # fmt: skip
+    return tuple(copies)

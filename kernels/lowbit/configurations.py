@@ -1,0 +1,29 @@
+"""The one table of what the fused step is launched with, and the levels that it knows by heart."""
+
+from kernels import runtime
+
+BLOCK = 128  # elements that share a scale: a row of the kernel's tile
+BITS = (2, 4)  # whose codes the kernel packs: a byte holds a whole number of them
+# Rows of a tile and warps. Each warp then owns whole rows, four elements per lane, and the counts of the quantile stay
+# inside it. The largest tile among those tried that compiles without a spill for sm_80 and sm_90.
+ROWS, WARPS = 8, 8
+
+# Levels of the signed dynamic-exponent map, ascending (eq. lowbit-dynamic). `effattn_core.lowbit` derives them; here
+# they are constants of the compiled code.
+DYNAMIC = {
+    2: (-0.55, 0.0, 0.55, 1.0),
+    4: (-0.8875, -0.6625, -0.4375, -0.2125, -0.0775, -0.0325, -0.0055, 0.0,
+        0.0055, 0.0325, 0.0775, 0.2125, 0.4375, 0.6625, 0.8875, 1.0),
+}  # fmt: skip
+
+
+def midpoints(levels):
+    """Where the nearest level changes: a value on a midpoint takes the upper level."""
+    return tuple((low + high) / 2 for low, high in zip(levels, levels[1:], strict=False))
+
+
+def require(dtype, m_bits, v_bits):
+    """Raise RuntimeError where no kernel runs, ValueError for a dtype or numbers of bits that the kernel does not take."""
+    runtime.require_kernels(dtype)
+    if m_bits not in BITS or v_bits not in BITS:
+        raise ValueError(f"the fused step takes 2 or 4 bits for each state; got {m_bits} and {v_bits}.")
