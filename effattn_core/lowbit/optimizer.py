@@ -11,7 +11,7 @@ from effattn_core import calls
 from effattn_core.calls import require_count
 from effattn_core.lowbit import philox, rules
 from effattn_core.lowbit.packing import pack, unpack
-from effattn_core.lowbit.quantisers import BLOCK, QUANTILE, Quantiser, to_rows
+from effattn_core.lowbit.quantisers import Quantiser, to_rows
 from effattn_core.lowbit.rules import Rows, Stored
 from effattn_core.lowbit.shards import shard
 
@@ -47,7 +47,7 @@ class LowBitOptimizer(torch.optim.Optimizer):
     maps: per moment a kind of `quantisers.KINDS`. block, quantile, signed_extreme: as of `Quantiser`; least: elements
     under which a parameter's states stay in float32, whatever the share that one process has of it. seed: of all random
     rounding. foreach: small parameters are updated together. compiled: the step on a tile is one graph of
-    `torch.compile`. implementation: as in `calls`.
+    `torch.compile`; True, or the name of its backend. implementation: as in `calls`.
 
     A gradient that is NaN, infinite or too large to square counts as 0 for its element alone; on a CPU a warning names
     the parameter. Raises ValueError for settings out of range, and RuntimeError for sparse gradients.
@@ -60,7 +60,8 @@ class LowBitOptimizer(torch.optim.Optimizer):
     def __init__(self, params, defaults, *, foreach=False, compiled=False, implementation=None):
         calls.require_implementation(implementation)
         self.foreach, self.implementation = foreach, implementation
-        self._step_rows = torch.compile(rules.step_rows, dynamic=True) if compiled else rules.step_rows
+        backend = {} if compiled is True else {"backend": compiled}
+        self._step_rows = torch.compile(rules.step_rows, dynamic=True, **backend) if compiled else rules.step_rows
         self._compiled = compiled
         super().__init__(params, defaults)
 
@@ -292,6 +293,17 @@ def state_bytes(optimizer: torch.optim.Optimizer) -> int:
                 local = shard(each).local.untyped_storage()
                 storages[local.data_ptr() or id(local)] = local.nbytes()
     return sum(storages.values())
+
+
+def moment(optimizer: LowBitOptimizer, group: dict, parameter: torch.Tensor, name: str) -> torch.Tensor:
+    """A moment ("m", "v") of a parameter as the next step will decode it: float32, its local elements in a row."""
+    state = optimizer.state[parameter]
+    if name in state:
+        return state[name]
+    how = optimizer._quantisers(group)[optimizer.MOMENTS.index(name)]
+    count = shard(parameter).local.numel()
+    rows, _ = to_rows(unpack(state[f"{name}_codes"], how.bits, count), how.block)
+    return how.to_values(rows, state[f"{name}_scale"], state.get(f"{name}_slope")).reshape(-1)[:count]
 
 
 def _loaded(piece, moments):

@@ -63,8 +63,8 @@ def element_words(seed: torch.Tensor | int, first: torch.Tensor | int, count: in
 
 def uniform(word: torch.Tensor) -> torch.Tensor:
     """A word as float32 in [0, 1), as Triton's `uint_to_uniform_float` makes it."""
-    signed = torch.where(word >= 2**31, word - 2**32, word)
-    return torch.where(signed >= 0, signed, -signed - 1).float() * UNIT
+    signed = word.to(torch.int32)  # which wraps
+    return (signed ^ signed >> 31).float() * UNIT  # x where it is positive, else -x - 1
 
 
 def uniforms(seed: torch.Tensor | int, first: torch.Tensor | int, count: int, *, aligned: bool = False) -> torch.Tensor:

@@ -91,7 +91,7 @@ class Quantiser:
         if self.stochastic:
             codes = _drawn(share, self._table(rows), uniforms)
         else:
-            codes = torch.bucketize(share, self._middles(rows), right=True)
+            codes = _nearest(share, self._middles(rows))
         if not self.signed:
             codes = torch.where(scale[:, None] > 0, codes, 0)
         return codes.to(torch.uint8), scale, None
@@ -169,6 +169,16 @@ def to_rows(values: torch.Tensor, block: int) -> tuple[torch.Tensor, torch.Tenso
 def _extreme(rows):
     """The element of largest magnitude of each row, with its sign; the first of equals."""
     return rows.gather(1, rows.abs().argmax(1, keepdim=True))[:, 0]
+
+
+def _nearest(share, middles):
+    """Codes of the nearest level, a tie up: how many of the middles between levels are at most the share."""
+    if len(middles) > 15:
+        return torch.bucketize(share, middles, right=True)
+    codes = torch.zeros_like(share, dtype=torch.uint8)
+    for middle in middles:  # a few comparisons are quicker than a search
+        codes += share >= middle
+    return codes
 
 
 def _drawn(share, table, uniforms):

@@ -4,7 +4,8 @@ import math
 
 from effattn_core import calls
 from effattn_core.lowbit import rules
-from effattn_core.lowbit.optimizer import BLOCK, LEAST, QUANTILE, LowBitOptimizer
+from effattn_core.lowbit.optimizer import LEAST, LowBitOptimizer
+from effattn_core.lowbit.quantisers import BLOCK, QUANTILE
 from effattn_core.lowbit.rules import Rates
 
 FUSED_BITS = (2, 4)
@@ -53,7 +54,7 @@ class LowBitAdamW(LowBitOptimizer):
             *(state[name] for name in ("v_codes", "v_scale", "v_slope")), slot.seeds[rules.SECOND],
             slot.seeds[rules.WEIGHT], slot.base, float(group["lr"]), beta1, beta2, group["eps"],
             group["weight_decay"], step, *group["bits"], group["quantile"],
-            group["maps"][1] == "logarithmic_unbiased", True,
+            group["maps"][1] == "logarithmic_unbiased", True, group["signed_extreme"],
         )  # fmt: skip
         return True
 
@@ -66,7 +67,7 @@ def misfit(group, slot):
         return f"the fused step takes blocks of {BLOCK} that begin at a multiple of 4"
     if group["maps"][0] != "exponent" or not slot.quantisers[1].logarithmic or group["stochastic"]:
         return "the fused step takes exponent levels, nearest, and logarithmic ones"
-    return "the fused step has scales without a sign" if group["signed_extreme"] else ""
+    return ""
 
 
 class SOLOAdamW(LowBitAdamW):
