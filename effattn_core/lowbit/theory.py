@@ -1,4 +1,4 @@
-"""Why few bits fail, and from where on: swamping, the noise that momentum makes larger, the bias of a rounded logarithm.
+"""Why few bits fail, and from where on: swamping, the noise that momentum enlarges, the bias of a rounded logarithm.
 
 Statements are those of SOLO (arXiv 2505.00347): theorems 3.1 and 3.6, propositions 3.4 and 3.5, and its momentum rule.
 Thresholds here are found by experiment, with the quantisers themselves, and closed forms stand beside them.
@@ -81,8 +81,8 @@ def median_half_gap(kind: str, bits: int, *, signed: bool = True) -> float:
 def momentum_rule(bits: int, bits_before: int = 8, beta: float = 0.9, *, radius=None) -> float:
     """β' that makes no more noise at `bits` than `beta` does at `bits_before` (eq. lowbit-momentum).
 
-    β'/(1 - β') · r(bits) = β/(1 - β) · r(bits_before), r the median half-gap of the signed exponent map. radius: another
-    r, from bits; what the paper prints follows from PRINTED_RADII.
+    β'/(1 - β') · r(bits) = β/(1 - β) · r(bits_before), r the median half-gap of the signed exponent map. radius:
+    another r, from bits; what the paper prints follows from PRINTED_RADII.
     """
     require_beta(beta)
     radius = radius or signed_radius
