@@ -46,22 +46,6 @@ def traffic(answer):
     )
 
 
-@exercise("lowbit.extreme", level="predict")
-def extreme(answer):
-    """The share that the largest element of a block loses at two bits, where it is negative."""
-    return compare_number(
-        answer,
-        0.45,
-        [
-            (0.55, "That is what is left of it: the lowest level is -0.55 of the scale."),
-            (0.0, "+1 is a level of the table, -1 is none."),
-            (0.1125, "That is so at four bits."),
-            (0.225, "That is so at three bits."),
-        ],
-        within=1e-3,
-    )
-
-
 @exercise("lowbit.momentum", level="pencil")
 def momentum(answer):
     """β' that keeps the noise of β = 0.9 at 8 bits when the bits go down to 2, by exact radii."""

@@ -73,7 +73,6 @@ generator = torch.Generator()
 SOLVED = {
     "lowbit.bytes": 0.5 + 4 / 64 + 0.25 + 8 / 64,
     "lowbit.traffic": 6 + 2 * 0.59375,
-    "lowbit.extreme": 0.45,
     "lowbit.momentum": 0.1213,
     "lowbit.pack": packed,
     "lowbit.nearest": nearest,
@@ -89,8 +88,6 @@ MISTAKES = [
     ("lowbit.bytes", 0.84375, "blocks of 128"),
     ("lowbit.traffic", 6.59375, "they count twice"),
     ("lowbit.traffic", 13.1875, "in float32"),
-    ("lowbit.extreme", 0.55, "what is left of it"),
-    ("lowbit.extreme", 0.0, "-1 is none"),
     ("lowbit.momentum", 0.116, "three decimals"),
     ("lowbit.momentum", 0.112, "not of each level's nearer gap"),
     ("lowbit.pack", from_low, "0x39"),
