@@ -80,7 +80,9 @@ def step_rows(rule, weight, gradient, stored, quantisers, rows, rates, dtype=tor
     bfloat16 weights are rounded at random, others to the nearest.
     """
     gradient, strange = contained(gradient)
-    moments = [decoded(each, how) for each, how in zip(stored, quantisers, strict=True)]
+    # What a short last block has not is 0: its codes of 0 would decode to a level, and count in the new scale.
+    inside = torch.arange(weight.shape[-1], device=weight.device) < rows.counts[:, None]
+    moments = [torch.where(inside, decoded(each, how), 0.0) for each, how in zip(stored, quantisers, strict=True)]
     weight, moments = rule(weight.float(), gradient, moments, rates)
     kept = tuple(
         encoded(each, how, rows, purpose) for purpose, (each, how) in enumerate(zip(moments, quantisers, strict=True))

@@ -19,6 +19,8 @@ from effattn_core.lowbit import (
     state_bytes,
 )
 from effattn_core.lowbit.optimizer import moment
+from effattn_core.lowbit.philox import derived
+from effattn_core.lowbit.rules import SECOND, rounded_to_bfloat16
 
 SHAPES = [(30, 7), (300,), (5,), (), (0, 4), (257, 33)]
 ALL = {
@@ -88,21 +90,27 @@ def test_thirty_two_bits_are_sgd_with_momentum():
     assert apart(ours, theirs) < 1e-5
 
 
-def test_the_second_step_uses_what_was_kept():
-    (weight,) = weights_of([(256,)])
-    start, chosen = weight.detach().clone(), SOLOAdamW([weight], lr=0.1, betas=(0.9, 0.99), seed=7)
-    first, second = torch.randn(2, 256, generator=torch.Generator().manual_seed(0))
+@pytest.mark.parametrize("count", [256, 300])
+def test_the_second_step_uses_what_was_kept_and_keeps_its_own(count):
+    (weight,) = weights_of([(count,)])
+    chosen = SOLOAdamW([weight], lr=0.1, betas=(0.9, 0.99), seed=7)
+    first, second = torch.randn(2, count, generator=torch.Generator().manual_seed(0))
     weight.grad = first.clone()
     chosen.step()
     after, (group,) = weight.detach().clone(), chosen.param_groups
     m, v = (moment(chosen, group, weight, name) for name in "mv")
-    assert torch.equal(m, dequantise(quantise(0.1 * first, Quantiser("exponent", 4, signed=True))))
-    assert (v >= (0.01 * first.square()).min() * 0.99).all() and not torch.equal(v, 0.01 * first.square())
+    signed = Quantiser("exponent", 4, signed=True)
+    assert torch.equal(m, dequantise(quantise((1 - 0.9) * first, signed)))
+    assert not torch.equal(v, 0.01 * first.square())
     weight.grad = second.clone()
     chosen.step()
-    m, v = 0.9 * m + 0.1 * second, 0.99 * v + 0.01 * second.square()
-    wanted = after * (1 - 0.1 * 0.01) - 0.1 * (m / (1 - 0.81)) / ((v / (1 - 0.99**2)).sqrt() + 1e-8)
-    assert torch.allclose(weight, wanted, atol=1e-6) and not torch.equal(start, after)
+    m, v = m + (1 - 0.9) * (second - m), v + (1 - 0.99) * (second * second - v)
+    wanted = after * (1 - 0.1 * 0.01) - 0.1 * (m / (1 - 0.9**2)) / ((v / (1 - 0.99**2)).sqrt() + 1e-8)
+    assert torch.allclose(weight, wanted, atol=1e-6)
+    assert torch.equal(moment(chosen, group, weight, "m"), dequantise(quantise(m, signed)))
+    draw = derived(7, 2, chosen.state[weight]["stream"], SECOND)
+    again = dequantise(quantise(v, Quantiser("logarithmic", 2, signed=False), seed=draw))
+    assert torch.equal(moment(chosen, group, weight, "v"), again)
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -300,8 +308,6 @@ def test_small_second_moments_are_kept_and_a_parameter_without_gradients_only_de
 
 
 def test_bfloat16_weights_are_rounded_at_random_and_right_in_the_mean():
-    from effattn_core.lowbit.rules import rounded_to_bfloat16
-
     value = torch.full((40000,), 1.0 + 0.3 / 128)
     drawn = rounded_to_bfloat16(value, torch.randint(2**32, (40000,), generator=torch.Generator().manual_seed(0)))
     assert set(drawn.unique().tolist()) == {1.0, 1.0078125}
