@@ -44,8 +44,8 @@ BETA1S = {  # name -> what β1 it is trained with
 }
 # Longer steps or shorter ones, for what may be a change of the step's length alone.
 SWEPT, RATES = ("AdamW", "SOLO 4/2", "SOLO 4/2, unbiased"), (1.5e-3, 6e-3)
-ARMS = [(name, beta1, RATE) for name, many in BETA1S.items() for beta1 in many]
-ARMS += [(name, 0.8, rate) for rate in RATES for name in SWEPT]
+ARMS = tuple((name, beta1, RATE) for name, many in BETA1S.items() for beta1 in many)
+LATER = tuple((name, 0.8, rate) for rate in RATES for name in SWEPT)
 SEEN = ("embedding.weight", "blocks.0.mixer.query.weight", "blocks.1.feed_forward.down.weight", "head.weight")
 BLOCKS = 4  # of each tensor of SEEN
 
@@ -93,8 +93,11 @@ def moment_rows(model, optimizer, seed, steps):
     return rows
 
 
-def main(folder=None, seeds=SEEDS, steps=STEPS, arms=tuple(ARMS), store=None):
-    """Settings with defaults, so that a test can run it dry in seconds; stored rows are not made again."""
+def main(folder=None, seeds=SEEDS, steps=STEPS, arms=ARMS, later=LATER, store=None):
+    """Settings with defaults, so that a test can run it dry in seconds; stored rows are not made again.
+
+    What is done is written after each seed; the arms of `later` come when all seeds have the others.
+    """
     reproducible(0)
     kind, store = ("gpu" if runtime.mode == "gpu" else "cpu"), store or RUNS / "lowbit"
     made = bench.provenance("make runs")
@@ -103,12 +106,13 @@ def main(folder=None, seeds=SEEDS, steps=STEPS, arms=tuple(ARMS), store=None):
     training, held_out = split(letters.encode(text))
     held_out = held_out[: min(TOKENS, 200 * steps)]
     rows = []
-    for seed in seeds:
-        for name, beta1, rate in arms:
-            make = partial(text_rows, name, beta1, rate, seed, len(letters), training, held_out, steps)
-            part = f"text-{'-'.join(name.replace('/', '').split())}-{beta1}-{rate}-{seed}-{steps}-{runtime.mode}.pt"
-            rows += once(store / part, make)
-    bench.write_measurement((folder or Path(__file__).parent) / f"training-{kind}.json", made, rows)
+    for many in (arms, later):
+        for seed in seeds:
+            for name, beta1, rate in many:
+                make = partial(text_rows, name, beta1, rate, seed, len(letters), training, held_out, steps)
+                part = f"text-{'-'.join(name.replace('/', '').split())}-{beta1}-{rate}-{seed}-{steps}-{runtime.mode}.pt"
+                rows += once(store / part, make)
+            bench.write_measurement((folder or Path(__file__).parent) / f"training-{kind}.json", made, rows)
 
 
 if __name__ == "__main__":
