@@ -290,7 +290,7 @@ def test_weights_without_a_gradient_stay_unless_m_has_no_zero_or_v_has_one():
         assert largest_move(lambda each, make=guarded: make(each, **settings)) < 10
     for maps in (("linear", "exponent"), ("exponent", "exponent")):
         bad = largest_move(lambda each, maps=maps: Unguarded(each, bits=(4, 2), maps=maps, **settings))
-        assert bad > 1e4, maps
+        assert bad > 100, maps
 
 
 def test_small_second_moments_are_kept_and_a_parameter_without_gradients_only_decays():
