@@ -21,9 +21,9 @@ SETTINGS = dict(lr=1e-2, betas=(0.9, 0.999), eps=1e-8, weight_decay=0.1)
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """A step of a matrix, [8 · head_dim, 8 · head_dim] per batch: 4 and 2 bits as released and unbiased, and 2 and 2 with signed scales.
+    """A step of a matrix, [8 · head_dim, 8 · head_dim] per batch: 4 and 2 bits as released, then unbiased, and 2 and 2.
 
-    bfloat16 parameters are rounded stochastically.
+    The last keeps the sign of a block's extreme in its scale. bfloat16 parameters are rounded stochastically.
     """
     parameter = torch.zeros(batch, 8 * head_dim, 8 * head_dim, dtype=dtype, device=device)
     for bits, unbiased in (((4, 2), False), ((4, 2), True), ((2, 2), False)):

@@ -14,8 +14,8 @@ SETTINGS = (
 
 def run_step(
     parameter, gradient, m_codes, m_scale, v_codes, v_scale, v_slope,
-    seed_v, seed_parameter, base, lr, beta1, beta2, eps, weight_decay, step, m_bits, v_bits, share, unbiased, stochastic,
-    signed_extreme=False,
+    seed_v, seed_parameter, base, lr, beta1, beta2, eps, weight_decay, step, m_bits, v_bits, share,
+    unbiased, stochastic, signed_extreme=False,
 ):  # fmt: skip
     """One step of AdamW in place: `launch_step`, for a parameter and gradient of any strides.
 
