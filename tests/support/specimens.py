@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, focus, machine, measured, routing, theme, token
+from figures import bill, focus, lowbit, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -34,6 +34,9 @@ SPECIMENS = {
     "routing-reads": (routing.reads, routing.reads_says, dict(changed=routing.CHANGED)),
     "routing-padding": (routing.padding, routing.padding_says, dict(factor=routing.FACTORS)),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
+    "lowbit-swamping": (lowbit.swamping, lowbit.swamping_says, dict(beta=lowbit.BETAS[:3])),
+    "lowbit-variance": (lowbit.variance, lowbit.variance_says, dict(beta=lowbit.CHOSEN)),
+    "lowbit-memory": (lowbit.memory, lowbit.memory_says, dict(precision=list(lowbit.PRECISIONS))),
     "speculation-law": (
         speculation.law,
         speculation.law_says,
