@@ -6,7 +6,7 @@ import math
 import torch
 
 from effattn_core.lowbit import costs, levels, logarithmic_levels, theory
-from effattn_core.lowbit.quantisers import FLOOR, QUANTILE, Quantiser
+from effattn_core.lowbit.quantisers import FLOOR, QUANTILE
 from effattn_core.recordings import measured
 from figures import theme
 

@@ -87,3 +87,16 @@ def test_bars_of_memory_are_the_library_s():
         for place, each in enumerate(costs.DESIGNS):
             kept = costs.training_memory(draw.MODELS[model], each)
             assert [bars[place] for bars in drawn] == pytest.approx([kept.weights, kept.gradients, kept.states])
+
+
+def test_what_the_captions_say_in_words():
+    """Two thirds with AdamW, about a sixth with SOLO, one card of 80 GB; thousands of times the noise, and 81."""
+    for model in draw.MODELS.values():
+        before, after = (costs.training_memory(model, costs.design(name)) for name in ("AdamW, float32", "SOLO 4/2"))
+        assert before.states / before.total == pytest.approx(2 / 3)
+        assert after.states / after.total == pytest.approx(1 / 6, abs=0.01)
+    small = draw.MODELS["LLaMA 7B"]
+    assert costs.training_memory(small, costs.design("AdamW, float32")).total > draw.CARD
+    assert costs.training_memory(small, costs.design("SOLO 4/2")).total < draw.CARD
+    assert theory.variance_factor(0.9, 2) / theory.variance_factor(0.9, 8) > 2000
+    assert theory.variance_factor(0.9, 2) / theory.variance_factor(0.5, 2) == pytest.approx(81)
