@@ -8,7 +8,7 @@ from effattn_core.lowbit.costs import Design, design, step_bytes
 from effattn_core.lowbit.levels import levels, midpoints
 from effattn_core.lowbit.packing import pack
 from effattn_core.lowbit.quantisers import Quantiser
-from kernels.runtime import mode
+from kernels import runtime
 
 
 @exercise("lowbit.bytes", level="pencil")
@@ -201,16 +201,17 @@ def launch(function):
 
     for count in (1, 130, 517):
         codes = torch.randint(4, (count,), generator=torch.Generator().manual_seed(count)).to(torch.uint8)
-        given = pack(codes, 2)
+        given = pack(codes, 2).to(runtime.device())
         found = function(given, count)
         if not isinstance(found, torch.Tensor) or found.shape != (count,):
             return f"Return [{count}] codes."
-        if not torch.equal(found.to(torch.uint8), codes):
-            first = int((found.to(torch.uint8) != codes).nonzero()[0])
-            if torch.equal(found.to(torch.uint8)[: count - count % 4], _from_low(given, count)[: count - count % 4]):
+        found, given = found.cpu().to(torch.uint8), given.cpu()
+        if not torch.equal(found, codes):
+            first = int((found != codes).nonzero()[0])
+            if torch.equal(found[: count - count % 4], _from_low(given, count)[: count - count % 4]):
                 return "Each byte is read from its low bits: element 4i stands in bits 7 and 6."
             return f"Of {count} codes element {first} is {int(found[first])}, not {int(codes[first])}."
-        if mode == "interpreter" and (strayed := sanitize(lambda g=given, c=count: function(g, c))):
+        if runtime.mode == "interpreter" and (strayed := sanitize(lambda g=given, c=count: function(g, c))):
             return f"A lane strays: {strayed[0].kernel} touches {strayed[0].tensor} outside its elements."
     return None
 

@@ -60,7 +60,7 @@ def unpack_kernel(packed_pointer, code_pointer, count, SIZE: tl.constexpr):
 
 
 def launch(given, count):
-    codes = torch.empty(count, dtype=torch.uint8)
+    codes = torch.empty(count, dtype=torch.uint8, device=given.device)
     unpack_kernel[(triton.cdiv(count, 128),)](given, codes, count, 128)
     return codes
 

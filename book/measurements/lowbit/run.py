@@ -3,7 +3,8 @@
 python book/measurements/lowbit/run.py      writes training-cpu.json or training-gpu.json beside this file
 
 Each run is a part of its own: an interrupted command goes on after the last that is finished, in .cache/runs/lowbit.
-The rows, by their field `what`; losses in nats per letter, held out:
+--jobs 8 runs eight at a time, with two threads each. The rows, by their field `what`; losses in nats per letter, held
+out:
 
 "text"       name (of `training.MAKERS`), beta1, rate (the peak), seed, steps; loss, None where training broke off, at
              step `broke`; bytes: of the states, over the parameters; move: the largest move of a weight in a step,
@@ -13,7 +14,10 @@ The rows, by their field `what`; losses in nats per letter, held out:
 "block"      tensor, seed, step, place, v, m: moments of one block of 128, as AdamW in float32 has them.
 """
 
-from functools import partial
+import argparse
+import multiprocessing
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache, partial
 from pathlib import Path
 from statistics import fmean, median
 
@@ -93,27 +97,45 @@ def moment_rows(model, optimizer, seed, steps):
     return rows
 
 
-def main(folder=None, seeds=SEEDS, steps=STEPS, arms=ARMS, later=LATER, store=None):
+@cache
+def texts():
+    """(letters in the alphabet, training tokens, held-out tokens), read once per process."""
+    text = shakespeare()
+    letters = Characters(text)
+    return len(letters), *split(letters.encode(text))
+
+
+def part_rows(store, arm, seed, steps):
+    """The rows of one arm (name, beta1, rate) and seed, as stored or run now."""
+    (name, beta1, rate), (letters, training, held_out) = arm, texts()
+    held_out = held_out[: min(TOKENS, 200 * steps)]
+    part = f"text-{'-'.join(name.replace('/', '').split())}-{beta1}-{rate}-{seed}-{steps}-{runtime.mode}.pt"
+    make = partial(text_rows, name, beta1, rate, seed, letters, training, held_out, steps)
+    return once(Path(store) / part, make)
+
+
+def main(folder=None, seeds=SEEDS, steps=STEPS, arms=ARMS, later=LATER, store=None, jobs=1):
     """Settings with defaults, so that a test can run it dry in seconds; stored rows are not made again.
 
     What is done is written after each seed; the arms of `later` come when all seeds have the others.
     """
     reproducible(0)
     kind, store = ("gpu" if runtime.mode == "gpu" else "cpu"), store or RUNS / "lowbit"
-    made = bench.provenance("make runs")
-    text = shakespeare()
-    letters = Characters(text)
-    training, held_out = split(letters.encode(text))
-    held_out = held_out[: min(TOKENS, 200 * steps)]
-    rows = []
+    made, rows = bench.provenance("make runs"), []
+    if jobs > 1:
+        spawned = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(jobs, mp_context=spawned, initializer=reproducible) as pool:
+            asked = [(arm, seed) for many in (arms, later) for seed in seeds for arm in many]
+            for done in [pool.submit(part_rows, store, arm, seed, steps) for arm, seed in asked]:
+                done.result()
     for many in (arms, later):
         for seed in seeds:
-            for name, beta1, rate in many:
-                make = partial(text_rows, name, beta1, rate, seed, len(letters), training, held_out, steps)
-                part = f"text-{'-'.join(name.replace('/', '').split())}-{beta1}-{rate}-{seed}-{steps}-{runtime.mode}.pt"
-                rows += once(store / part, make)
+            for arm in many:
+                rows += part_rows(store, arm, seed, steps)
             bench.write_measurement((folder or Path(__file__).parent) / f"training-{kind}.json", made, rows)
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
+    main(jobs=parser.parse_args().jobs)
