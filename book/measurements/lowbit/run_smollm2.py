@@ -119,7 +119,7 @@ def arm_row(name, beta1, *, source, steps, batch, length, passages, seed=0):
 def main(
     source="smollm2", arms=ARMS, steps=STEPS, batch=BATCH, length=LENGTH, passages=PASSAGES, folder=None, target=None
 ):
-    """Settings with defaults, so that a test can run it dry in seconds; arms that are done are not run again, and are written."""
+    """Settings with defaults, so that a test can run it dry in seconds; each arm that is done is written, and kept."""
     folder, kind = folder or RUNS / "lowbit", "gpu" if runtime.mode == "gpu" else "cpu"
     made, rows = bench.provenance("python book/measurements/lowbit/run_smollm2.py"), []
     for name, beta1 in arms:
