@@ -35,27 +35,22 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
         )  # fmt: skip
 
 
+RAGGED = (
+    (1, (4, 2)), (3, (2, 2)), (127, (4, 4)), (129, (2, 4)), (385, (2, 2)), (1025, (4, 2)), (0, (4, 2)),
+)  # fmt: skip
+
+
 def ragged_launches(dtype=torch.float32, device="cpu"):
     """Yield (what, call) over counts that no block, byte or tile divides, all pairs of bits, both roundings.
 
     A call steps copies and returns them, for a step is in place.
     """
     generator = torch.Generator().manual_seed(0)
-    for count in (1, 3, 127, 128, 129, 1025, 2500, 0):
+    for count, bits in RAGGED:
         parameter, gradient = (torch.randn(count, generator=generator).to(device, dtype) for _ in range(2))
-        for m_bits in BITS:
-            for v_bits in BITS:
-                states = stepped(parameter, gradient, empty_states(count, (m_bits, v_bits), device), (m_bits, v_bits))
-                call = partial(
-                    stepped,
-                    *states[:1],
-                    gradient,
-                    states[1:],
-                    (m_bits, v_bits),
-                    unbiased=v_bits == 4,
-                    signed_extreme=m_bits == 2,
-                )
-                yield f"{count} elements, {m_bits} and {v_bits} bits", call
+        parameter, *states = stepped(parameter, gradient, empty_states(count, bits, device), bits)
+        settings = dict(unbiased=bits[1] == 4, signed_extreme=bits[0] == 2)
+        yield f"{count} elements, {bits} bits", partial(stepped, parameter, gradient, states, bits, **settings)
 
 
 def stepped(parameter, gradient, states, bits, **settings):

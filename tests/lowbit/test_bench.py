@@ -15,9 +15,9 @@ def test_a_dry_run_times_optimizers_that_make_the_same_first_step(tmp_path):
     bench.main(tmp_path, **DRY)
     rows = json.loads(next(tmp_path.glob("*.json")).read_text())["rows"]
     assert [row["name"] for row in rows] == list(DRY["names"])
-    # Two blocks each, the second short: 24 bytes of numbers per block pair, codes of 280 elements.
+    # Codes of 130 and of 150 elements, to whole bytes, and three numbers for each of two blocks.
     assert [row["states"] * 280 for row in rows] == pytest.approx(
-        [8 * 280, 3 * 280 / 4 + 48 + 0.25, 280 / 2 + 48 + 0.5], abs=1
+        [8 * 280, 65 + 33 + 24 + 75 + 38 + 24, 2 * 33 + 2 * 38 + 48]
     )
     assert all(row["parameters"] == 280 and row["moved"] == 12 + 2 * row["states"] for row in rows)
 

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from effattn_core.costs import Traffic
-from effattn_core.lowbit import SOLOAdamW, levels, midpoints
+from effattn_core.lowbit import SOLOAdamW, levels, midpoints, unpack
 from effattn_core.lowbit.traffic import bytes_per_parameter, step_traffic
 from kernels import lowbit, runtime
 from kernels.lowbit import step as step_module
@@ -64,11 +64,14 @@ def same_functions(monkeypatch):
 
 
 def gradients(count, steps, dtype=torch.float32, spoiled=()):
-    """Of magnitudes over six decades, some always 0, some NaN or infinite at the steps `spoiled`."""
-    size = 10 ** torch.linspace(-5, 1, count)[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
+    """Of magnitudes over two decades, some always 0, some NaN or infinite at the steps `spoiled`.
+
+    Few enough are 0 that the quantile lies among those that are not.
+    """
+    size = 10 ** torch.linspace(-1.5, 0.5, count)[torch.randperm(count, generator=torch.Generator().manual_seed(1))]
     for step in range(1, steps + 1):
         gradient = made(count, seed=step) * size.to(DEVICE)
-        gradient[3::17] = 0.0
+        gradient[3::40] = 0.0
         if step in spoiled:
             gradient[5], gradient[6], gradient[130 % count] = torch.nan, torch.inf, 1e30
         yield gradient.to(dtype)
@@ -117,6 +120,19 @@ def test_every_pair_of_bits_equals_the_plain_step_over_short_tensors(bits, count
     settings = dict(bits=bits, unbiased=bits[1] == 4, signed_extreme=bits[0] == 2, quantile=0.25)
     for step, found in enumerate(beside(count, 4, **settings), 1):
         compare(*found, step)
+
+
+@pytest.mark.parametrize("bits", lowbit.BITS)
+def test_a_value_on_a_midpoint_takes_the_upper_level(bits, quick):
+    """With β1 = 0 the moment is the gradient, and its block's scale is 1: ties, their neighbours, and both ends."""
+    table = levels("exponent", bits, signed=True).float()
+    middles = midpoints(levels("exponent", bits, signed=True)).float()
+    beside_them = [middles.nextafter(torch.tensor(each)) for each in (-1.0, 1.0)]
+    values = torch.cat([middles, *beside_them, table, torch.tensor([1.0, -1.0, 0.0, -0.0])]).to(DEVICE)
+    given = dict(bits=(bits, 2), betas=(0.0, 0.999), step=1)
+    states = stepped(values, values, lowbit.empty_states(len(values), (bits, 2), DEVICE), **given)[1:]
+    wanted = (values[:, None] >= middles.to(DEVICE)).sum(1)
+    assert states[1].tolist() == [1.0] and torch.equal(unpack(states[0], bits, len(values)).long(), wanted)
 
 
 def test_bfloat16_weights_are_rounded_as_the_plain_step_rounds_them(same_functions, quick):
