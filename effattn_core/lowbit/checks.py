@@ -143,11 +143,11 @@ def freezing(function):
         table = levels(kind, bits, signed=False)
         found, wanted = float(function(table.clone())), theory.freezing_threshold(kind, bits)
         if abs(found - wanted) > 1e-5:
+            if abs(found - theory.sufficient_threshold(kind, bits)) < 1e-5:
+                return "1 - the median half-gap is the paper's bound; each level has its own distance to 0 and 1."
             upward = theory.freezing_threshold(kind, bits, signals=(1.0,))
             if abs(found - upward) < 1e-5:
                 return "That freezes against signals of the scale alone: a level can be left downwards too."
-            if abs(found - theory.sufficient_threshold(kind, bits)) < 1e-5:
-                return "1 - the median half-gap is the paper's bound; each level has its own distance to 0 and 1."
             return f"For {kind} levels of {bits} bits the threshold is {wanted:.5f}; got {found:.5f}."
     return None
 
