@@ -53,7 +53,8 @@ def element_words(seed: torch.Tensor | int, first: torch.Tensor | int, count: in
     first = torch.as_tensor(first, dtype=torch.int64)
     seed = torch.as_tensor(seed, dtype=torch.int64, device=first.device)[..., None]
     places = torch.arange(count, device=first.device)
-    calls = first[..., None] // 4 + torch.arange((count + 3) // 4 + (not aligned), device=first.device)
+    more = 0 if aligned else 1
+    calls = first[..., None] // 4 + torch.arange((count + 3) // 4 + more, device=first.device)
     drawn = torch.stack(words(seed, calls), -1).flatten(-2)
     if aligned:
         return drawn[..., :count]
