@@ -90,7 +90,8 @@ def arm_row(name, beta1, *, source, steps, batch, length, passages, seed=0):
     training, held = (each.to(device) for each in texts(tokenizer, length, passages))
     order = torch.randperm(len(training), generator=torch.Generator().manual_seed(seed))
     loaded, before = resident(), held_out(model, held)
-    optimizer = optimizer_of(name, model.train().requires_grad_(), beta1, lr=RATE, **({} if name == "AdamW" else {"seed": seed}))
+    settings = {"lr": RATE} if name == "AdamW" else {"lr": RATE, "seed": seed}
+    optimizer = optimizer_of(name, model.train().requires_grad_(), beta1, **settings)
     passed, stepped, memory, curve = Clock(), Clock(), [], []
     for step in range(steps):
         for group in optimizer.param_groups:
