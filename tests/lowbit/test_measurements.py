@@ -75,7 +75,7 @@ def test_a_dry_run_of_smollm2_has_an_arm_per_process(tmp_path, monkeypatch):
         run.run_arm(*command[3:])
 
     monkeypatch.setattr(pretrained, "load", load)
-    monkeypatch.setattr(run.subprocess, "run", started)
+    monkeypatch.setattr(run, "subprocess", SimpleNamespace(run=started))
     dry = dict(steps=2, batch=2, length=16, passages=10, folder=tmp_path / "store", target=tmp_path / "smollm2.json")
     run.main(arms=(("AdamW", 0.8), ("SOLO 2/2", 0.5)), **dry)
     rows = rows_of(tmp_path)
