@@ -86,7 +86,8 @@ def test_a_line_is_lowered_by_those_on_its_way_and_named_after_others():
     assert bill.lowered_elsewhere("channels", "prefill").topic == "focus"
     assert bill.lowered_elsewhere("speculation", "prefill").topic == "retention"
     assert bill.lowered_elsewhere("attention", "head").topic == "speculation"
-    assert bill.lowered_elsewhere("attention", "optimizer") is None
+    assert bill.lowered_elsewhere("attention", "optimizer").topic == "lowbit"
+    assert bill.lowered_elsewhere("attention", "weights") is None
     with pytest.raises(ValueError, match="topic must be one with a stage of the bill .*; it is 'primer'"):
         bill.stage("primer")
 
@@ -119,7 +120,7 @@ def test_a_note_of_two_rows_has_room_where_weights_run_on():
 def test_the_first_page_says_which_lines_fall_and_what_each_chapter_moves():
     fallen, left = bill.lowered_lines()
     first = bill.lines()
-    assert len(fallen) == 5 and sorted(fallen + left) == sorted(line.name for line in first.values())
+    assert len(fallen) == 6 and sorted(fallen + left) == sorted(line.name for line in first.values())
     assert first["decode"].text > 4 * first["decode"].weights, "as the caption on the first page says"
     rows = {row["method"]: row for row in bill.overview()}
     assert len(rows) == len(TOPICS) and rows["Gates and the delta rule"]["moves"] == "no line"

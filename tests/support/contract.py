@@ -19,6 +19,7 @@ RECAST = [
     "4-sparse/speculation",
     "5-latents/latents",
     "5-latents/autoencoders",
+    "6-lowbit/lowbit",
 ]  # chapters as the table of contents names them
 
 WIDTH, LINES = 72, 25  # of a cell

@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import autoencoders, bill, focus, machine, measured, routing, theme, token
+from figures import autoencoders, bill, focus, lowbit, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -48,6 +48,9 @@ SPECIMENS = {
         autoencoders.walks_says,
         dict(sampler=list(autoencoders.WALKS), steps=autoencoders.WALK_STEPS[:2]),
     ),
+    "lowbit-swamping": (lowbit.swamping, lowbit.swamping_says, dict(beta=lowbit.BETAS[:3])),
+    "lowbit-variance": (lowbit.variance, lowbit.variance_says, dict(beta=lowbit.CHOSEN)),
+    "lowbit-memory": (lowbit.memory, lowbit.memory_says, dict(precision=list(lowbit.PRECISIONS))),
     "speculation-law": (
         speculation.law,
         speculation.law_says,
