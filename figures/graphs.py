@@ -12,10 +12,10 @@ from effattn_core.recordings import measured
 from figures import theme
 
 RUN = "graphs/training-cpu"
-NODES, SPREAD, HOPS = (0, 33, 11), (0.5, 0.9, 0.99), tuple(range(6))
+SPREAD, HOPS = (0.5, 0.9, 0.99), tuple(range(6))
 BETAS, LAYERS, SEEN = (0.3, 0.5, 0.7, 0.9, 0.99), (1, 2, 3, 4, 10), ("les miserables", "karate", "davis")
 TITLES = {"les miserables": "Les Misérables", "karate": "the karate club", "davis": "the women of Davis"}
-WHO = {0: "the instructor", 33: "the president", 11: "a member who knows one other"}
+WHO = {"the instructor": 0, "the president": 33, "who knows one other": 11}  # name -> member, from 0
 # Where the karate club's members stand, a drawing by Kamada and Kawai's rule, rounded: the same on every machine.
 PLACES = (
     (0.03, 0.33), (-0.15, 0.25), (0.07, -0.0), (0.15, 0.23), (0.19, 0.57), (0.19, 0.68), (-0.0, 0.69), (0.28, 0.21),
@@ -27,33 +27,33 @@ PLACES = (
 
 
 @functools.cache
-def _shares(node, hops, beta):
-    """What each member's row is moved by, where only `node` has a gradient, of size 1."""
+def _shares(member, hops, beta):
+    """What each member's row is moved by, where only `member` has a gradient, of size 1."""
     adjacency = world("karate").adjacency
     step = torch.zeros(adjacency.nodes, 1, dtype=torch.float64)
-    step[node] = 1
+    step[WHO[member]] = 1
     return tuple(smooth(step, adjacency, beta=beta, layers=hops)[:, 0].tolist())
 
 
-def _told(node, hops, beta):
+def _told(member, hops, beta):
     """(own share, rows that move beside it, the largest of theirs)."""
-    shares = _shares(node, hops, beta)
+    shares, node = _shares(member, hops, beta), WHO[member]
     others = [each for place, each in enumerate(shares) if place != node]
     return shares[node], sum(each > 0 for each in others), max(others)
 
 
-def spreading(node=0, hops=3, beta=0.9):
+def spreading(member="the instructor", hops=1, beta=0.9):
     """How far does one example's gradient reach? Members of the karate club, coloured by what their rows move."""
     import plotly.graph_objects as go
 
-    found, shares = world("karate"), _shares(node, hops, beta)
+    found, shares, node = world("karate"), _shares(member, hops, beta), WHO[member]
     lines = [[], []]
     for one, other in found.edges.T.tolist():
         for axis in (0, 1):
             lines[axis] += [PLACES[one][axis], PLACES[other][axis], None]
     sizes = [10 + 26 * math.sqrt(each) for each in shares]
     still = [each == 0 for each in shares]
-    own, moved, largest = _told(node, hops, beta)
+    own, moved, _ = _told(member, hops, beta)
     edge = [theme.VERMILLION if place == node else theme.INK for place in range(found.nodes)]
     traces = [
         go.Scatter(x=lines[0], y=lines[1], mode="lines", line=dict(color=theme.GRID, width=1), hoverinfo="skip"),
@@ -78,11 +78,11 @@ def spreading(node=0, hops=3, beta=0.9):
     )  # fmt: skip
 
 
-def spreading_says(node=0, hops=3, beta=0.9):
+def spreading_says(member="the instructor", hops=1, beta=0.9):
     """`spreading` in a sentence."""
-    own, moved, largest = _told(node, hops, beta)
+    own, moved, largest = _told(member, hops, beta)
     hopped = f"{hops} hop{'s' * (hops != 1)}"
-    begun = f"Only {WHO[node]} has a gradient. After {hopped} with beta {beta:g} "
+    begun = f"Only {member.replace('who', 'a member who')} has a gradient. After {hopped} with beta {beta:g} "
     if not moved:
         return f"{begun}only that row moves, by {own:.2f}."
     others = f"{moved} other rows move" if moved > 1 else "1 other row moves"
@@ -103,11 +103,11 @@ def _gains(name, beta, layers):
     return series, min(rival), sum(each < -1e-9 for each in rival)
 
 
-def spectrum(name="davis", beta=0.9, layers=3):
+def spectrum(graph="davis", beta=0.9, layers=1):
     """By what is each part of a step multiplied? Gains of the series, of its rival and of the limit, over λ."""
     import plotly.graph_objects as go
 
-    values, (series, _, turned) = _spectrum(name), _gains(name, beta, layers)
+    values, (series, _, turned) = _spectrum(graph), _gains(graph, beta, layers)
     line = [each / 20 for each in range(-20, 21)]
     rival = [gain_of_iteration(each, beta, layers) for each in values]
     dot = dict(mode="markers", hovertemplate="λ %{x:.2f}: %{y:.3f}<extra></extra>")
@@ -134,15 +134,20 @@ def spectrum(name="davis", beta=0.9, layers=3):
     )  # fmt: skip
 
 
-def spectrum_says(name="davis", beta=0.9, layers=3):
+def spectrum_says(graph="davis", beta=0.9, layers=1):
     """`spectrum` in a sentence."""
-    series, least, turned = _gains(name, beta, layers)
+    series, least, turned = _gains(graph, beta, layers)
     hops = f"{layers} hop{'s' * (layers != 1)}"
     return (
-        f"In the graph of {TITLES[name]}, with beta {beta:g} and {hops}, the series keeps the direction of every part "
+        f"In the graph of {TITLES[graph]}, with beta {beta:g} and {hops}, the series keeps the direction of every part "
         f"of a step and multiplies none by less than {series:.3f}; the iteration turns {turned} of "
-        f"{len(_spectrum(name))} parts, its least gain is {least:.3f}."
+        f"{len(_spectrum(graph))} parts, its least gain is {least:.3f}."
     )
+
+
+def recorded():
+    """The graphs of the recorded run, the largest first."""
+    return [row["graph"] for row in measured(RUN, what="graph")]
 
 
 @functools.cache
@@ -163,11 +168,11 @@ MARKS = {
 }  # fmt: skip
 
 
-def links(name="les miserables"):
+def links(graph="les miserables"):
     """Who finds held-out links? NDCG@5 of each method, the mean over cuts, with the spread of one cut."""
     import plotly.graph_objects as go
 
-    found = _found(name)
+    found = _found(graph)
     order, traces = list(found), []
     for kind, (colour, symbol) in MARKS.items():
         mine = [each for each in order if KINDS.get(each, "a part of SEvo changed") == kind]
@@ -187,10 +192,10 @@ def links(name="les miserables"):
     )  # fmt: skip
 
 
-def links_says(name="les miserables"):
+def links_says(graph="les miserables"):
     """`links` in a sentence."""
-    found = "; ".join(f"{method} {fmean(scores):.3f}" for method, scores in _found(name).items())
-    return f"NDCG@5 of held-out links of {TITLES[name]}, means over cuts: {found}."
+    found = "; ".join(f"{method} {fmean(scores):.3f}" for method, scores in _found(graph).items())
+    return f"NDCG@5 of held-out links of {TITLES[graph]}, means over cuts: {found}."
 
 
 COMPARED = {"AdamW": (theme.VERMILLION, "diamond"), "SEvo, β 0.9": (theme.BLUE, "circle")}
@@ -204,13 +209,13 @@ def _best_of(name, method):
     return dict(sorted(best.items()))
 
 
-def rates(name="les miserables"):
+def rates(graph="les miserables"):
     """Is it the graph or the learning rate? The best NDCG@5 on the tuned cuts at each rate, for both optimizers."""
     import plotly.graph_objects as go
 
     traces, tops = [], {}
     for method, (colour, symbol) in COMPARED.items():
-        best = _best_of(name, method)
+        best = _best_of(graph, method)
         tops[method] = max(best.values())
         traces.append(
             go.Scatter(x=list(best), y=[round(each, 4) for each in best.values()], name=method, mode="lines+markers",
@@ -227,10 +232,10 @@ def rates(name="les miserables"):
     )  # fmt: skip
 
 
-def rates_says(name="les miserables"):
+def rates_says(graph="les miserables"):
     """`rates` in a sentence."""
     parts = []
     for method in COMPARED:
-        best = _best_of(name, method)
+        best = _best_of(graph, method)
         parts.append(f"{method} " + ", ".join(f"{each:.3f} at {rate:g}" for rate, each in best.items()))
-    return f"Best NDCG@5 on the tuned cuts of {TITLES[name]} by learning rate: {'; '.join(parts)}."
+    return f"Best NDCG@5 on the tuned cuts of {TITLES[graph]} by learning rate: {'; '.join(parts)}."

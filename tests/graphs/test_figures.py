@@ -13,26 +13,28 @@ from figures import graphs as draw
 
 
 def test_every_state_is_legible_and_says_something_of_its_own():
-    check_states(draw.spreading, draw.spreading_says, 200, node=draw.NODES[:2], hops=draw.HOPS[1::2], beta=draw.SPREAD)
-    check_states(draw.spectrum, draw.spectrum_says, 300, name=draw.SEEN, beta=draw.BETAS[::2], layers=draw.LAYERS[::2])
-    check_legible(draw.spreading(11, 0, 0.5))
+    check_states(
+        draw.spreading, draw.spreading_says, 200, member=list(draw.WHO), hops=draw.HOPS[1::2], beta=draw.SPREAD[:2]
+    )
+    check_states(draw.spectrum, draw.spectrum_says, 300, graph=draw.SEEN, beta=draw.BETAS[::2], layers=draw.LAYERS[::2])
+    check_legible(draw.spreading("the president", 0, 0.5))
 
 
-@pytest.mark.parametrize("node", draw.NODES)
-def test_what_spreads_is_the_smoothed_step_of_one_row(node):
-    adjacency = world("karate").adjacency
+@pytest.mark.parametrize("member", draw.WHO)
+def test_what_spreads_is_the_smoothed_step_of_one_row(member):
+    adjacency, node = world("karate").adjacency, draw.WHO[member]
     step = torch.eye(adjacency.nodes, dtype=torch.float64)[:, node : node + 1]
     for hops in draw.HOPS:
-        shares = draw._shares(node, hops, 0.9)
+        shares = draw._shares(member, hops, 0.9)
         torch.testing.assert_close(
             torch.tensor(shares, dtype=torch.float64)[:, None], oracle(step, adjacency, 0.9, hops)
         )
-        dots = draw.spreading(node, hops, 0.9).data[1]
-        assert [each == 0 for each in shares] == [each == "circle" for each in dots.marker.symbol]
+        dots = draw.spreading(member, hops, 0.9).data[1]
+        assert [each == 0 for each in shares] == [each == "circle-open" for each in dots.marker.symbol]
         reached = torch.linalg.matrix_power(adjacency.dense() + torch.eye(34, dtype=torch.float64), hops)[node] > 0
         assert sum(each > 0 for each in shares) == reached.sum()
     assert len(draw.PLACES) == adjacency.nodes and len(set(draw.PLACES)) == adjacency.nodes
-    assert draw.spreading_says(node, 0).endswith("only that row moves, by 1.00.")
+    assert draw.spreading_says(member, 0).endswith("only that row moves, by 1.00.")
 
 
 def test_gains_are_those_of_the_library_and_turned_ones_are_marked():
@@ -52,7 +54,7 @@ def test_gains_are_those_of_the_library_and_turned_ones_are_marked():
     assert min(draw.spectrum("davis", 0.99, 2).data[1].y) == pytest.approx(1 / 3, abs=1e-2)
 
 
-@pytest.mark.parametrize("name", draw.SEEN)
+@pytest.mark.parametrize("name", draw.recorded())
 def test_links_and_rates_are_those_of_the_recording(name):
     check_legible(draw.links(name))
     check_legible(draw.rates(name))

@@ -17,6 +17,7 @@ RECAST = [
     "4-sparse/routing",
     "4-sparse/focus",
     "4-sparse/speculation",
+    "6-lowbit/graphs",
 ]  # chapters as the table of contents names them
 
 WIDTH, LINES = 72, 25  # of a cell

@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import bill, focus, machine, measured, routing, theme, token
+from figures import bill, focus, graphs, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -33,6 +33,8 @@ SPECIMENS = {
     "routing-prices": (routing.prices, routing.prices_says, dict(rounds=routing.ROUNDS[:3])),
     "routing-reads": (routing.reads, routing.reads_says, dict(changed=routing.CHANGED)),
     "routing-padding": (routing.padding, routing.padding_says, dict(factor=routing.FACTORS)),
+    "graphs-spreading": (graphs.spreading, graphs.spreading_says, dict(hops=graphs.HOPS[:3])),
+    "graphs-spectrum": (graphs.spectrum, graphs.spectrum_says, dict(beta=graphs.BETAS[::2], layers=[1, 2])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
     "speculation-law": (
         speculation.law,
