@@ -6,6 +6,8 @@ from effattn_core import calls
 from effattn_core.graphs.adjacency import Adjacency
 from effattn_core.graphs.forms import oracle, require_smoothing, scale_of_series
 
+operators = calls.operators("graphs")
+
 
 def smooth(
     update: torch.Tensor,
@@ -30,7 +32,7 @@ def smooth(
         return oracle(update, adjacency, beta, layers, rescaled)
     if chosen == "triton":
         graph = adjacency.offsets, adjacency.columns, adjacency.values.float()
-        return calls.operators("graphs").smooth_update(update, *graph, float(beta), layers, rescaled)
+        return operators.smooth_update(update, *graph, float(beta), layers, rescaled)
     power = total = update.to(calls.wide(update.dtype))
     for _ in range(layers):
         power = beta * adjacency.times(power)

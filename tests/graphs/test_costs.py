@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from effattn_core.graphs import costs
 from effattn_core.graphs.worlds import world
@@ -9,7 +10,7 @@ from effattn_core.graphs.worlds import world
 
 def test_operations_are_those_of_the_products():
     adjacency = world("karate").adjacency
-    counter = torch.utils.flop_counter.FlopCounterMode(display=False)
+    counter = FlopCounterMode(display=False)
     with counter:
         for _ in range(3):
             adjacency.dense(torch.float32) @ torch.ones(34, 8)
