@@ -35,7 +35,7 @@ def smoothness(table: torch.Tensor, adjacency: Adjacency) -> torch.Tensor:
 
 
 def exact(update: torch.Tensor, adjacency: Adjacency, beta: float) -> torch.Tensor:
-    """ψ*: the X with the least (1-β) |X - update|² + β J(X), by a dense solve in float64 (eq. graphs-exact)."""
+    """ψ*: the X with the least (1-β) ``|X - update|²`` + β J(X), by a dense solve in float64 (eq. graphs-exact)."""
     require_smoothing(update, adjacency, beta)
     identity = torch.eye(adjacency.nodes, dtype=torch.float64, device=update.device)
     return (1 - beta) * torch.linalg.solve(identity - beta * adjacency.dense(), update.double())

@@ -29,11 +29,11 @@ def table(nodes, dim, dtype=torch.float32):
 @pytest.mark.proves("oracle", "hop_kernel")
 @pytest.mark.parametrize("dtype", [torch.float32, HALF], ids=str)
 @pytest.mark.parametrize("name", graphs.cases())
-@pytest.mark.parametrize("dim", [1, BLOCK_DIM, BLOCK_DIM + 3])
+@pytest.mark.parametrize("dim", [1, BLOCK_DIM + 3])
 def test_the_kernel_loses_at_most_twice_what_plain_pytorch_loses(name, dim, dtype, nan_filled):
     adjacency = symmetric(name)
     step, direction = table(adjacency.nodes, dim, dtype).mT.contiguous().mT, table(adjacency.nodes, dim + 1, dtype)
-    for layers, rescaled in ((0, False), (1, True), (3, True), (3, False)):
+    for layers, rescaled in ((0, False), (1, True), (3, False)):
         found = []
         for form in ("triton", "torch", "oracle"):
             given = (step.double() if form == "oracle" else step).detach().requires_grad_()
