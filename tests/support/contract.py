@@ -20,6 +20,7 @@ RECAST = [
     "5-latents/latents",
     "5-latents/autoencoders",
     "6-lowbit/lowbit",
+    "6-lowbit/graphs",
 ]  # chapters as the table of contents names them
 
 WIDTH, LINES = 72, 25  # of a cell

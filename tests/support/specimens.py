@@ -6,7 +6,7 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import autoencoders, bill, focus, lowbit, machine, measured, routing, theme, token
+from figures import autoencoders, bill, focus, graphs, lowbit, machine, measured, routing, theme, token
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -37,6 +37,8 @@ SPECIMENS = {
     "latents-collapse": (latents.collapse, latents.collapse_says, dict(beta=latents.BETAS, kind=list(latents.KINDS))),
     "latents-samplers": (latents.samplers, latents.samplers_says, dict(steps=[5, 20], sampler=["ddim", "2m"])),
     "latents-amplified": (latents.amplified, latents.amplified_says, dict(first=[999, 995], prediction=["eps", "v"])),
+    "graphs-spreading": (graphs.spreading, graphs.spreading_says, dict(hops=graphs.HOPS[:3])),
+    "graphs-spectrum": (graphs.spectrum, graphs.spectrum_says, dict(beta=graphs.BETAS[::2], layers=[1, 2])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
     "autoencoders-escape": (
         autoencoders.escape,
