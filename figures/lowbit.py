@@ -19,7 +19,7 @@ TENSORS = {
     "head.weight": "head",
 }
 DECADES, PER_DECADE = 4, 4  # what the number line shows of a block, and its bars
-BETAS = (0.7, 0.8, 0.84, 0.94, 0.97, 0.99)
+FROZEN_BITS, BETAS = (2, 4), (0.8, 0.84, 0.94, 0.97, 0.99)
 ROUNDINGS = {
     "nearest": ("linear_zero", False, "nearest of equal levels"),
     "dice": ("linear_zero", True, "dice, equal levels"),

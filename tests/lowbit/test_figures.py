@@ -15,7 +15,7 @@ GRIDS = {
         draw.levels_over, draw.levels_says, dict(bits=draw.BITS, kind=list(draw.KINDS), tensor=list(draw.TENSORS)),
     ),
     "swamping": (
-        draw.swamping, draw.swamping_says, dict(bits=draw.BITS, beta=draw.BETAS, rounding=list(draw.ROUNDINGS)),
+        draw.swamping, draw.swamping_says, dict(bits=draw.FROZEN_BITS, beta=draw.BETAS, rounding=list(draw.ROUNDINGS)),
     ),
     "variance": (draw.variance, draw.variance_says, dict(bits=draw.BITS, beta=draw.CHOSEN)),
     "memory": (draw.memory, draw.memory_says, dict(model=list(draw.MODELS), precision=list(draw.PRECISIONS))),
@@ -64,7 +64,7 @@ def test_the_bars_count_every_element_of_the_recorded_block():
 
 
 def test_stored_averages_freeze_where_the_threshold_says_and_dice_do_not():
-    for bits in draw.BITS:
+    for bits in draw.FROZEN_BITS:
         for beta in draw.BETAS:
             kept = draw.swamping(bits, beta, "nearest").data[1].y
             if beta > theory.freezing_threshold("linear_zero", bits):
