@@ -37,13 +37,15 @@ PASSAGES, HELD = 40, 5  # passages of the plays, of which every fifth is held ou
 
 def resident():
     """Bytes of this process that lie in memory now, as Linux counts them."""
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[1])
     return 4096 * pages
 
 
 def peak():
     """The most that this process ever had in memory, in bytes, as Linux counts it."""
-    (line,) = [each for each in Path("/proc/self/status").read_text().splitlines() if each.startswith("VmHWM")]
+    (line,) = [
+        each for each in Path("/proc/self/status").read_text(encoding="utf-8").splitlines() if each.startswith("VmHWM")
+    ]
     return 1024 * int(line.split()[1])
 
 
