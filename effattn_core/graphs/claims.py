@@ -17,6 +17,9 @@ from effattn_core.recordings import measured
 
 PAPER, WHERE = "Xu et al. 2023 (SEvo)", "a picture of it, in the author's slides"
 RUN, LARGEST, OURS = "graphs/training-cpu", "les miserables", "SEvo, β 0.9"
+# NDCG@10 of matrix factorisation on Beauty, Toys, Tools and ML-1M: plain, and with SEvo
+TABLE = ((0.0228, 0.0225, 0.0157, 0.0408), (0.0244, 0.0258, 0.0187, 0.0436))
+PUBLISHED = round(100 * (fmean(ours / plain for plain, ours in zip(*TABLE, strict=True)) - 1), 1)
 BETAS, HOPS = (0.3, 0.5, 0.9, 0.99), (1, 2, 3, 10)
 
 
@@ -133,9 +136,9 @@ CLAIMS = [
     Claim(
         topic="graphs",
         paper=PAPER,
-        where=f"main table, {WHERE}: mean over four data sets",
+        where=f"main table, {WHERE}: mean of the gains on four data sets",
         statement="SEvo raises the NDCG@10 of matrix factorisation.",
-        published=13.1,
+        published=PUBLISHED,
         unit="% above AdamW",
         measured=Figure(lambda: gained(OURS), "% above AdamW, NDCG@5"),
         rule=against(lambda: gained("permuted graph"), within(2, neutral=0.0)),
