@@ -30,6 +30,7 @@ class LowBitAdamW(LowBitOptimizer):
         defaults = dict(
             lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, bits=bits, seed=seed, maps=maps, block=block,
             quantile=quantile, stochastic=stochastic, signed_extreme=signed_extreme, least=least,
+            decoupled_weight_decay=True,  # as torch.optim.AdamW says of itself, for what looks at a group
         )  # fmt: skip
         super().__init__(params, defaults, foreach=foreach, compiled=compiled, implementation=implementation)
 

@@ -9,6 +9,7 @@ import torch
 
 from effattn_core.graphs import AdamWSEvo, RowwiseAdamW, Smoothed, exact, normalised, oracle, smooth
 from effattn_core.graphs.worlds import world
+from effattn_core.lowbit import SOLOAdamW
 
 OPTIMIZERS = {
     "SGD": (torch.optim.SGD, dict(lr=0.1)),
@@ -22,6 +23,7 @@ OPTIMIZERS = {
     "Adafactor": (torch.optim.Adafactor, dict(lr=0.01)),
     "RowwiseAdamW": (RowwiseAdamW, dict(lr=0.01, weight_decay=0.1)),
 }
+LOW_BIT = "SOLO 4/2"  # steps in float32
 ADJACENCY = world("karate").adjacency
 
 
@@ -62,6 +64,27 @@ def test_a_step_is_the_optimizer_s_own_smoothed_and_decay_stays_apart(name):
         wanted = before * (1 - apart) - oracle(step, ADJACENCY, 0.9, 3)
         torch.testing.assert_close(ours.detach(), wanted, atol=1e-12, rtol=0)
         assert (ours - theirs).abs().max() > 1e-4
+
+
+def test_a_low_bit_optimizer_is_smoothed_like_any_other():
+    """Its states are those of its own gradients, its decay stays apart, and what is smoothed is what it would move."""
+    ours, theirs = made(dtype=torch.float32), made(dtype=torch.float32)
+    settings = dict(lr=0.01, weight_decay=0.1, least=0)
+    optimizer, plain = (
+        Smoothed(SOLOAdamW([ours], **settings), ours, ADJACENCY, beta=0.9),
+        SOLOAdamW([theirs], **settings),
+    )
+    for number in range(5):
+        before = ours.detach().clone()
+        theirs.data.copy_(ours)
+        ours.grad = theirs.grad = gradient(ours, number)
+        optimizer.step()
+        plain.step()
+        step = before * (1 - 0.001) - theirs.detach()
+        wanted = before * (1 - 0.001) - oracle(step, ADJACENCY, 0.9, 3).float()
+        torch.testing.assert_close(ours.detach(), wanted, atol=1e-6, rtol=0)
+        for name, kept in plain.state[theirs].items():
+            assert torch.equal(torch.as_tensor(kept), torch.as_tensor(optimizer.state[ours][name])), name
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
@@ -196,9 +219,9 @@ def test_the_first_step_of_a_row_without_a_gradient_is_none_and_not_nan():
     assert torch.equal(table.detach(), start)
 
 
-@pytest.mark.parametrize("name", ["SGD, momentum and L2", "AdamW", "Adafactor", "RowwiseAdamW"])
+@pytest.mark.parametrize("name", ["SGD, momentum and L2", "AdamW", "Adafactor", "RowwiseAdamW", LOW_BIT])
 def test_a_run_that_is_cut_and_loaded_goes_on_bit_for_bit(name):
-    kind, settings = OPTIMIZERS[name]
+    kind, settings = (OPTIMIZERS | {LOW_BIT: (SOLOAdamW, dict(lr=0.01, weight_decay=0.1, least=0))})[name]
     ours, other = made(dtype=torch.float32), made(dtype=torch.float32)
     whole = Smoothed(kind([ours], **settings), ours, ADJACENCY)
     stepped(whole, [ours], 6)
