@@ -202,7 +202,7 @@ def variance(bits=2, beta=0.9):
         meta=dict(narrow={"annotations.0.text": f"<b>{theme.significant(now / fair, 2)} × 8 bits</b>"}),
         legend=dict(y=-0.2, yanchor="top"),
         xaxis=dict(title=dict(text="beta of m"), range=[0, 1]),
-        yaxis=dict(title=dict(text="factor on the noise"), type="log", range=[-8, 3],
+        yaxis=dict(title=dict(text="factor on the noise"), type="log", range=[-9, 3],
                    tickvals=[1e-8, 1e-6, 1e-4, 1e-2, 1, 100], ticktext=["1e-8", "1e-6", "1e-4", "0.01", "1", "100"]),
     )  # fmt: skip
 

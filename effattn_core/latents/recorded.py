@@ -34,10 +34,10 @@ class Trained:
         return {"tokeniser": self.tokeniser, "model": self.model, "classifier": self.classifier}
 
 
-def save(trained, tokeniser, sizes, path=PATH):
+def save(trained, tokeniser, sizes, path=None):
     """Store a Trained in float16. tokeniser, sizes: the settings of `Tokeniser` and `latent_sizes`, for `load`.
 
-    Raises ValueError for a file above LARGEST.
+    path: the repository's own by default. Raises ValueError for a file above LARGEST.
     """
     weights = {
         f"{name}.{key}": tensor.half().contiguous()
@@ -47,18 +47,19 @@ def save(trained, tokeniser, sizes, path=PATH):
     size = sum(2 * tensor.numel() for tensor in weights.values())
     if size > LARGEST:
         raise ValueError(f"a checkpoint of the repository has at most {LARGEST:,} bytes; this one has {size:,}.")
-    told = {"tokeniser": tokeniser, "sizes": sizes, "scale": asdict(trained.scale)}
+    told, path = {"tokeniser": tokeniser, "sizes": sizes, "scale": asdict(trained.scale)}, path or PATH
     save_file(weights, path, {name: json.dumps(each) for name, each in told.items()})
     Path(path).chmod(0o644)
 
 
-def load(path=PATH):
+def load(path=None):
     """The Trained of the recorded run, float32, ready to draw.
 
     Raises FileNotFoundError with the command that makes it where it is missing.
     """
-    if not Path(path).exists():
-        raise FileNotFoundError(f"{Path(path).name} is not recorded yet: run book/measurements/latents/run.py.")
+    path = Path(path or PATH)
+    if not path.exists():
+        raise FileNotFoundError(f"{path.name} is not recorded yet: run book/measurements/latents/run.py.")
     with safe_open(path, "pt") as file:
         told = {name: json.loads(text) for name, text in file.metadata().items()}
         weights = {name: file.get_tensor(name).float() for name in file.keys()}
