@@ -34,7 +34,8 @@ def smooth(
         graph = adjacency.offsets, adjacency.columns, adjacency.values.float()
         return operators.smooth_update(update, *graph, float(beta), layers, rescaled)
     power = total = update.to(calls.wide(update.dtype))
+    hop = adjacency.sparse(power.dtype)
     for _ in range(layers):
-        power = beta * adjacency.times(power)
+        power = beta * torch.sparse.mm(hop, power)
         total = total + power
     return (scale_of_series(beta, layers, rescaled) * total).to(update.dtype)

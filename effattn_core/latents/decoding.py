@@ -23,10 +23,8 @@ def draw(
     Raises ValueError where guidance lacks its other prompt, for no word in the prompt, for more latents than an image
     has, and for states that are not read.
     """
-    if weight != 1 and without is None:
-        raise ValueError(f"guidance by {weight} needs `without`, the prompt whose class is hidden; it is None.")
     rows, double = len(words), weight != 1
-    prompt = torch.cat((words, without)) if double else words
+    prompt = _prompt(words, without, weight)
     line = grid(model.schedule, steps, first)
     count = model.sizes.places if count is None else count
     require_count("count", count)
@@ -64,16 +62,23 @@ def redraw(
     words, without, weight, steps, sampler, first: as in `draw`; latents: [batch, count, latent]; start: the noise, of
     their shape. Returns [batch, count, latent]. Raises ValueError where guidance lacks its other prompt.
     """
-    if weight != 1 and without is None:
-        raise ValueError(f"guidance by {weight} needs `without`, the prompt whose class is hidden; it is None.")
-    double, (rows, count, size) = weight != 1, latents.shape
-    prompt = torch.cat((words, without)) if double else words
-    hidden, _ = model(stream(prompt, latents.repeat(2, 1, 1) if double else latents))
+    rows, count, size = latents.shape
+    prompt = _prompt(words, without, weight)
+    hidden, _ = model(stream(prompt, latents.repeat(1 + (weight != 1), 1, 1)))
     conditions = hidden[:, words.shape[1] - 1 :][:, :count].flatten(0, 1)
     start = normal(latents.shape, latents, generator) if start is None else start
     line = grid(model.schedule, steps, first)
     drawn = sample(model.denoiser(conditions, weight), start.flatten(0, 1), line, sampler=sampler, generator=generator)
     return drawn.view(rows, count, size)
+
+
+def _prompt(words, without, weight):
+    """What the backbone reads: the prompt, and for guidance below it the one whose class is hidden."""
+    if weight == 1:
+        return words
+    if without is None:
+        raise ValueError(f"guidance by {weight} needs `without`, the prompt whose class is hidden; it is None.")
+    return torch.cat((words, without))
 
 
 def _read_again(model, prompt, latents, double):

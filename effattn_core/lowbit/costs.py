@@ -5,12 +5,11 @@ from dataclasses import dataclass, replace
 from effattn_core.bill import Stage
 from effattn_core.calls import require_count
 from effattn_core.costs import Model, cdiv
-from effattn_core.lowbit.levels import require_bits
+from effattn_core.lowbit.levels import WHOLE, require_bits
 from effattn_core.lowbit.quantisers import BLOCK
 from effattn_core.lowbit.traffic import bytes_per_parameter
 
 NUMBER = 4  # bytes of a scale, a slope, or a moment in float32
-WHOLE = 32
 
 LLAMA_7B = Model(
     name="LLaMA 7B",

@@ -7,6 +7,7 @@ A table is increasing; its last entry is 1, the scale itself. Sources: the dynam
 import torch
 
 BITS = (2, 3, 4, 8)
+WHOLE = 32  # bits of a state that is kept in float32, without levels
 # kind -> whether a table of it has a level of exactly zero, for signed values and for unsigned ones.
 ZERO = {"exponent": (True, True), "linear": (False, False), "linear_zero": (True, True)}
 TABLES = tuple(ZERO)

@@ -10,14 +10,14 @@ import torch
 from effattn_core import calls
 from effattn_core.calls import require_count
 from effattn_core.lowbit import philox, rules
-from effattn_core.lowbit.packing import pack, unpack
+from effattn_core.lowbit.levels import WHOLE
+from effattn_core.lowbit.packing import pack, packed_bytes, unpack
 from effattn_core.lowbit.quantisers import Quantiser, to_rows
 from effattn_core.lowbit.rules import Rows, Stored
 from effattn_core.lowbit.shards import shard
 
 LEAST = 128  # a parameter with fewer elements keeps its states in float32
 TILE = 2**18  # elements that are decoded at a time
-WHOLE = 32  # bits of a state that stays in float32
 
 
 class Slot(NamedTuple):
@@ -84,9 +84,11 @@ class LowBitOptimizer(torch.optim.Optimizer):
                 loss = closure()
         stream = 0
         for group in self.param_groups:
-            alike = {}
+            alike, quantisers = {}, self._quantisers(group)
             for place, parameter in enumerate(group["params"]):
-                if parameter.grad is not None and (slot := self._slot(group, place, parameter, stream + place)):
+                if parameter.grad is None:
+                    continue
+                if slot := self._slot(group, quantisers, place, parameter, stream + place):
                     key = (int(self.state[parameter]["step"]), slot.weight.device, slot.weight.dtype, slot.quantisers)
                     alike.setdefault(key, []).append((slot, place))
             for (step, *_), found in alike.items():
@@ -94,14 +96,15 @@ class LowBitOptimizer(torch.optim.Optimizer):
             stream += len(group["params"])
         return loss
 
-    def _slot(self, group, place, parameter, stream):
+    def _slot(self, group, quantisers, place, parameter, stream):
         """The Slot of a parameter, its state made at its first step and counted on; None where it is empty."""
         if parameter.grad.is_sparse:
             raise RuntimeError("a sparse gradient has no blocks: make it dense, as AdamW wants it too.")
         mine = shard(parameter)
         gradient = shard(parameter.grad).local
         state, block = self.state[parameter], group["block"]
-        quantisers = self._quantisers(group) if mine.count >= group["least"] else (None,) * len(self.MOMENTS)
+        if mine.count < group["least"]:
+            quantisers = (None,) * len(self.MOMENTS)
         if not state:
             name = group["param_names"][place] if "param_names" in group else None
             state["step"] = torch.tensor(0)
@@ -277,7 +280,7 @@ def fresh(moment, quantiser, local, device=None):
         return {moment: torch.zeros(count, device=device)}
     numbers = {"scale": True, "slope": quantiser.logarithmic}
     size = quantiser.blocks(count)
-    found = {f"{moment}_codes": torch.zeros(-(-count * quantiser.bits // 8), dtype=torch.uint8, device=device)}
+    found = {f"{moment}_codes": torch.zeros(packed_bytes(count, quantiser.bits), dtype=torch.uint8, device=device)}
     return found | {f"{moment}_{name}": torch.zeros(size, device=device) for name, kept in numbers.items() if kept}
 
 
@@ -321,7 +324,7 @@ def _loaded(piece, moments):
         if how is None:
             states.append(Stored(to_rows(slot.state[moment][low:high], block)[0]))
             continue
-        packed = slot.state[f"{moment}_codes"][low * how.bits // 8 : -(-high * how.bits // 8)]
+        packed = slot.state[f"{moment}_codes"][_bytes(low, high, how.bits)]
         codes, _ = to_rows(unpack(packed, how.bits, high - low), block)
         slope = slot.state[f"{moment}_slope"][start:stop] if how.logarithmic else None
         states.append(Stored(None, codes, slot.state[f"{moment}_scale"][start:stop], slope))
@@ -338,10 +341,15 @@ def _store(piece, moments, weight, states):
             slot.state[moment][low:high] = kept.values.reshape(-1)[: high - low]
             continue
         packed = pack(kept.codes.reshape(-1)[: high - low], how.bits)
-        slot.state[f"{moment}_codes"][low * how.bits // 8 : -(-high * how.bits // 8)] = packed
+        slot.state[f"{moment}_codes"][_bytes(low, high, how.bits)] = packed
         slot.state[f"{moment}_scale"][start:stop] = kept.scale
         if how.logarithmic:
             slot.state[f"{moment}_slope"][start:stop] = kept.slope
+
+
+def _bytes(low, high, bits):
+    """Where the codes of elements low to high stand; low begins a block, and so a byte."""
+    return slice(packed_bytes(low, bits), packed_bytes(high, bits))
 
 
 def _joined(parts):

@@ -1,13 +1,10 @@
 """Killed and resumed, on one process and on two: bit for bit the run that was not."""
 
-import os
 import re
-import socket
-import sys
 
 import pytest
 import torch
-from support.processes import finished
+from support.processes import on_two_processes
 
 from effattn_core.data import Batches
 from effattn_core.lowbit import SOLOAdamW
@@ -57,15 +54,9 @@ def test_a_run_that_is_killed_and_resumed_ends_bit_for_bit_where_it_would_have(t
 
 
 def test_two_processes_resume_bit_for_bit_and_have_the_bits_of_one():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = finished([*command, "-m", "effattn_core.lowbit.parallel"], limit=300, env=environment)
-    assert done.returncode == 0, done.stderr[-3000:]
-    found = {match.groups()[:2]: match.groups()[2:] for match in LINE.finditer(done.stdout)}
-    assert found.keys() == {(rank, rows) for rank in "01" for rows in ("256", "257")}, done.stdout
+    printed = on_two_processes("effattn_core.lowbit.parallel")
+    found = {match.groups()[:2]: match.groups()[2:] for match in LINE.finditer(printed)}
+    assert found.keys() == {(rank, rows) for rank in "01" for rows in ("256", "257")}, printed
     assert all(resumed == "True" for resumed, *_ in found.values())
     for rank in "01":
         _, same, count = found[rank, "256"]

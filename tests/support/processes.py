@@ -2,7 +2,9 @@
 
 import os
 import signal
+import socket
 import subprocess
+import sys
 import tempfile
 
 LIMIT = 600  # seconds; the longest program of the suite takes a tenth of that on two cores
@@ -29,6 +31,18 @@ def finished(command, *, limit=LIMIT, tries=2, **settings):
             finally:
                 _stop(child)
             return subprocess.CompletedProcess(command, code, _text(stdout), _text(stderr))
+
+
+def on_two_processes(module):
+    """What `module` prints on two processes of a CPU, one thread each, started as a reader would: by torchrun."""
+    with socket.socket() as free:
+        free.bind(("localhost", 0))
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
+    done = finished([*command, "-m", module], limit=300, env=environment)
+    assert done.returncode == 0, done.stderr[-3000:]
+    return done.stdout
 
 
 def _text(stream):

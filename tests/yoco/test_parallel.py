@@ -1,14 +1,11 @@
 """One text on two processes: loss, gradients and bytes, through torchrun as a reader would start it."""
 
-import os
 import re
-import socket
-import subprocess
-import sys
 from types import SimpleNamespace
 
 import pytest
 import torch
+from support.processes import on_two_processes
 
 from effattn_core.model import build, configuration
 from effattn_core.yoco import costs as prices
@@ -22,16 +19,8 @@ LINE = re.compile(
 
 @pytest.fixture(scope="module")
 def lines():
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
-    environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [*command, "-m", "effattn_core.yoco.parallel"], capture_output=True, text=True, timeout=300, env=environment
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
-    return [LINE.fullmatch(line).groups() for line in done.stdout.splitlines() if "ranks" in line]
+    printed = on_two_processes("effattn_core.yoco.parallel")
+    return [LINE.fullmatch(line).groups() for line in printed.splitlines() if "ranks" in line]
 
 
 def test_two_processes_give_the_loss_and_the_gradients_of_one(lines):
