@@ -16,7 +16,8 @@ from effattn_core.recordings import measured
 
 PAPER, RELEASED = "Liu et al. 2026 (GAE)", "sii-research/GAE"
 RUN, KL = "autoencoders/training-cpu", ("KL-VAE, β 1e-6", "KL-VAE, β 1e-2")
-SIZES = "5,000 MNIST digits, 16 latents of 8 numbers, means over seeds of what is compared seed by seed"
+SIZES = "5,000 MNIST digits, 16 latents of 8 numbers, three seeds, compared seed by seed"
+REACHED = 60  # a Fréchet distance to which every generator comes
 DISTANCE = "Fréchet distance in a digit classifier's features"
 
 
@@ -78,10 +79,8 @@ class Better(Compared):
 
 
 def _sooner(mine, theirs):
-    """Steps in which a baseline comes to its last distance, over those in which ours does; as many if ours does not."""
-    far = theirs["distance"][-1][1]
-    needed = steps_to(mine["distance"], far)
-    return theirs["steps"] / (mine["steps"] if needed is None else needed)
+    """Steps in which a baseline comes to a distance that all come to, over those in which ours does."""
+    return steps_to(theirs["distance"], REACHED) / steps_to(mine["distance"], REACHED)
 
 
 def _points(mine, theirs):
@@ -130,6 +129,7 @@ CLAIMS = [
         measured=Figure(NORM_DECODED, f"of the better KL-VAE's, by {DISTANCE}"),
         rule=beyond(NORM_DECODED.noise, at_most(1.0), neutral=1.0),
         conditions=f"held-out digits decoded; {SIZES}; KL weights 1e-6 and 1e-2, where the paper has 0.1",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -141,6 +141,7 @@ CLAIMS = [
         measured=Figure(NORM_DRAWN, f"of the better KL-VAE's, by {DISTANCE}"),
         rule=beyond(NORM_DRAWN.noise, at_most(1.0), neutral=1.0),
         conditions=f"after the generator's last step, no guidance; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -152,6 +153,7 @@ CLAIMS = [
         measured=Figure(TARGET_READ, "points of a linear probe of the latents' mean"),
         rule=beyond(TARGET_READ.noise, at_least(5.0)),
         conditions=f"ten classes, not a thousand, and a teacher that was shown the labels; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -159,10 +161,11 @@ CLAIMS = [
         where="ablation of the semantic weight, 0 and 1: gFID 12.55 and 2.36",
         statement="The semantic loss makes latents that a generator learns: without it the distance is larger.",
         published=round(12.55 / 2.36, 2),
-        unit="times the gFID without it",
-        measured=Figure(TARGET_DRAWN, f"times without it, by {DISTANCE}"),
+        unit="times as large a gFID without it",
+        measured=Figure(TARGET_DRAWN, f"times as large without it, by {DISTANCE}"),
         rule=beyond(TARGET_DRAWN.noise, at_least(1.0), neutral=1.0),
         conditions=f"after the generator's last step, no guidance; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -174,6 +177,7 @@ CLAIMS = [
         measured=Figure(WEIGHT_READ, "points of a linear probe of the latents' mean"),
         rule=beyond(WEIGHT_READ.noise, at_least(0.0)),
         conditions=f"weights 0.3 and 1 beside a squared error, where the paper has L1, LPIPS and a GAN's loss; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -183,6 +187,7 @@ CLAIMS = [
         measured=Figure(NOISE_CLEAN, "of the error at spread 0.2, for 0.05"),
         rule=beyond(NOISE_CLEAN.noise, at_most(1.0), neutral=1.0),
         conditions=f"held-out digits, means decoded without noise; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -192,6 +197,7 @@ CLAIMS = [
         measured=Figure(NOISE_ROBUST, "times the factor by which noise raises the error at spread 0.2, for 0.05"),
         rule=beyond(NOISE_ROBUST.noise, at_least(1.0), neutral=1.0),
         conditions=f"held-out digits, noise of half the means' deviation; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -199,10 +205,11 @@ CLAIMS = [
         where="ablation of the teacher: gFID 2.36 with DINOv2-L, 4.20 with MAE-L",
         statement="What the teacher knows is what the generator gains.",
         published=round(4.20 / 2.36, 2),
-        unit="times the gFID with the weaker teacher",
-        measured=Figure(TEACHER_DRAWN, f"times with a teacher of drawn weights, by {DISTANCE}"),
+        unit="times as large a gFID with the weaker teacher",
+        measured=Figure(TEACHER_DRAWN, f"times as large with a teacher of drawn weights, by {DISTANCE}"),
         rule=beyond(TEACHER_DRAWN.noise, at_least(1.0), neutral=1.0),
         conditions=f"after the generator's last step, no guidance; {SIZES}",
+        read=False,
     ),
     Claim(
         topic="autoencoders",
@@ -211,7 +218,7 @@ CLAIMS = [
         statement="A generator of one size needs fewer steps on GAE's latents.",
         published=10.0,
         unit="times fewer epochs, at least",
-        measured=Figure(SOONER, "times fewer steps than a KL-VAE's latents took, to their last distance"),
+        measured=Figure(SOONER, f"times fewer steps than on a KL-VAE's latents, to a distance of {REACHED}"),
         rule=beyond(SOONER.noise, at_least(1.0), neutral=1.0),
         conditions=f"against KL weight 1e-2, the nearer of two, no other aligned tokeniser; {SIZES}",
     ),

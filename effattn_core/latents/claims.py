@@ -169,7 +169,7 @@ CLAIMS = [
         topic="latents",
         paper=RELEASED,
         where="train_hf.py, schedule/ddpm.py: ε prediction is the default, sampling starts at t = 999",
-        statement="ε prediction samples from the last time on.",
+        statement="Sampling by ε prediction may start at the last time.",
         measured=Figure(_exploded, "times the Fréchet distance of v prediction"),
         rule=at_most(2.0),
         conditions="two layers, width 64, 20 steps of 2M, guidance 1.5, one seed",
@@ -181,6 +181,6 @@ CLAIMS = [
         statement="One causal model reads and writes words and images in one stream.",
         measured=Figure(_captions, "of held-out digits named rightly, from their latents alone"),
         rule=at_least(0.8),
-        conditions="two layers, width 96, prompts “draw a seven”, captions “a seven”, one seed",
+        conditions="two layers, width 96, prompts “draw a seven”, captions “a seven”, one seed; wanted: 0.8",
     ),
 ]

@@ -1,10 +1,11 @@
 """What was recorded of latents is whole, and its driver runs dry."""
 
 import json
+import re
 
 import pytest
 import torch
-from support.house import driver
+from support.house import ROOT, driver
 
 from effattn_core.latents import recorded
 from effattn_core.latents.claims import CLAIMS
@@ -115,3 +116,11 @@ def test_the_stored_model_draws_what_its_recording_says():
 
 def test_every_claim_has_a_verdict():
     assert all(claim.verdict in MEANING for claim in CLAIMS)
+
+
+def test_the_page_says_the_settings_of_the_tokenisers_that_were_compared():
+    kinds = driver("latents/run").TOKENISERS
+    page = re.sub(r'"\s+"', "", (ROOT / "book" / "5-latents" / "latents.md").read_text(encoding="utf-8"))
+    said = "σ-VAE of s {spread:g} and β {beta:g}, ".format(**kinds["σ-VAE"])
+    said += f"unit RMS of s {kinds['unit RMS']['spread']:g}, VAE of β {kinds['VAE']['beta']:g}; codes of "
+    assert f"Tokenizers: {said}{kinds['codes']['codes']}, by a softmax" in page
