@@ -16,7 +16,7 @@ from effattn_core.graphs.interface import smooth
 
 
 class Smoothed(Optimizer):
-    """E ← E (1 - ηλ) - η ψ(Δ), whatever step Δ `optimizer` takes (eq. graphs-step).
+    """E ← E (1 - η λ_d) - η ψ(Δ), whatever step Δ `optimizer` takes (eq. graphs-step).
 
     tables: parameters of `optimizer`, [rows, dim] each, whose rows in turn are the nodes of `adjacency`; other
     parameters are stepped as they would be. beta, layers, rescaled: as of `smooth`. decay_apart: whether the weight
