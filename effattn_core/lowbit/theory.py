@@ -68,7 +68,7 @@ def freezing_threshold(
 def sufficient_threshold(kind: str, bits: int) -> float:
     """What theorem 3.1 gives, as the paper evaluates it: 1 - r, r the median of half the gaps between levels.
 
-    Sufficient, not sharp: a level near 0 or 1 has signals nearer than a whole scale.
+    Sufficient, not sharp: a level between the ends has no signal a whole scale away.
     """
     return 1 - median_half_gap(kind, bits, signed=False)
 
