@@ -32,12 +32,13 @@ def test_the_baseline_is_the_better_of_the_two(rows):
     assert claims.Better("generator", "A", ("C", "B"), claims._last).found() == better.found()
 
 
-def test_steps_are_those_to_the_baseline_s_last_distance(rows):
+def test_steps_are_those_to_a_distance_that_all_reach(rows, monkeypatch):
+    monkeypatch.setattr(claims, "REACHED", 40)
     sooner = claims.Compared("generator", "A", "B", lambda row: row, claims._sooner)
-    # From 40 at step 100 to 10 at step 400: 20 is reached at step 200, half of the baseline's 400.
+    # A starts with 40, at step 100; B falls from 80 at step 100 to 20 at step 400, and has 40 at step 200.
     assert abs(sooner.found()[0] - 2) < 1e-12
     late = claims.Compared("generator", "B", "A", lambda row: row, claims._sooner)
-    assert late.found() == [1.0, 1.0]
+    assert abs(late.found()[0] - 1 / 2) < 1e-12
 
 
 def test_identities_need_no_recording():
