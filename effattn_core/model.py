@@ -25,6 +25,7 @@ class Configuration:
     loops: how often the layers that have a mixer are gone through, with one set of weights; reinject: whether each loop
     after the first gets the embedding again; loop_embedding: whether it learns a vector of its own. See
     `effattn_core.universal`.
+    attention_layers: the layers, counted from 0, that mix by plain attention although the mixer is another: a hybrid.
     experts: of each feed-forward layer; a token gets `top_k` of them by the `router`, see `effattn_core.routing`, and
     all `shared_experts`; feed_forward is the size of one; balance: see `loss`.
     tied: whether the head is the embedding's matrix. epsilon: of the RMS norms; None for PyTorch's, by dtype.
@@ -53,6 +54,7 @@ class Configuration:
     loops: int = 1
     reinject: bool = False
     loop_embedding: bool = False
+    attention_layers: tuple[int, ...] = ()
     experts: int = 0
     top_k: int | None = None
     router: str | None = None
@@ -77,7 +79,21 @@ class Configuration:
             raise ValueError(f"mixer must be one of {sorted(MIXERS)}; it is {self.mixer!r}.")
         if not 0 <= self.cross_layers < self.layers:
             raise ValueError(f"cross_layers must be fewer than the {self.layers} layers; it is {self.cross_layers}.")
+        self._require_hybrid()
         self._require_heard()
+
+    def _require_hybrid(self):
+        """Raise ValueError for attention layers that the model does not have, or that are no exception in it."""
+        given, there = self.attention_layers, range(self.layers)
+        if not given:
+            return
+        if sorted(set(given)) != list(given) or not set(given) <= set(there):
+            raise ValueError(f"attention_layers must rise and lie in 0..{self.layers - 1}; they are {given}.")
+        if self.mixer == "attention" or self.cross_layers or self.loops > 1:
+            raise ValueError(
+                "attention_layers are for a model with another mixer, without cross layers and loops; got mixer "
+                f"{self.mixer!r}, {self.cross_layers} cross layers, {self.loops} loops."
+            )
 
     def _require_heard(self):
         """Raise ValueError for a setting that the mixer does not have."""
@@ -294,7 +310,9 @@ class LanguageModel(nn.Module):
 
     def make_layers(self, mixer):
         """The layers between embedding and head; a model of another make has its own."""
-        self.blocks = nn.ModuleList(Block(self.sizes, mixer) for _ in range(self.sizes.layers))
+        among = self.sizes.attention_layers
+        mixers = (AttentionMixer if layer in among else mixer for layer in range(self.sizes.layers))
+        self.blocks = nn.ModuleList(Block(self.sizes, each) for each in mixers)
 
     @property
     def parameter_count(self):
