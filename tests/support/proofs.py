@@ -1,6 +1,7 @@
 """A mark that a run holds to its word: `proves("oracle", "retention_*_kernel")` must launch every kernel it names."""
 
 import fnmatch
+import re
 
 import proofs
 import pytest
@@ -27,7 +28,7 @@ class Proofs:
     def pytest_runtest_logreport(self, report):
         names = dict(report.user_properties).get("launched")
         if report.when == "call" and report.passed and names is not None:
-            self.seen.setdefault(report.nodeid.partition("[")[0], set()).update(names)
+            self.seen.setdefault(re.split(r"[\[@]", report.nodeid)[0], set()).update(names)
 
     def unkept(self):
         """A sentence for each kernel that a marked test names and none of its cases launched."""

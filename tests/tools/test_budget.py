@@ -1,9 +1,12 @@
 """The account of the suite: every second lands on its topic and its kind of proof, and what is over is said."""
 
+import re
+import sys
 from types import SimpleNamespace
 
 import pytest
 from support.budget import KINDS, LONGEST, TESTS, TOGETHER, TOPIC, TOPICS, WHOLE, Budget, kind_of, topic_of
+from support.processes import finished
 
 RUN = [
     ("tests/retention/test_forms.py::test_the_future[3-kernel]", "retention", "kernels"),
@@ -41,3 +44,18 @@ def test_every_topic_of_the_library_has_its_folder():
 def test_every_file_that_the_account_names_is_there():
     assert all((TESTS / f"{name}.py").exists() for name in LONGEST)
     assert all(list(TESTS.glob(f"*/{name}.py")) for name in (*KINDS, *TOGETHER))
+
+
+def test_tests_of_one_group_stay_on_one_worker(tmp_path):
+    """Dear fixtures are made once per group: a pytest that xdist does not know ignores the groups without a word."""
+    (tmp_path / "test_grouped.py").write_text(
+        "import pytest, time\n"
+        "@pytest.mark.xdist_group('dear')\n"
+        "@pytest.mark.parametrize('each', range(4))\n"
+        "def test_grouped(each):\n"
+        "    time.sleep(0.2)\n"
+    )
+    command = [sys.executable, "-m", "pytest", "-v", "-n", "2", "--dist", "loadgroup", "-p", "no:cacheprovider"]
+    done = finished([*command, "--rootdir", ".", "."], cwd=tmp_path)
+    workers = re.findall(r"^\[(gw\d)\].*PASSED", done.stdout, re.MULTILINE)
+    assert len(workers) == 4 and len(set(workers)) == 1, done.stdout[-2000:]
