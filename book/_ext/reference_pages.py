@@ -1,6 +1,6 @@
 """The pages of the library: the public names of every module, and argument lists that can be read.
 
-"(public names of PACKAGE)" on a page becomes an automodule for each of its modules: a new one is found, not listed. A
+"(public names of PACKAGE)" on a page becomes a section for each of its modules: a new one is found, not listed. A
 package with `__all__` speaks for the modules that its names come from; exercises keep their hidden cases, and claims
 are in the ledger. Docstrings stay as they are in the code: "name: text" becomes an entry of a list here.
 """
@@ -65,17 +65,19 @@ def top(name):
 def list_modules(app, docname, source):
     """Replace each "(public names of PACKAGE)", "(public names of PACKAGE: KIND)" of a page of the library."""
 
-    def automodules(match):
-        return "\n".join(map(automodule, of_kind(*match.groups())))
+    def sections(match):
+        return "\n".join(map(section, of_kind(*match.groups())))
 
-    source[0] = re.sub(r"^\(public names of (\w+)(?:: (shared|topics))?\)$", automodules, source[0], flags=re.M)
+    source[0] = re.sub(r"^\(public names of (\w+)(?:: (shared|topics))?\)$", sections, source[0], flags=re.M)
 
 
-def automodule(name):
+def section(name):
+    """A heading and an automodule: the list of a page's contents names modules, not each function of each."""
     options = ["members"]
     if "__all__" in vars(importlib.import_module(name)):
         options.append("imported-members")
-    return f".. automodule:: {name}\n" + "".join(f"   :{option}:\n" for option in options)
+    listed = f".. automodule:: {name}\n" + "".join(f"   :{option}:\n" for option in options)
+    return f"## `{name}`\n\n```{{eval-rst}}\n{listed}```\n"
 
 
 def argument_lists(app, what, name, obj, options, lines):
