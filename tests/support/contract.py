@@ -53,6 +53,18 @@ ORDER = [
     ("## Symbols of this chapter", r"^## Symbols of this chapter$"),
     ("## Where to read on", r"^## Where to read on$"),
 ]
+# Chapters that come before all methods: no paper, no oracle and no bill of their own.
+INTRODUCTIONS = ["0-before/machine", "0-before/token", "0-before/primer"]
+INTRODUCED = [
+    ("the box *In one minute*", r"\{admonition\} In one minute\n:class: minute$"),
+    ("a first figure", r"^\s*(explore|show)\($"),
+    ("the box *How this could lie to you*", r"\{admonition\} How this could lie to you\n:class: warning$"),
+    ("## Exercises", r"^## Exercises$"),
+    ("## Takeaways", r"^## Takeaways$"),
+    ("## Misconceptions", r"^## Misconceptions$"),
+    ("## Symbols of this chapter", r"^## Symbols of this chapter$"),
+    ("## Where to read on", r"^## Where to read on$"),
+]
 
 
 @dataclass
@@ -99,18 +111,35 @@ def faults(text):
     start = text.find("\n## Exercises\n")
     stop = text.find("\n## ", start + 1)
     section = range(text.count("\n", 0, start), text.count("\n", 0, stop)) if start >= 0 else range(0)
-    yield from order(text)
-    yield from cells([block for block in found if block.name == "code-cell"], section)
-    yield from exercises(found)
+    yield from order(text, ORDER)
+    opened = yield from cells([block for block in found if block.name == "code-cell"], section)
+    if opened not in OPEN_CELLS:
+        wanted = f"{OPEN_CELLS[0]} to {OPEN_CELLS[-1]}"
+        yield f"{opened} cells are open beside those of the exercises; a learner would type {wanted}"
+    yield from exercises(found, LEVELS)
+    yield from included(found)
+
+
+def introduction_faults(text):
+    """The same of an introduction: its code is what it teaches, so any number of cells may be open, of any level."""
+    found = blocks(text)
+    yield from order(text, INTRODUCED)
+    yield from cells([block for block in found if block.name == "code-cell"], range(0))
+    yield from exercises(found, ())
+    yield from included(found)
+
+
+def included(found):
+    """Where the library is shown by a directive that does not narrow it."""
     for block in found:
         if block.name == "literalinclude":
             yield f"line {block.line}: the library is shown by {{excerpt}}, in {WIDTH} columns, not by literalinclude"
 
 
-def order(text):
+def order(text, parts):
     """The parts that are missing, or stand before what should come before them."""
     place = 0
-    for what, pattern in ORDER:
+    for what, pattern in parts:
         if match := re.compile(pattern, re.MULTILINE).search(text, place):
             place = match.end()
         elif re.search(pattern, text, re.MULTILINE):
@@ -120,7 +149,7 @@ def order(text):
 
 
 def cells(found, section):
-    """What is wrong with the code cells. section: the lines of the exercises, whose cells are open by nature."""
+    """What is wrong with the code cells; returns how many are open. section: the exercises' lines, not counted."""
     opened = 0
     for cell in found:
         tags = set(cell.options.get("tags", []))
@@ -135,20 +164,18 @@ def cells(found, section):
         for number, line in enumerate(lines, start=1):
             if len(line) > WIDTH:
                 yield f"line {cell.line}: line {number} of the cell has {len(line)} columns; at most {WIDTH} fit"
-    if opened not in OPEN_CELLS:
-        wanted = f"{OPEN_CELLS[0]} to {OPEN_CELLS[-1]}"
-        yield f"{opened} cells are open beside those of the exercises; a learner would type {wanted}"
+    return opened
 
 
-def exercises(found):
-    """What is wrong with the exercises: their number, levels and answers."""
+def exercises(found, wanted):
+    """What is wrong with the exercises: their number, levels and answers. wanted: levels that must be there."""
     asked = [block for block in found if block.name == "exercise"]
     predictions = [block for block in found if block.name == "predict"]
     solutions = {block.argument: block for block in found if block.name == "solution"}
     if len(asked) + len(predictions) < FEWEST or len(asked) > MOST:
         yield f"there are {len(asked)} exercises and {len(predictions)} predictions; {FEWEST} to {MOST} are wanted"
     levels = [block.options.get("class", "") for block in asked] + ["predict"] * bool(predictions)
-    yield from (f"no exercise has level {level}" for level in LEVELS if level not in levels)
+    yield from (f"no exercise has level {level}" for level in wanted if level not in levels)
     for block in asked:
         label, level = block.options.get("label"), block.options.get("class", "")
         if level not in LEVELS:
