@@ -164,9 +164,9 @@ def _survivors(seeds, pruned, align):
     return cells, parts, fmean(shares)
 
 
-def leading_eighths(seeds, pruned, align=8):
-    """Of each seed's mask, the eighth of the rotary pairs of which most is kept: 1, the fastest, to 8."""
-    return [1 + part.index(max(part)) for part in _survivors(seeds, pruned, align)[1]]
+def kept_by_eighths(seeds, pruned, align=8):
+    """Of each seed's mask, the share kept of each eighth of the rotary pairs, fastest first: eight per seed."""
+    return _survivors(seeds, pruned, align)[1]
 
 
 def survivors_says(importances, task="needle", pruned=0.5, align=8):
@@ -271,6 +271,11 @@ def _curves(rows, key):
     if not found:
         raise ValueError("errors needs rows with a rule and a share; it was given none.")
     return found
+
+
+def named(row):
+    """The recorded method of a timed row, with the share that it kept beside the one that it was asked to keep."""
+    return row["method"].replace("channels, ", "").replace("kept", f"asked to stay, {row['kept']:.0%} kept")
 
 
 LOOKS = {
