@@ -1,4 +1,4 @@
-"""The table of all that must be equal: rows are inside their budgets, and turn red when a form or a formula is wrong."""
+"""The table of all that must be equal: inside their budgets, and red when a form or a formula is wrong."""
 
 import math
 
