@@ -5,8 +5,12 @@ import math
 import torch
 
 from effattn_core.attention import oracle as dense
-from effattn_core.channels import build_mask
-from effattn_core.exercises import exercise
+from effattn_core.channels import build_mask, needle
+from effattn_core.channels import costs as costs_channels
+from effattn_core.channels.training import by_frequency
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.watch import watch
+from kernels import runtime
 
 
 def _random(*shape, seed=0):
@@ -106,4 +110,111 @@ def bytes_read(function):
         if math.isclose(got, kept, rel_tol=1e-9) or math.isclose(got, kept * (1 - missing), rel_tol=1e-9):
             return "Those are the keys alone; values are the other half of the cache, and are not pruned."
         return f"With counts {counts} of {head_dim} the share is {wanted:.4g}; got {got:.4g}."
+    return None
+
+
+@exercise("channels.token_bytes", level="pencil")
+def token_bytes(answer):
+    heads, head_dim = costs_channels.RELEASED_COUNTS, 128
+    keys, readers = sum(count * many for count, many in heads.items()), sum(heads.values()) - heads[0]
+    right = 2 * (keys + head_dim * readers)
+    mistakes = [
+        (2 * (keys + head_dim * sum(heads.values())), "Heads that keep no channel drop their values too."),
+        (2 * keys, "Those are the keys; each head that keeps any channel has 128 numbers of value as well."),
+        (right // 2, "Those are numbers: bfloat16 has two bytes each."),
+        (4 * head_dim * sum(heads.values()), "That is a whole token: its keys and values before the mask."),
+        (4 * head_dim * readers, "That drops the empty heads alone; the others keep fewer channels of their keys."),
+    ]
+    return compare_number(answer, right, mistakes)
+
+
+@exercise("channels.half_mass", level="pencil")
+def half_mass(answer):
+    whole = costs_channels.SINKS + costs_channels.TRAINED_RECENT
+    mistakes = [
+        (whole, "Each whole token weighs exp(4), not 1: more tokens of weight 1 are needed to balance them."),
+        (whole * 4, "A logit of 4 is a weight of exp(4), not of 4."),
+        (whole * 2**4, "The exponential has base e."),
+        (
+            whole / math.exp(4),
+            "Divided the wrong way: the whole tokens weigh more, so more of the others balance them.",
+        ),
+    ]
+    return compare_number(answer, whole * math.exp(4), mistakes)
+
+
+@exercise("channels.slow_pairs", level="pencil")
+def slow_pairs(answer):
+    turns = [100000 * 500000 ** (-pair / 64) for pair in range(64)]
+    right = sum(angle < 2 * math.pi for angle in turns)
+    mistakes = [
+        (64 - right, "Those are the pairs that do come round; the slow ones were asked for."),
+        (2 * right, "Those are channels: a pair has two."),
+        (sum(angle < 1 for angle in turns), "A whole turn is 2π, not 1 radian."),
+    ]
+    return compare_number(answer, right, mistakes)
+
+
+@exercise("channels.pack", level="kernel")
+def pack(function):
+    device = runtime.device()
+    for heads, tokens, head_dim, count in ((1, 16, 16, 8), (3, 37, 32, 8), (2, 5, 32, 24), (2, 65, 64, 1)):
+        dice = torch.Generator().manual_seed(tokens)
+        key = torch.randn(heads, tokens, head_dim, generator=dice).to(device)
+        kept = torch.stack([torch.randperm(head_dim, generator=dice)[:count] for _ in range(heads)]).to(device)
+        case = f"{heads} heads, {tokens} tokens and {count} of {head_dim} channels"
+        found = watch(lambda key=key, kept=kept: function(key.clone(), kept.clone()))
+        if found.launches == 0:
+            return "No Triton kernel was launched: this exercise asks for one."
+        if found.findings:
+            first = found.findings[0]
+            return f"With {case} `{first.code}` is unsafe ({first.kind}): mask tokens and channels past their end."
+        got, wanted = found.result, key.gather(-1, kept[:, None].expand(-1, tokens, -1))
+        if tuple(got.shape) != tuple(wanted.shape):
+            return f"With {case} the thin keys are {list(got.shape)}; they must be {list(wanted.shape)}."
+        if torch.equal(got, wanted):
+            continue
+        if torch.equal(got, key[:, :, :count]):
+            return "Those are the first channels of each key; take those that the head's list names."
+        if torch.equal(got, key.gather(-1, kept[:1, None].expand(heads, tokens, -1))):
+            return "Every head used the list of head 0: a program reads the list of its own head."
+        if torch.equal(got.nan_to_num(7.0), key.gather(-1, kept.sort().values[:, None].expand(-1, tokens, -1))):
+            return "The channels are right, their order is not: it is that of the list, by which queries are gathered."
+        if got.isnan().any():
+            return f"With {case} a part was never written: the grid has to reach the last token of each head."
+        return f"With {case} the thin keys are off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+@exercise("channels.rule", level="open")
+def rule(function):
+    """A rule without training, tried on the search for a needle: hardly worse than the slowest pairs, at two shares."""
+    distances = needle.REGION["recent"], needle.TOKENS - needle.REGION["sinks"]
+    shape = needle.HEADS, needle.HEAD_DIM
+    got = function(needle.HEAD_DIM, needle.BASE, *distances)
+    if not isinstance(got, torch.Tensor) or got.shape != shape[1:]:
+        given = tuple(getattr(got, "shape", [type(got).__name__]))
+        return f"Return one importance per channel, {shape[1:]}; got {given}."
+    if not got.isfinite().all():
+        return "An importance is not finite."
+    half = needle.HEAD_DIM // 2
+    if torch.equal(got[:half], got[half:]) and not torch.equal(got[0::2], got[1::2]):
+        return f"Pairs are neighbours here, channels 2i and 2i + 1; yours pairs i with i + {half}."
+    given = needle.texts(96, torch.Generator().manual_seed(5))
+    rules = {"yours": got.expand(shape).float(), "slow": by_frequency(shape), "fast": by_frequency(shape, fastest=True)}
+    for pruned in (0.3, 0.5):
+        masks = {name: build_mask(each, pruned).float() for name, each in rules.items()}
+        if masks["yours"].mean() > 1.02 - pruned:
+            return f"With {pruned:.0%} to go {masks['yours'].mean():.0%} stay: importances tie at the threshold."
+        with torch.no_grad():
+            errors = {name: needle.distance(each, *given).item() for name, each in masks.items()}
+        if errors["yours"] > 0.9 * errors["fast"]:
+            return (
+                f"With {pruned:.0%} to go the error is {errors['yours']:.3f}: your rule keeps pairs that turn too far."
+            )
+        if errors["yours"] > 1.15 * errors["slow"]:
+            return (
+                f"With {pruned:.0%} to go the error is {errors['yours']:.3f}; that of the slowest pairs is "
+                f"{errors['slow']:.3f}: what do they keep that yours does not?"
+            )
     return None

@@ -59,3 +59,32 @@ def compare(importance, shares, generator, count=512):
             rows.append({"rule": rule, "pruned": pruned, "error": functional.mse_loss(ours, dense).item()})
     power = dense.square().mean().item()
     return [*rows, {"rule": "nothing read", "pruned": 1.0, "error": power}]
+
+
+@torch.no_grad()
+def control(importances, shares, *, count=256, seed=7):
+    """Rows of a table on fresh texts: for each share pruned the mean error of `importances`, and of "slowest pairs".
+
+    importances: a list of [HEADS, HEAD_DIM], learned from several seeds. Slowest pairs are kept without any training.
+    """
+    given = texts(count, torch.Generator().manual_seed(seed))
+    slowest = by_frequency(importances[0].shape)
+
+    def error(importance, pruned):
+        return distance(build_mask(importance, pruned).float(), *given).item()
+
+    return [
+        {"pruned": pruned, "learned": sum(error(each, pruned) for each in importances) / len(importances),
+         "slowest pairs": error(slowest, pruned)}
+        for pruned in shares
+    ]  # fmt: skip
+
+
+def mean_cosines(parts=8):
+    """Mean cosine of the turn between query and needle over all places where the needle may lie, by parts of the pairs.
+
+    A list of `parts` means, fastest pairs first: what is left, on average, of what a pair's members have in common.
+    """
+    between = torch.arange(REGION["recent"], TOKENS - REGION["sinks"])  # tokens from the needle to the query
+    speed = BASE ** -torch.linspace(0, 1, HEAD_DIM // 2 + 1)[:-1]
+    return (speed[:, None] * between).cos().mean(1).view(parts, -1).mean(1).tolist()

@@ -11,6 +11,7 @@ from figures import theme
 
 SHARES = tuple(round(0.05 * step, 2) for step in range(2, 20))
 ALIGNS = (1, 4, 8, 16)
+STAGES = ("in the key", "as stored", "heads grouped by width")
 RULES = ("learned, two stages", "learned", "sizes of q and k", "random", "slowest pairs", "fastest pairs",
          "learned, equal counts")  # fmt: skip
 
@@ -36,57 +37,66 @@ def _names(importance):
     return [f"{layer + 1}.{head + 1}" for layer, heads in enumerate(importance) for head in range(len(heads))]
 
 
-def layout(importance, pruned=0.5, grouped=False, align=8):
-    """What does a token of the middle take in a cache? Each head's kept key channels and values; the dropped, hollow.
+def _stored(kept, stage):
+    """(cells at a stage, bool [heads, head_dim]; the heads in their order). kept: bool [heads, head_dim]."""
+    counts = kept.sum(-1)
+    cells = kept if stage == STAGES[0] else torch.arange(kept.shape[1]) < counts[:, None]
+    order = list(range(len(kept)))
+    if stage == STAGES[2]:
+        order.sort(key=lambda head: -counts[head].item())
+    return cells, order
 
-    importance: as `frozen` returns it; grouped: heads by falling count, as a deployed cache holds them.
+
+def layout(importance, pruned=0.5, stage=STAGES[0], align=8):
+    """What does a token of the middle keep? A row of key channels and values per head; what is dropped is empty.
+
+    importance: as `frozen` returns it; stage: of STAGES, the channels where they are in the key, pushed together as
+    they are stored, and with heads by falling count, as a deployed cache holds them.
     """
     import plotly.graph_objects as go
 
     kept, share, empty = _kept(importance, pruned, align)
-    counts, head_dim = kept.sum(-1).tolist(), kept.shape[1]
-    names = _names(importance)
-    order = sorted(range(len(counts)), key=lambda head: -counts[head]) if grouped else list(range(len(counts)))
-    rows = list(range(len(order)))
-    bar = dict(orientation="h", y=rows, width=0.72, hoverinfo="skip")
-    keys = [counts[head] for head in order]
-    values = [head_dim if count else 0 for count in keys]
-    hollow = dict(color="rgba(0,0,0,0)", line=dict(color=theme.QUIET, width=1))
-    hatch = dict(color=theme.ORANGE, pattern=dict(shape="/", solidity=0.3))
-    traces = [
-        go.Bar(x=keys, base=[-count for count in keys], marker=dict(color=theme.BLUE), name="keys kept", **bar),
-        go.Bar(x=values, base=0, marker=hatch, name="values kept", **bar),
-        go.Bar(x=[head_dim - count for count in keys], base=-head_dim, marker=hollow, name="dropped", **bar),
-        go.Bar(x=[head_dim - count for count in values], base=values, marker=hollow, showlegend=False, **bar),
-    ]
-    edges = [row - 0.5 for row in rows[1:] if keys[row] != keys[row - 1]] if grouped else []
-    shapes = [dict(type="line", x0=-head_dim, x1=head_dim, y0=edge, y1=edge, line=dict(color=theme.INK, width=2))
-              for edge in edges]  # fmt: skip
+    cells, order = _stored(kept, stage)
+    counts, head_dim, names = kept.sum(-1).tolist(), kept.shape[1], _names(importance)
+    gap, rows = head_dim // 8, list(range(len(order)))
+    key, value, nothing = 1, 2, None
+    z = [[key if there else nothing for there in cells[head].tolist()] + [nothing] * gap
+         + [value if counts[head] else nothing] * head_dim for head in order]  # fmt: skip
+    halves = [(-0.5, head_dim - 0.5), (head_dim + gap - 0.5, 2 * head_dim + gap - 0.5)]
+    shapes = [dict(type="rect", x0=left, x1=right, y0=row - 0.42, y1=row + 0.42, line=dict(color=theme.QUIET, width=1))
+              for row in rows for left, right in halves]  # fmt: skip
+    if stage == STAGES[2]:
+        edges = [row - 0.5 for row in rows[1:] if counts[order[row]] != counts[order[row - 1]]]
+        shapes += [dict(type="line", x0=-0.5, x1=halves[1][1], y0=edge, y1=edge, line=dict(color=theme.INK, width=2))
+                   for edge in edges]  # fmt: skip
+    colours = [[0, theme.BLUE], [0.5, theme.BLUE], [0.5, theme.ORANGE], [1, theme.ORANGE]]
     relative = costs_channels.relative_bytes(share, empty)
-    title = f"<b>{relative:.0%} of a whole cache</b>: {share:.0%} of the keys kept"
-    if grouped:
-        title += f", {len(set(keys) - {0})} groups"
-    ticks = [0, head_dim // 2, head_dim]
+    title = f"<b>{relative:.0%} of a whole cache</b>, {share:.0%} of the keys"
+    where = "channels from fast pairs to slow" if stage == STAGES[0] else "kept channels, pushed together"
     return theme.figure(
-        *traces, height=400, barmode="overlay", shapes=shapes, annotations=[theme.heading(title)], showlegend=True,
-        legend=dict(y=-0.2, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
-        xaxis=dict(range=[-head_dim - 0.5, head_dim + 0.5], tickvals=[-each for each in ticks[:0:-1]] + ticks,
-                   ticktext=[str(each) for each in ticks[:0:-1] + ticks], showgrid=False,
-                   title=dict(text="numbers per token: ← key channels, values →")),
+        go.Heatmap(z=z, zmin=key, zmax=value, colorscale=colours, showscale=False, xgap=1, ygap=9, hoverinfo="skip"),
+        height=360, shapes=shapes, annotations=[theme.heading(title)], margin=dict(l=8, r=8, t=30, b=8),
+        xaxis=dict(range=[-1, 2 * head_dim + gap], tickvals=[sum(half) / 2 for half in halves],
+                   ticktext=["key", "value"], ticks="", showgrid=False, title=dict(text=f"key: {where}")),
         yaxis=dict(range=[len(rows) - 0.5, -0.5], tickvals=rows, ticktext=[names[head] for head in order],
                    showgrid=False, title=dict(text="layer.head")),
     )  # fmt: skip
 
 
-def layout_says(importance, pruned=0.5, grouped=False, align=8):
+def layout_says(importance, pruned=0.5, stage=STAGES[0], align=8):
     """`layout` in a sentence."""
     kept, share, empty = _kept(importance, pruned, align)
     counts = kept.sum(-1).tolist()
-    many = f"{len(set(counts) - {0})} group{'s' * (len(set(counts) - {0}) != 1)} of equally wide heads"
+    widths = len(set(counts) - {0})
+    more = {
+        STAGES[0]: "each head keeps channels of its own",
+        STAGES[1]: "the kept ones are stored side by side",
+        STAGES[2]: f"heads lie in {widths} group{'s' * (widths != 1)} of equal width",
+    }[stage]
     return (
         f"With {share_words(pruned)}, {share:.0%} of the key channels stay and {round(empty * len(counts))} of "
         f"{len(counts)} heads keep none: a token of the middle takes {costs_channels.relative_bytes(share, empty):.0%} "
-        f"of its bytes in a whole cache" + (f", in {many}." if grouped else ".")
+        f"of its bytes in a whole cache; {more}."
     )
 
 
@@ -154,9 +164,9 @@ def _survivors(seeds, pruned, align):
     return cells, parts, fmean(shares)
 
 
-def leading_eighths(seeds, pruned, align=8):
-    """Of each seed's mask, the eighth of the rotary pairs of which most is kept: 1, the fastest, to 8."""
-    return [1 + part.index(max(part)) for part in _survivors(seeds, pruned, align)[1]]
+def kept_by_eighths(seeds, pruned, align=8):
+    """Of each seed's mask, the share kept of each eighth of the rotary pairs, fastest first: eight per seed."""
+    return _survivors(seeds, pruned, align)[1]
 
 
 def survivors_says(importances, task="needle", pruned=0.5, align=8):
@@ -261,6 +271,11 @@ def _curves(rows, key):
     if not found:
         raise ValueError("errors needs rows with a rule and a share; it was given none.")
     return found
+
+
+def named(row):
+    """The recorded method of a timed row, with the share that it kept beside the one that it was asked to keep."""
+    return row["method"].replace("channels, ", "").replace("kept", f"asked to stay, {row['kept']:.0%} kept")
 
 
 LOOKS = {

@@ -19,7 +19,7 @@ TASKS = {"needle": tuple(draw.frozen([seed]) for seed in NEEDLE.tolist()), "Shak
 GRIDS = {
     "cache-layout": (
         functools.partial(draw.layout, IMPORTANCE), functools.partial(draw.layout_says, IMPORTANCE),
-        dict(pruned=draw.SHARES, grouped=[False, True]),
+        dict(pruned=draw.SHARES, stage=draw.STAGES),
     ),
     "survivors": (
         functools.partial(draw.survivors, TASKS), functools.partial(draw.survivors_says, TASKS),
@@ -73,21 +73,24 @@ def test_the_figures_stay_in_their_budgets(made):
 
 
 @pytest.mark.parametrize("pruned", [0.1, 0.5, 0.9])
-@pytest.mark.parametrize("grouped", [False, True])
-def test_the_layout_holds_what_the_mask_keeps(pruned, grouped):
+@pytest.mark.parametrize("stage", draw.STAGES)
+def test_the_layout_holds_what_the_mask_keeps(pruned, stage):
     kept = channels.build_mask(torch.tensor(IMPORTANCE), pruned, 8).flatten(0, 1)
     counts = kept.sum(-1).tolist()
-    keys, values, *hollow = draw.layout(IMPORTANCE, pruned, grouped).data
-    assert list(keys.x) == (sorted(counts, reverse=True) if grouped else counts)
-    assert [-each for each in keys.base] == list(keys.x)
-    assert list(values.x) == [32 if count else 0 for count in keys.x]
-    drawn = sum(keys.x) + sum(values.x)
+    figure = draw.layout(IMPORTANCE, pruned, stage)
+    keys = [[cell is not None for cell in row[:32]] for row in figure.data[0].z]
+    values = [[cell is not None for cell in row[-32:]] for row in figure.data[0].z]
+    if stage == draw.STAGES[0]:
+        assert keys == kept.tolist()
+    else:
+        wanted = sorted(counts, reverse=True) if stage == draw.STAGES[2] else counts
+        assert keys == [[place < count for place in range(32)] for count in wanted]
+    assert [sum(row) for row in values] == [32 if any(row) else 0 for row in keys]
     share = costs_channels.relative_bytes(kept.double().mean().item(), counts.count(0) / 8)
-    assert drawn == pytest.approx(2 * 32 * 8 * share)
-    assert drawn + sum(sum(each.x) for each in hollow) == 2 * 32 * 8
-    assert f"{share:.0%} of a whole cache" in draw.layout(IMPORTANCE, pruned, grouped).layout.annotations[0].text
-    lines = len(draw.layout(IMPORTANCE, pruned, True).layout.shapes)
-    assert lines == len(set(counts)) - 1
+    assert sum(map(sum, keys)) + sum(map(sum, values)) == pytest.approx(2 * 32 * 8 * share)
+    assert f"{share:.0%} of a whole cache" in figure.layout.annotations[0].text
+    lines = [shape for shape in figure.layout.shapes if shape.type == "line"]
+    assert len(lines) == (len(set(counts)) - 1 if stage == draw.STAGES[2] else 0)
 
 
 def test_survivors_are_the_masks_of_all_seeds_and_their_shares_by_eighths():
@@ -100,7 +103,7 @@ def test_survivors_are_the_masks_of_all_seeds_and_their_shares_by_eighths():
     assert list(bars.y) == pytest.approx(parts.mean(0).tolist())
     assert list(bars.error_y.array) == pytest.approx((parts.amax(0) - parts.mean(0)).tolist())
     assert list(released.y)[:4] == list(costs_channels.RELEASED_QUARTERS)
-    assert draw.leading_eighths(tasks["Shakespeare"], 0.7) == (parts.argmax(1) + 1).tolist()
+    assert torch.tensor(draw.kept_by_eighths(tasks["Shakespeare"], 0.7)).allclose(parts.float())
 
 
 def test_rounding_shows_both_counts_and_an_empty_head_its_two_masses():
