@@ -65,14 +65,13 @@ def sorting():
                   line=dict(color=theme.GRID, width=1)) for wire in range(len(NUMBERS))]  # fmt: skip
     stages = sorted({run for run, _ in columns})
     middle = {run: [column + 0.5 for column, (each, _) in enumerate(columns) if each == run] for run in stages}
-    notes = [dict(text=f"runs of {run}", x=sum(middle[run]) / len(middle[run]), y=-0.95, showarrow=False,
+    notes = [dict(text=f"runs of {run}", x=sum(middle[run]) / len(middle[run]), y=-1.0, showarrow=False,
                   font=dict(size=theme.SMALL)) for run in stages]  # fmt: skip
-    borders = [dict(type="line", x0=x, x1=x, y0=-0.6, y1=len(NUMBERS) - 0.4,
-                    line=dict(color=theme.QUIET, width=1, dash="dot"))
-               for x in (min(middle[run]) - 0.5 for run in stages[1:])]  # fmt: skip
+    brackets = [dict(type="line", x0=min(middle[run]) - 0.35, x1=max(middle[run]) + 0.35, y0=-0.6, y1=-0.6,
+                     line=dict(color=theme.QUIET, width=2)) for run in stages]  # fmt: skip
     hidden = dict(showticklabels=False, showgrid=False, ticks="")
     return theme.figure(
-        *traces, height=420, shapes=[*wires, *lines, *borders], annotations=notes, showlegend=True,
+        *traces, height=420, shapes=[*wires, *lines, *brackets], annotations=notes, showlegend=True,
         margin=dict(l=8, r=8, t=30, b=8), xaxis=dict(range=[-0.4, len(columns) + 0.4], **hidden),
         yaxis=dict(range=[len(NUMBERS) - 0.4, -1.4], **hidden),
     )  # fmt: skip

@@ -9,7 +9,7 @@ from effattn_core.indexing.model import IndexedYOCO
 from effattn_core.model import configuration
 from effattn_core.recordings import measured
 from figures import theme
-from figures.indexing.forms import RUN, text_rows
+from figures.indexing.forms import RUN, TEXT_CHOICES, text_rows
 from kernels import runtime
 
 EXACT = 1e-12  # of sums in float64 that are taken in another order
@@ -145,7 +145,8 @@ def added():
 def added_rows():
     """`added` as a table's rows."""
     return [
-        {"taught": {"indexer alone": "indexer", "joint": "with the model"}[stage], "letters": count} | costs
+        {"taught": {"indexer alone": "indexer alone", "joint": "both"}[stage], "letters": count}
+        | {TEXT_CHOICES[name]: cost for name, cost in costs.items()}
         for stage, by in added().items()
         for count, costs in by.items()
     ]
