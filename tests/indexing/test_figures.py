@@ -63,7 +63,7 @@ def test_the_merge_that_is_drawn_gives_the_best_four_in_order():
 
 @pytest.mark.parametrize("length", [1, 2, 8, 16])
 def test_the_network_sorts_every_sequence_of_zeros_and_ones_and_so_all(length):
-    """A network that sorts all zeros and ones sorts any numbers (Knuth, The Art of Computer Programming 3, 5.3.4)."""
+    """The zero-one principle: a network that sorts all zeros and ones sorts any numbers."""
     for bits in itertools.product((0, 1), repeat=length) if length < 16 else [[*range(8), *range(8)][::-1]]:
         assert network.states(bits)[-1] == sorted(bits)
     power = length.bit_length() - 1
@@ -87,7 +87,7 @@ def test_the_network_that_is_drawn_is_the_kernels():
     """Column by column: the kernel's exchange gives what the drawing says."""
     drawn = network.states(network.NUMBERS)
     steps = [(stage, step) for stage in range(1, 4) for step in range(stage)]
-    for before, after, (stage, step) in zip(drawn, drawn[1:], steps, strict=True):
+    for (before, after), (stage, step) in zip(itertools.pairwise(drawn), steps, strict=True):
         found = torch.empty(8, dtype=torch.int64)
         column_kernel[(1,)](torch.tensor(before), found, 8, 3, stage, step)
         assert found.tolist() == after
