@@ -131,7 +131,7 @@ def test_the_counted_bytes_are_those_of_the_formula():
 
 
 def test_the_tables_of_the_recorded_runs_are_whole():
-    assert len(tables.added_rows()) == 2 * 5 and {row["taught"] for row in tables.added_rows()} == {
+    assert len(tables.added_rows()) == 2 * 5 and {row["stage"] for row in tables.added_rows()} == {
         "indexer alone", "both"}  # fmt: skip
     assert [row["way"] for row in tables.timed_rows()][:3] == ["dense", "one index per layer", "one index"]
     assert all(ratio == 1 for way, ratio in tables.timed_rows()[0].items() if way != "way")
