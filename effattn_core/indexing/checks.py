@@ -4,9 +4,38 @@ import math
 
 import torch
 
-from effattn_core.exercises import exercise
-from effattn_core.indexing import oracle, scores_oracle
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.indexing import choose_rows, costs, oracle, scores_oracle
 from effattn_core.indexing.model import distillation
+from effattn_core.primer.watch import watch
+from kernels import runtime
+
+
+@exercise("indexing.meeting", level="pencil")
+def meeting(answer):
+    """Tokens at which one index reads as much as the chosen rows of all layers."""
+    sizes = costs.CROSS_DECODER
+    rows, key = costs.step(1 << 20, **sizes).rows, costs.index_bytes(1)
+    mistakes = [
+        (rows / key / sizes["layers"], "All sixteen layers read the rows, one index serves them: multiply by 16."),
+        (rows / key / 2, "A row is a key and a value: twice 4 · 128 numbers."),
+        (rows / (key - costs.SCALE_BYTES), "The scale of a routing key is read too: four bytes more per token."),
+        (rows / (2 * key - costs.SCALE_BYTES), "The routing key's numbers have one byte each, not two."),
+    ]
+    return compare_number(answer, rows / key, mistakes, within=0.005)
+
+
+@exercise("indexing.columns", level="pencil")
+def columns(answer):
+    """Columns of Batcher's network for 2,048 entries."""
+    power = costs.TOP_K.bit_length() - 1
+    mistakes = [
+        (power, "That merges two sorted halves; before it, each of them has to be sorted."),
+        (power**2, "Not every doubling takes eleven columns: runs of two take one, runs of four two."),
+        (power * (power - 1) // 2, "That sorts 1,024: the last merge is missing."),
+        (costs.TOP_K // 2 * power * (power + 1) // 2, "Those are comparisons; in a column all of them happen at once."),
+    ]
+    return compare_number(answer, power * (power + 1) // 2, mistakes, within=0.005)
 
 
 @exercise("indexing.scores", level="code")
@@ -90,4 +119,77 @@ def gather(function):
         if torch.allclose(got, (query @ key.mT).masked_fill(~seen, -math.inf).softmax(-1) @ value):
             return "The scale is missing: scores are divided by the square root of head_dim."
         return f"With {count} rows of {time} the output is off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+@exercise("indexing.lost", level="code")
+def lost(function):
+    """Attention whose mean list covers 90 % on average and less than 5 % of one layer's."""
+    attention = function()
+    if not isinstance(attention, torch.Tensor) or attention.ndim != 2 or attention.shape[1] != 16:
+        given = tuple(attention.shape) if isinstance(attention, torch.Tensor) else type(attention).__name__
+        return f"Return attention of some layers to 16 tokens, [layers, 16]; got {given}."
+    attention = attention.double()
+    if (attention < 0).any() or not torch.allclose(attention.sum(1), attention.new_ones(len(attention))):
+        return "A row is no law: attention is never negative, and each layer's sums to one."
+    rows = choose_rows(attention.mean(0)[None, None], 4, 0)[0, 0]
+    covered = attention[:, rows].sum(1)
+    mean, worst = covered.mean().item(), covered.min().item()
+    if worst >= 0.05:
+        return f"The layer served worst still finds {worst:.0%}: one layer must look where the others never do."
+    if mean < 0.9:
+        return f"The list covers {mean:.0%} on average: too few layers agree to outvote the one."
+    return None
+
+
+@exercise("indexing.halve", level="kernel")
+def halve(function):
+    """The best half of a falling and a rising list, falling, without a sort."""
+    for length, seed in ((4, 0), (32, 1), (128, 2), (1, 3)):
+        generator = torch.Generator().manual_seed(seed)
+        numbers = torch.randint(-40, 40, (2, length), generator=generator).float().to(runtime.device()) - 20
+        best, fresh = numbers[0].sort(descending=True).values, numbers[1].sort().values
+        wanted = numbers.flatten().sort(descending=True).values[:length]
+        found = watch(lambda best=best, fresh=fresh: function(best.clone(), fresh.clone()))
+        if found.launches == 0:
+            return "No Triton kernel was launched: this exercise asks for one."
+        if found.findings:
+            first = found.findings[0]
+            return f"With lists of {length} `{first.code}` is unsafe ({first.kind}): keep lanes inside the list."
+        got = found.result
+        if got.shape != wanted.shape:
+            return f"The best half has {length} numbers; got {tuple(got.shape)}."
+        if torch.equal(got, wanted):
+            continue
+        if torch.equal(got, torch.maximum(best, fresh)):
+            return "These are the right numbers, not yet in order: they fall and rise. Now compare half a list apart."
+        if torch.equal(got, wanted.flip(0)):
+            return "The right numbers rise: whoever has the lower place keeps the larger."
+        if torch.equal(got, best):
+            return "The list came back as it was: the larger of each column stays."
+        if torch.equal(got.sort(descending=True).values, wanted):
+            return f"Of {length} the right numbers are kept, out of order: distances go from half the list down to 1."
+        return f"Of two lists of {length} these are not the best half: take the larger of each column first."
+    return None
+
+
+@exercise("indexing.smallest", level="open")
+def smallest(function):
+    """The shortest list by the mean of layers that covers a share of each layer's attention."""
+    generator = torch.Generator().manual_seed(4)
+    for layers, keys, share in ((6, 40, 0.9), (1, 9, 0.5), (3, 12, 0.8), (2, 20, 0.99)):
+        attention = (3 * torch.randn(layers, keys, dtype=torch.float64, generator=generator)).softmax(-1)
+        order = attention.mean(0).argsort(descending=True)
+        held = attention[:, order].cumsum(1)
+        wanted, got = int((held.min(0).values < share).sum()) + 1, function(attention.clone(), share)
+        if got == wanted:
+            continue
+        if got == int((held.mean(0) < share).sum()) + 1:
+            return "That covers the share on average: the layer that is served worst decides."
+        own = attention.sort(descending=True).values.cumsum(1)
+        if got == int((own.min(0).values < share).sum()) + 1:
+            return "That sorts each layer by its own attention: one order, the mean's, serves all."
+        if got == wanted - 1:
+            return "One too few: with so many tokens the share is not reached yet."
+        return f"{layers} layers over {keys} tokens need {wanted} tokens for {share:.0%} of each; got {got}."
     return None

@@ -230,7 +230,15 @@ def cost_says(context=131072, running=False):
     )
 
 
-TEXT_CHOICES = ("per layer", "trained per layer", "shared oracle", "trained shared", "newest", "random")
+# Name in the recorded rows of the trained YOCO: words.
+TEXT_CHOICES = {
+    "per layer": "list per layer, its attention",
+    "trained per layer": "list per layer, taught",
+    "shared oracle": "one list, mean attention",
+    "trained shared": "one list, taught",
+    "newest": "the newest",
+    "random": "random",
+}
 
 
 def text_rows(stage="indexer alone"):
@@ -258,9 +266,9 @@ def text(stage="indexer alone"):
     curves = _curves(stage)
     traces = [
         go.Scatter(
-            x=[k for k, _ in curves[name]], y=[share for _, share in curves[name]], mode="lines+markers", name=name,
-            line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=9),
-            hovertemplate="%{x} letters: %{y:.0%}<extra>" + name + "</extra>",
+            x=[k for k, _ in curves[name]], y=[share for _, share in curves[name]], mode="lines+markers",
+            name=TEXT_CHOICES[name], line=dict(color=colour, dash=dash, width=3), marker=dict(symbol=symbol, size=9),
+            hovertemplate="%{x} letters: %{y:.0%}<extra>" + TEXT_CHOICES[name] + "</extra>",
         )
         for name, colour, dash, symbol in looks(list(curves))
     ]  # fmt: skip
@@ -275,5 +283,7 @@ def text(stage="indexer alone"):
 
 def text_says(stage="indexer alone"):
     """`text` in a sentence."""
-    ends = "; ".join(f"{name} from {each[0][1]:.0%} to {each[-1][1]:.0%}" for name, each in _curves(stage).items())
+    ends = "; ".join(
+        f"{TEXT_CHOICES[name]}: {each[0][1]:.0%} to {each[-1][1]:.0%}" for name, each in _curves(stage).items()
+    )
     return f"Attention covered as lists grow from 4 to 64 letters: {ends}."

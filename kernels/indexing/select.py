@@ -2,8 +2,8 @@
 
 An entry of a list is one int64: the score, as an integer of the same order, above the row's number. So one comparison
 orders by score and, among equal scores, puts the newer row first; the order is total, and a run repeats exactly. A
-program keeps its best entries in descending order. A tile of as many new ones is sorted ascending; entry by entry the
-larger of the two sequences are the best of both, and one bitonic merge puts them in order again.
+program keeps its K best entries in descending order, and sorts a tile of K new ones ascending. At each place the larger
+of the two is kept. These are the K best of all 2 K; they fall and then rise, and one bitonic merge puts them in order.
 """
 
 import torch
@@ -128,7 +128,7 @@ def indexing_merge_kernel(
     best = tl.load(list_pointer + CAPACITY - 1 - places)
     for split in range(1, splits):
         best = best_of(best, tl.load(list_pointer + split * CAPACITY + places), CAPACITY, POWER)
-    # Turned about: the row above, the score below, and what is not there at the end.
+    # Swap the fields, the row above and the score below, so that rows ascend; empty places come last.
     turned = ((best & 0xFFFFFFFF) << 32) | ((best >> 32) & 0xFFFFFFFF)
     turned = tl.where((places < top_k) & (best != NOTHING), turned, LAST)
     turned = bitonic_sort(turned, CAPACITY, POWER)

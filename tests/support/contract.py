@@ -18,6 +18,7 @@ RECAST = [
     "4-sparse/routing",
     "4-sparse/focus",
     "4-sparse/speculation",
+    "4-sparse/indexing",
     "5-latents/latents",
     "5-latents/autoencoders",
     "6-lowbit/lowbit",

@@ -10,6 +10,7 @@ from figures import autoencoders, bill, focus, graphs, lowbit, machine, measured
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
+from figures.indexing import forms as indexing
 from figures.latents import forms as latents
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
@@ -27,6 +28,7 @@ SPECIMENS = {
     "retention-rounded-decays": (numerics.rounded_decays, numerics.rounded_decays_says, dict(dtype=numerics.DTYPES)),
     "retention-factors": (numerics.factors, numerics.factors_says, dict(head=[0, 7])),
     "retention-state-size": (numerics.state_size, numerics.state_size_says, dict(scaled=[False, True])),
+    "indexing-picks": (indexing.picks, indexing.picks_says, dict(agreement=[0.0, 0.75], shared=[True])),
     "channels-layout": (functools.partial(channels.layout, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
     "channels-survivors": (functools.partial(channels.survivors, {"needle": (IMPORTANCE,)}), "c", dict(pruned=[0.3])),
     "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
