@@ -5,13 +5,61 @@ import math
 
 import torch
 
-from effattn_core.exercises import exercise
+from effattn_core import costs
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.watch import watch
 from effattn_core.rectified import block_bounds, bound_scores
+from effattn_core.rectified.costs import ACTIVE, BLOCK_SIZE, PERIOD, share
+from kernels import runtime
 
 
 def _keys(time, seed=0, heads=2, head_dim=6):
     generator = torch.Generator().manual_seed(seed + time)
     return torch.randn(1, heads, time, head_dim, dtype=torch.float64, generator=generator)
+
+
+@exercise("rectified.by_hand", level="pencil")
+def by_hand(answer):
+    """The bound of the keys (2, 1), (0, -1), (1, 2) for the query (2, -1), scale 1."""
+    query = torch.tensor([2.0, -1.0])[None, None, None]
+    key = torch.tensor([[2.0, 1.0], [0.0, -1.0], [1.0, 2.0]])[None, None]
+    wanted = bound_scores(query, *block_bounds(key, 3), scale=1.0).item()
+    mistakes = [
+        ((query @ key.mT).max().item(), "That is the score of the best key: to know it, the block has to be read."),
+        (2.0, "That is the corner of the highest numbers: where the query is negative, the lowest counts."),
+        (1.0, "That is the corner of the lowest numbers: where the query is positive, the highest counts."),
+    ]
+    return compare_number(answer, wanted, mistakes)
+
+
+@exercise("rectified.teeth", level="pencil")
+def teeth(answer):
+    """The first tooth over the eighth: 128 exact rows, a pass every 32, equally long rows that are equally wrong."""
+    first, last = (math.sqrt(32 / (128 + 32 * tooth)) for tooth in (1, 8))
+    mistakes = [
+        ((first / last) ** 2, "Norms of rows add as squares: take the root."),
+        (last / first, "That is the last over the first."),
+        (1.0, "As many rows are wrong each time, but they are weighed against ever more: 160 rows, then 384."),
+        (math.sqrt(8), "The cache does not begin empty: its first 128 rows are exact, and count in the norm."),
+    ]
+    return compare_number(answer, first / last, mistakes)
+
+
+def token_ratio(context=131072):
+    """Bytes of a dense token over those of one by ReSA, the weights included: Llama 3 8B."""
+    cache, whole = (of(costs.LLAMA_8B, context) for of in (costs.cache_bytes, costs.decode_bytes))
+    return whole / (whole - cache + share(BLOCK_SIZE, ACTIVE, PERIOD).total * cache)
+
+
+@exercise("rectified.whole_token", level="pencil")
+def whole_token(answer):
+    part = share(BLOCK_SIZE, ACTIVE, PERIOD).total
+    mistakes = [
+        (1 / part, "That is the cache alone: each token reads all weights too, sparse or dense."),
+        (1 / token_ratio(), "That is ReSA's reading over the dense one."),
+        (1 / ACTIVE, "Bounds and passes are read as well, and the weights."),
+    ]
+    return compare_number(answer, token_ratio(), mistakes)
 
 
 @exercise("rectified.bounds", level="code")
@@ -124,4 +172,58 @@ def pooling(function):
         return f"The pooled query chooses key {chosen}, which a head wants: make both lose."
     if (own.softmax(1)[[0, 1], [first, second]] < 0.9).any():
         return "A head's attention is spread out: let each put nine tenths or more on its own key (scale 1)."
+    return None
+
+
+@exercise("rectified.scores", level="kernel")
+def scores(function):
+    """The launcher of a kernel: float32 query [head_dim], lowest and highest [blocks, head_dim] give [blocks]."""
+    device = runtime.device()
+    for blocks, head_dim in ((70, 16), (1, 32), (8, 16), (33, 64)):
+        generator = torch.Generator().manual_seed(blocks)
+        query, low, wide = (torch.randn(*shape, generator=generator).to(device)
+                            for shape in ((head_dim,), (blocks, head_dim), (blocks, head_dim)))  # fmt: skip
+        low, high = low - 1, low - 1 + wide.abs()
+        found = watch(lambda query=query, low=low, high=high: function(query, low, high))
+        if found.launches == 0:
+            return "No Triton kernel was launched: this exercise asks for one."
+        if found.findings:
+            first = found.findings[0]
+            return f"With {blocks} blocks `{first.code}` is unsafe ({first.kind}): mask the lanes past the last block."
+        got, wanted = torch.as_tensor(found.result), torch.maximum(query * low, query * high).sum(-1)
+        if got.shape != wanted.shape:
+            return f"{blocks} blocks have scores [{blocks}]; got {list(got.shape)}."
+        if got.isnan().any():
+            return f"Of {blocks} scores {int(got.isnan().sum())} were not written: are there programs for all blocks?"
+        if torch.allclose(got, wanted, rtol=1e-4, atol=1e-4):
+            continue
+        corners = torch.maximum((query * low).sum(-1), (query * high).sum(-1))
+        if torch.allclose(got, (query * high).sum(-1), rtol=1e-4, atol=1e-4):
+            return "Where the query's number is negative, the lowest key counts."
+        if torch.allclose(got, corners, rtol=1e-4, atol=1e-4):
+            return "The maximum is taken of two sums: take it in each dimension, then sum."
+        return f"With {blocks} blocks of bounds of {head_dim} a score is off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+@exercise("rectified.any_head", level="open")
+def any_head(function):
+    """The scores of a group's one list, by the head that wants a block most: [heads, D], twice [blocks, D]."""
+    for heads, blocks in ((2, 3), (4, 9), (1, 5)):
+        generator = torch.Generator().manual_seed(heads)
+        query = torch.randn(heads, 6, dtype=torch.float64, generator=generator)
+        low, wide = torch.randn(2, blocks, 6, dtype=torch.float64, generator=generator)
+        high = low + wide.abs()
+        each = torch.maximum(query[:, None] * low, query[:, None] * high).sum(-1)  # [heads, blocks]
+        got = torch.as_tensor(function(query, low, high))
+        if tuple(got.shape) != (blocks,):
+            return f"{heads} heads share one list: {blocks} scores are wanted, [{blocks}]; got {list(got.shape)}."
+        if torch.allclose(got, each.amax(0)):
+            continue
+        mean = query.mean(0)
+        if torch.allclose(got, torch.maximum(mean * low, mean * high).sum(-1)):
+            return "That is the bound of the mean query, in which heads that disagree cancel."
+        if torch.allclose(got, each.mean(0)) or torch.allclose(got, each.sum(0)):
+            return "That is the mean of the heads' bounds, or their sum: one head that wants a block is outvoted."
+        return f"With {heads} heads a score is off by {(got - each.amax(0)).abs().max():.2g}."
     return None

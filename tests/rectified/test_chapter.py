@@ -14,6 +14,7 @@ from effattn_core.data import Characters, shakespeare
 from effattn_core.ledger import ledger
 from effattn_core.reader import LAGS, Reader, plain_letters
 from effattn_core.rectified import claims as claims_rectified
+from effattn_core.rectified import costs as costs_rectified
 from effattn_core.rectified.cache import RewindableCache
 from effattn_core.rectified.frontier import WAYS
 from effattn_core.rectified.neighbours import needle_recall
@@ -270,6 +271,25 @@ def test_the_table_of_the_drift_says_what_a_pass_finds_and_not_what_it_leaves(pe
     for found, over in zip(never, draw.OVER, strict=True):
         assert found == pytest.approx([draw._error(0, layer, over)[-1] for layer in (1, 2, 3)])
     assert claims_rectified.off_before_passes(4, 0)[0] < never[0] and least == 2
+
+
+def test_the_worked_numbers_of_the_page_are_those_of_the_formulas():
+    page = (ROOT / "book/4-sparse/rectified.md").read_text()
+    usual, half, few = (costs_rectified.share(16, active, 32) for active in (0.1, 0.05, 0.02))
+    assert f"${usual.descriptors:g} + {usual.blocks:g} + {usual.rectification:g} =$" in page
+    assert f"(W + {usual.total:g}\\, C)" in page
+    assert f"Of ${usual.total:.3f}$ the blocks were $0.1$. It falls to ${half.total:.3f}$" in page
+    assert 0.2 < 1 - half.total / usual.total < 0.3 and "By about a quarter" in page
+    assert 0.8 < 1 - few.blocks / few.total < 0.84 and "four fifths" in page
+    assert "$\\sqrt{384 / 160}$" in page
+
+
+def test_the_teeth_of_equally_wrong_rows_shrink_as_the_cache_grows():
+    """The page's formula, by rows: each of the last m of T rows is off by a fraction of its length."""
+    rows = torch.nn.functional.normalize(torch.randn(160, 8, dtype=torch.float64), dim=1)
+    wrong = rows.clone()
+    wrong[-32:] += 0.3 * torch.nn.functional.normalize(torch.randn(32, 8, dtype=torch.float64), dim=1)
+    assert ((wrong - rows).norm() / rows.norm()).item() == pytest.approx(0.3 * math.sqrt(32 / 160))
 
 
 def rows_of_a_frontier():

@@ -4,9 +4,12 @@ import itertools
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support.house import assert_named, assert_solved
 
 from effattn_core.rectified import block_bounds, bound_scores
+from effattn_core.rectified.checks import token_ratio
 
 
 def bounds(query, key, size):
@@ -65,13 +68,72 @@ def cancelling():
     return torch.tensor([[9.0, 4], [-9, 4]]), torch.tensor([[2.0, 0], [-2, 0], [0, 1.5]])
 
 
+@triton.jit
+def scores_kernel(Q, Low, High, Score, blocks, D: tl.constexpr, N: tl.constexpr, MASKED: tl.constexpr):
+    dims, block = tl.arange(0, D), tl.program_id(0) * N + tl.arange(0, N)
+    inside = (block < blocks) if MASKED else (block >= 0)
+    query, places = tl.load(Q + dims)[None, :], block[:, None] * D + dims[None, :]
+    low = tl.load(Low + places, mask=inside[:, None], other=0.0)
+    high = tl.load(High + places, mask=inside[:, None], other=0.0)
+    tl.store(Score + block, tl.sum(tl.maximum(query * low, query * high), 1), mask=inside)
+
+
+def scored(query, low, high, masked=True, all_of_them=True):
+    score = torch.empty(len(low), device=query.device)
+    programs = triton.cdiv(len(low), 16) if all_of_them else 1
+    scores_kernel[(programs,)](query, low, high, score, len(low), len(query), 16, masked)
+    return score
+
+
+def swapped(query, low, high):
+    """The right sums of the wrong corners: a kernel runs, but bounds nothing."""
+    scored(query, low, high)
+    return torch.maximum(low @ query, high @ query)
+
+
+def any_head(query, low, high):
+    return torch.maximum(query[:, None] * low, query[:, None] * high).sum(-1).amax(0)
+
+
+def of_the_mean(query, low, high):
+    return any_head(query.mean(0, keepdim=True), low, high)
+
+
 SOLVED = {
+    "rectified.by_hand": 5,
+    "rectified.teeth": (384 / 160) ** 0.5,
+    "rectified.whole_token": token_ratio(),
     "rectified.bounds": bounds,
     "rectified.rewound": rewound,
     "rectified.budget": spent,
     "rectified.pooling": cancelling,
+    "rectified.scores": scored,
+    "rectified.any_head": any_head,
 }
 MISTAKES = [
+    ("rectified.by_hand", 3, "the score of the best key"),
+    ("rectified.by_hand", 2, "the corner of the highest numbers"),
+    ("rectified.by_hand", 1, "the corner of the lowest numbers"),
+    ("rectified.teeth", 2.4, "take the root"),
+    ("rectified.teeth", 0.6455, "the last over the first"),
+    ("rectified.teeth", 1, "weighed against ever more"),
+    ("rectified.teeth", 2.828, "does not begin empty"),
+    ("rectified.whole_token", 5.16, "the cache alone"),
+    ("rectified.whole_token", 1 / token_ratio(), "over the dense one"),
+    ("rectified.whole_token", 10, "Bounds and passes"),
+    ("rectified.scores", lambda query, low, high: scored(query, low, high, masked=False), "mask the lanes"),
+    ("rectified.scores", lambda query, low, high: scored(query, low, high, all_of_them=False), "were not written"),
+    ("rectified.scores", lambda query, low, high: any_head(query[None], low, high), "No Triton kernel"),
+    ("rectified.scores", swapped, "two sums"),
+    ("rectified.scores", lambda query, low, high: scored(query, high, high), "the lowest key counts"),
+    ("rectified.scores", lambda query, low, high: scored(2 * query, low, high), "is off by"),
+    ("rectified.scores", lambda query, low, high: scored(query, low, high)[:, None], "have scores"),
+    ("rectified.any_head", of_the_mean, "cancel"),
+    ("rectified.any_head", lambda query, low, high: torch.maximum(query[:, None] * low, query[:, None] * high)
+     .sum(-1).mean(0), "outvoted"),
+    ("rectified.any_head", lambda query, low, high: torch.maximum(query[:, None] * low, query[:, None] * high)
+     .sum(-1), "share one list"),
+    ("rectified.any_head", lambda query, low, high: any_head(query, low, high) + 1, "is off by"),
     ("rectified.bounds", padded_by_zero, "what stands in for the keys that are not there"),
     ("rectified.bounds", best_scores, "reads every key of the block"),
     ("rectified.bounds", highest_alone, "where the query's number is negative"),

@@ -14,11 +14,12 @@ from effattn_core.exercises import LEVELS
 RECAST = [
     "1-attention/attention",
     "2-retention/retention",
+    "4-sparse/rectified",
+    "4-sparse/indexing",
     "4-sparse/channels",
     "4-sparse/routing",
     "4-sparse/focus",
     "4-sparse/speculation",
-    "4-sparse/indexing",
     "5-latents/latents",
     "5-latents/autoencoders",
     "6-lowbit/lowbit",
