@@ -4,8 +4,12 @@ import functools
 
 import torch
 
-from effattn_core.exercises import exercise
+from effattn_core.attention import attention
+from effattn_core.exercises import compare_number, exercise
 from effattn_core.model import build, configuration
+from effattn_core.positions import rotate
+from effattn_core.primer.judge import random
+from effattn_core.primer.watch import watch
 from effattn_core.yoco import costs as costs_yoco
 
 
@@ -87,4 +91,143 @@ def ranks(function):
         if count > 1 and torch.allclose(got[1], log_decays[0].exp()[:, None, None] * states[0]):
             return "A rank's own decay fades what came before it, not the state that it makes itself."
         return f"With {count} ranks the states are off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+@exercise("yoco.crossover", level="pencil")
+def crossover(answer):
+    model, window = costs_yoco.YOCO_3B, costs_yoco.WINDOW
+    group = model.heads // model.key_value_heads
+    right = model.layers // 2 * window * group
+    mistakes = [
+        (2 * right, "Half of the layers have windows, not all of them."),
+        (right // group, "As released a window keeps keys for all query heads; only the shared cache groups them."),
+        (right // (model.layers // 2), "Each layer of the self-decoder has a window of its own."),
+        (window, "That is the length of one window; compare bytes, of all windows and of the one cache."),
+    ]
+    return compare_number(answer, right, mistakes)
+
+
+@exercise("yoco.uneven", level="pencil")
+def uneven(answer):
+    layers, readers = 32, 8
+    mistakes = [
+        (layers, "So much less is *kept*. Each layer of the cross-decoder reads the one cache."),
+        (layers / (layers - readers), "The self-decoder's layers read no cache; those of the cross-decoder do."),
+        (2, "That is an even split: here fewer layers read."),
+        (readers / layers, "That is the share that is still read; the question is how many times less."),
+    ]
+    return compare_number(answer, layers / readers, mistakes)
+
+
+@exercise("yoco.write", level="code")
+def write(function):
+    for kept, new in ((0, 5), (7, 1), (4, 3)):
+        keys = torch.randn(1, 2, kept + new, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(new))
+
+        def turn(rows, first):
+            return rotate(rows, first, 10000.0)
+
+        wanted, before = turn(keys, 0), turn(keys[:, :, :kept], 0)
+        got = function(before.clone(), keys[:, :, kept:].clone(), turn)
+        case = f"With {kept} keys in the cache and {new} new"
+        if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
+            shape = tuple(getattr(got, "shape", [type(got).__name__]))
+            return f"{case} the cache is {shape}; it must be {tuple(wanted.shape)}: the new ones come behind."
+        if torch.allclose(got, wanted):
+            continue
+        fresh = keys[:, :, kept:]
+        for rows, sentence in (
+            ([before, turn(fresh, 0)], f"the first new key is turned by 0; it stands at position {kept}."),
+            ([before, turn(fresh, kept + 1)], "positions count from 0: the first new key is turned one too far."),
+            ([turn(before, 0), turn(fresh, kept)], "the keys in the cache are turned already; they are turned twice."),
+            ([before, fresh], "the new keys are not turned."),
+        ):
+            if torch.allclose(got, torch.cat(rows, 2)):
+                return f"{case} {sentence}"
+        return f"{case} the keys are off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+@exercise("yoco.ring", level="kernel")
+def ring(function):
+    for window, length, dim in ((16, 0, 16), (16, 5, 16), (16, 16, 32), (16, 41, 16), (64, 100, 32)):
+        query, key, value = 3 * random(dim), random(dim + 1)[1:].contiguous(), random(dim + 2)[2:].contiguous()
+        keys, values = (random(2, window + length, dim) + 0.5).unbind()
+        given = [torch.full((window, dim), 1e4, device=query.device) for _ in range(2)]
+        for place in range(max(0, length - window), length):  # what earlier tokens have left
+            given[0][place % window], given[1][place % window] = keys[place], values[place]
+        rings = [each.clone() for each in given]
+        found = watch(lambda each=(query, key, value, *rings, length): function(*each))
+        case = f"Token {length} of a window of {window}:"
+        if found.launches == 0:
+            return "No Triton kernel was launched: this exercise asks for one."
+        if found.findings:
+            first = found.findings[0]
+            if first.kind == "outside":
+                return f"{case} `{first.code}` touches elements outside its tensor of shape {first.shape}: mask them."
+            return f"{case} `{first.code}`: one element is written by one program and touched by another."
+        wrong = _ring_mistake(found.result, rings, given, (query, key, value), length)
+        if wrong:
+            return f"{case} {wrong}"
+    return None
+
+
+def _ring_mistake(got, rings, given, token, length):
+    """What is wrong with the output or with what the rings hold after one token; None if nothing is."""
+    query, key, value = token
+    window, place = len(given[0]), length % len(given[0])
+    right = [each.clone() for each in given]
+    right[0][place], right[1][place] = key, value
+    if not isinstance(got, torch.Tensor) or got.shape != query.shape:
+        return f"the output must be {tuple(query.shape)}; got {tuple(getattr(got, 'shape', [type(got).__name__]))}."
+    if all(torch.equal(*pair) for pair in zip(rings, given, strict=True)):
+        return "the rings hold what they held before: write the new key and value into them."
+    if not all(torch.equal(*pair) for pair in zip(rings, right, strict=True)):
+        return f"the new key and value belong into row {place}, the token's number modulo the window, and nowhere else."
+
+    def seen(keys, values, **settings):
+        return attention(*(each[None, None] for each in (query[None], keys, values)), causal=False, **settings)[0, 0, 0]
+
+    filled = min(length + 1, window)
+    if torch.allclose(got, seen(right[0][:filled], right[1][:filled]), rtol=1e-4, atol=1e-5):
+        return None
+    old = [each[: min(length, window)] for each in given]
+    if length and torch.allclose(got, seen(*old), rtol=1e-4, atol=1e-5):
+        return "the token reads the ring as it was before: it sees its own key, in the place of the oldest."
+    if torch.allclose(got, seen(*right), rtol=1e-4, atol=1e-4):
+        return f"rows that were never written count: {filled} of {window} hold a key."
+    if torch.allclose(got, seen(right[0][:filled], right[1][:filled], scale=1.0), rtol=1e-4, atol=1e-4):
+        return "the scores are not scaled by head_dim ** -0.5."
+    return f"the output is off by {(got - seen(right[0][:filled], right[1][:filled])).abs().max():.2g}."
+
+
+@exercise("yoco.throughput", level="open")
+def throughput(function):
+    for weights, kept, read, memory, bandwidth in (
+        (10, 4, 4, 40, 100.0), (6e9, 5e8, 6e9, 8e10, 3.35e12), (10, 7, 7, 12, 100.0), (10, 3, 3, 40, 60.0),
+    ):  # fmt: skip
+        texts = int((memory - weights) // kept)
+        wanted = texts * bandwidth / (weights + texts * read)
+        got = function(weights, kept, read, memory, bandwidth)
+        case = f"With {weights:g} B of weights, {kept:g} kept and {read:g} read per text, in {memory:g} B"
+        if texts == 0:
+            if got == 0:
+                continue
+            return f"{case} no text fits beside the weights: the answer is 0."
+        if abs(got - wanted) <= 1e-6 * wanted:
+            continue
+        whole = int(memory // kept)
+        for batch, spent, sentence in (
+            (whole, weights + whole * read, "the weights take memory too, so fewer texts fit."),
+            (1, weights + read, "that is the rate of one text: as many as fit share one reading of the weights."),
+            (texts, weights + read, "each text's cache is read: the batch multiplies it."),
+            (1, weights + texts * read, "that is what one text gets; the batch writes a token for each of its texts."),
+            (texts, weights + texts * kept, "a token reads the cache in each layer that has none: `read`, not `kept`."),
+        ):
+            if abs(got - batch * bandwidth / spent) <= 1e-6 * got:
+                return f"{case} {sentence}"
+        if abs(got - (memory - weights) / kept * bandwidth / (weights + (memory - weights) / kept * read)) < 1e-6 * got:
+            return f"{case} a part of a text does not fit: round down."
+        return f"{case} {got:g} is not {wanted:g} tokens per second."
     return None

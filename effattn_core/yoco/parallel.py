@@ -8,8 +8,12 @@ values up to its own, and gathers them once for all of its layers, where a Trans
 torchrun --nproc-per-node 2 -m effattn_core.yoco.parallel [SIZE …]    compares loss, gradients, bytes with one process
 """
 
+import os
+import re
+import subprocess
 import sys
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 import torch.distributed as dist
@@ -20,6 +24,12 @@ from effattn_core.model import build, configuration
 from effattn_core.recurrences import gated_recurrence
 from effattn_core.states import State
 from effattn_core.yoco import costs as costs_yoco
+
+LINE = re.compile(
+    r"(?P<size>\S+), (?P<tokens>\d+) tokens, (?P<ranks>\d+) ranks: loss (?P<loss>\S+), alone (?P<alone>\S+); "
+    r"gradients (?P<apart>\S+) apart; (?P<received>[\d,]+) B received per rank, formula (?P<formula>[\d,]+) B"
+)
+WHOLE = ("tokens", "ranks", "received", "formula")
 
 
 class _Gather(torch.autograd.Function):
@@ -196,6 +206,29 @@ def main(sizes=("small-yoco", "small-yoco-gated"), times=(256, 512)):
                     )
     finally:
         dist.destroy_process_group()
+
+
+def lines_of(printed):
+    """What `main` printed, a dict per line: size, tokens, ranks, loss, alone, apart, received, formula."""
+    rows = [found.groupdict() for found in LINE.finditer(printed)]
+    for row in rows:
+        for name in row.keys() - {"size"}:
+            row[name] = int(row[name].replace(",", "")) if name in WHOLE else float(row[name])
+    return rows
+
+
+def launched(size, ranks=2):
+    """`lines_of` what torchrun prints for one size on `ranks` processes of this machine, one thread each.
+
+    Raises RuntimeError with what was written if it ends with an error.
+    """
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
+               "-m", "effattn_core.yoco.parallel", size]  # fmt: skip
+    root = Path(__file__).resolve().parents[2]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    if done.returncode:
+        raise RuntimeError(f"torchrun ended with {done.returncode}: {done.stderr}")
+    return lines_of(done.stdout)
 
 
 if __name__ == "__main__":

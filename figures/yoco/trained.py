@@ -28,6 +28,7 @@ def gates(passage, log_gates, head=0):
     low, high = (edge(_half_life(each) for each in row) for edge in (min, max))
     shown = [letter.replace("\n", "⏎").replace(" ", "·") for letter in passage]
     sizes = [math.log2(each) for each in lives]
+    starts = [at for at, letter in enumerate(passage) if letter.strip() and not passage[at - 1 : at].strip()]
     floor = math.floor(math.log2(low))
     ticks = list(range(floor, math.ceil(math.log2(high)) + 1))
     bars = go.Bar(
@@ -37,7 +38,8 @@ def gates(passage, log_gates, head=0):
     )  # fmt: skip
     return theme.figure(
         bars, height=330, showlegend=False, bargap=0.1, margin=dict(l=8, r=8, t=8, b=8),
-        meta=dict(narrow={"xaxis.tickfont.size": theme.SMALL}),
+        # A phone has room for the first letter of each word.
+        meta=dict(narrow={"xaxis.tickvals": starts, "xaxis.ticktext": [shown[at] for at in starts]}),
         xaxis=dict(tickvals=list(range(len(row))), ticktext=shown, tickangle=0, showgrid=False, ticks="",
                    tickfont=dict(family="ui-monospace, DejaVu Sans Mono, monospace", size=theme.SMALL)),
         yaxis=dict(title=dict(text="half-life, letters"), range=[floor, ticks[-1] + 0.2], tickvals=ticks,

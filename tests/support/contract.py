@@ -14,6 +14,7 @@ from effattn_core.exercises import LEVELS
 RECAST = [
     "1-attention/attention",
     "2-retention/retention",
+    "3-yoco/yoco",
     "4-sparse/rectified",
     "4-sparse/indexing",
     "4-sparse/channels",

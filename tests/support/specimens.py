@@ -14,6 +14,7 @@ from figures.indexing import forms as indexing
 from figures.latents import forms as latents
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
+from figures.yoco import model as yoco
 
 IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
 SPECIMENS = {
@@ -29,6 +30,7 @@ SPECIMENS = {
     "retention-factors": (numerics.factors, numerics.factors_says, dict(head=[0, 7])),
     "retention-state-size": (numerics.state_size, numerics.state_size_says, dict(scaled=[False, True])),
     "indexing-picks": (indexing.picks, indexing.picks_says, dict(agreement=[0.0, 0.75], shared=[True])),
+    "yoco-layers": (yoco.layers, yoco.layers_says, dict(context=yoco.CONTEXTS[::4])),
     "channels-layout": (functools.partial(channels.layout, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),
     "channels-survivors": (functools.partial(channels.survivors, {"needle": (IMPORTANCE,)}), "c", dict(pruned=[0.3])),
     "channels-rounding": (functools.partial(channels.rounding, IMPORTANCE), "c", dict(pruned=channels.SHARES[::4])),

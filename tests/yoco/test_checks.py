@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support.house import assert_named, assert_solved
 
 
@@ -34,7 +36,54 @@ def ranks(states, log_decays, fade=True, own=False):
     return torch.stack(entering)
 
 
-SOLVED = {"yoco.prefill": prefill, "yoco.cache": cache, "yoco.ranks": ranks}
+def write(keys, new, turn, first=0, again=False):
+    before = turn(keys, 0) if again else keys
+    return torch.cat([before, turn(new, keys.shape[2] + first)], 2)
+
+
+@triton.jit
+def ring_kernel(Q, K, V, Keys, Values, Out, place, filled, scale, W: tl.constexpr, D: tl.constexpr,
+                OLD: tl.constexpr, STORE: tl.constexpr):  # fmt: skip
+    rows, dims = tl.arange(0, W)[:, None], tl.arange(0, D)[None, :]
+    spots, new = rows * D + dims, rows == place
+    key, value = tl.load(Keys + spots), tl.load(Values + spots)
+    if not OLD:
+        key, value = tl.where(new, tl.load(K + dims), key), tl.where(new, tl.load(V + dims), value)
+    scores = tl.sum(key * tl.load(Q + dims), 1)[:, None] * scale
+    scores = tl.where(rows < filled, scores, -float("inf"))
+    weight = tl.exp(scores - tl.max(scores, 0))
+    tl.store(Out + tl.arange(0, D), tl.sum(weight * value, 0) / tl.sum(weight, 0))
+    if STORE:
+        tl.store(Keys + spots, tl.load(K + dims), mask=new)
+        tl.store(Values + spots, tl.load(V + dims), mask=new)
+
+
+def ring(query, key, value, keys, values, length, place=None, filled=None, scale=None, old=False, store=True):
+    window, dim = keys.shape
+    out, old = torch.empty_like(query), old and length > 0
+    filled = min(length + 1 - old, window) if filled is None else filled
+    place = length % window if place is None else place
+    ring_kernel[(1,)](query, key, value, keys, values, out, place, filled, scale or dim**-0.5, window, dim, old, store)
+    return out
+
+
+def throughput(weights, kept, read, memory, bandwidth, each=0, beside=True, whole=True, answered=None, batch=None):
+    texts = (memory - weights * beside) / kept if batch is None else batch
+    texts = int(texts) if whole else texts
+    spent = weights + texts * (read + each * weights * (1 - 1 / max(texts, 1)))
+    return (answered or texts) * bandwidth / spent
+
+
+SOLVED = {
+    "yoco.prefill": prefill,
+    "yoco.cache": cache,
+    "yoco.ranks": ranks,
+    "yoco.crossover": 13 * 1024 * 3,
+    "yoco.uneven": 4,
+    "yoco.write": write,
+    "yoco.ring": ring,
+    "yoco.throughput": throughput,
+}
 MISTAKES = [
     ("yoco.prefill", late, "Right, but not early"),
     ("yoco.prefill", raw, "got the embedding of the last token"),
@@ -49,6 +98,35 @@ MISTAKES = [
     ("yoco.ranks", lambda states, log_decays: states, "enters with nothing"),
     ("yoco.ranks", lambda states, log_decays: states[:, 0], "ranks enter with"),
     ("yoco.ranks", lambda states, log_decays: -ranks(states, log_decays), "are off by"),
+    ("yoco.crossover", 26 * 1024 * 3, "not all of them"),
+    ("yoco.crossover", 13 * 1024, "for all query heads"),
+    ("yoco.crossover", 1024 * 3, "a window of its own"),
+    ("yoco.crossover", 1024, "the length of one window"),
+    ("yoco.uneven", 32, "is *kept*"),
+    ("yoco.uneven", 32 / 24, "read no cache"),
+    ("yoco.uneven", 2, "an even split"),
+    ("yoco.uneven", 0.25, "the share that is still read"),
+    ("yoco.write", lambda keys, new, turn: write(keys, new, turn, first=-keys.shape[2]), "turned by 0"),
+    ("yoco.write", lambda keys, new, turn: write(keys, new, turn, first=1), "one too far"),
+    ("yoco.write", lambda keys, new, turn: write(keys, new, turn, again=True), "turned twice"),
+    ("yoco.write", lambda keys, new, turn: torch.cat([keys, new], 2), "are not turned"),
+    ("yoco.write", lambda keys, new, turn: turn(new, keys.shape[2]), "the new ones come behind"),
+    ("yoco.write", lambda keys, new, turn: -write(keys, new, turn), "are off by"),
+    ("yoco.ring", lambda query, *given: query, "No Triton kernel was launched"),
+    ("yoco.ring", lambda *given: ring(*given)[:4], "the output must be"),
+    ("yoco.ring", lambda *given: ring(*given, store=False), "hold what they held before"),
+    ("yoco.ring", lambda *given: ring(*given, place=1), "modulo the window, and nowhere else"),
+    ("yoco.ring", lambda *given: ring(*given, old=True), "as it was before"),
+    ("yoco.ring", lambda *given: ring(*given, filled=len(given[3])), "rows that were never written count"),
+    ("yoco.ring", lambda *given: ring(*given, scale=1.0), "not scaled"),
+    ("yoco.ring", lambda *given: -ring(*given), "is off by"),
+    ("yoco.throughput", lambda *given: throughput(*given, beside=False), "the weights take memory too"),
+    ("yoco.throughput", lambda *given: throughput(*given, each=1), "share one reading of the weights"),
+    ("yoco.throughput", lambda *given: throughput(*given, batch=1), "as many as fit share"),
+    ("yoco.throughput", lambda *given: throughput(*given, answered=1), "what one text gets"),
+    ("yoco.throughput", lambda *given: throughput(*given, whole=False), "round down"),
+    ("yoco.throughput", lambda *given: throughput(given[0], given[1], given[1], *given[3:]), "`read`, not `kept`"),
+    ("yoco.throughput", lambda *given: 2 * throughput(*given), "is not"),
 ]
 
 

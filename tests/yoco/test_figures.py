@@ -98,6 +98,7 @@ def test_the_gates_are_drawn_as_half_lives():
     drawn = trained.gates("a b", gates, head=1)
     bar = drawn.data[0]
     assert [bar.base + height for height in bar.y] == pytest.approx([0, 3, 6])
+    assert drawn.layout.meta["narrow"] == {"xaxis.tickvals": [0, 2], "xaxis.ticktext": ["a", "b"]}
     told = trained.gates_says("a b", gates)
     assert "from 1 letters at 'a', letter 1, to 64 at 'b', letter 3" in told
     with pytest.raises(ValueError, match="got 2 letters and 3 gates"):

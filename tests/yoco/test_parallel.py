@@ -1,6 +1,5 @@
 """One text on two processes: loss, gradients and bytes, through torchrun as a reader would start it."""
 
-import re
 from types import SimpleNamespace
 
 import pytest
@@ -9,35 +8,48 @@ from support.processes import on_two_processes
 
 from effattn_core.model import build, configuration
 from effattn_core.yoco import costs as prices
-from effattn_core.yoco.parallel import GatheredCache, PassedWindow, parallel_loss, parallel_states
-
-LINE = re.compile(
-    r"(\S+), (\d+) tokens, (\d) ranks: loss ([\d.]+), alone ([\d.]+); gradients (\S+) apart; "
-    r"([\d,]+) B received per rank, formula ([\d,]+) B"
+from effattn_core.yoco import parallel
+from effattn_core.yoco.parallel import (
+    GatheredCache,
+    PassedWindow,
+    launched,
+    lines_of,
+    parallel_loss,
+    parallel_states,
 )
 
 
 @pytest.fixture(scope="module")
 def lines():
-    printed = on_two_processes("effattn_core.yoco.parallel")
-    return [LINE.fullmatch(line).groups() for line in printed.splitlines() if "ranks" in line]
+    return lines_of(on_two_processes("effattn_core.yoco.parallel"))
 
 
 def test_two_processes_give_the_loss_and_the_gradients_of_one(lines):
-    assert [line[:3] for line in lines] == [
-        (size, time, "2") for size in ("small-yoco", "small-yoco-gated") for time in ("256", "512")
+    assert [(line["size"], line["tokens"], line["ranks"]) for line in lines] == [
+        (size, time, 2) for size in ("small-yoco", "small-yoco-gated") for time in (256, 512)
     ]
     for line in lines:
-        loss, alone, apart = map(float, line[3:6])
-        assert abs(loss - alone) <= 1e-5 and apart <= 1e-5, line
+        assert abs(line["loss"] - line["alone"]) <= 1e-5 and line["apart"] <= 1e-5, line
 
 
 def test_the_bytes_received_are_those_of_the_formula_and_states_do_not_grow(lines):
-    received = [int(line[6].replace(",", "")) for line in lines]
-    assert received == [int(line[7].replace(",", "")) for line in lines]
+    received = [line["received"] for line in lines]
+    assert received == [line["formula"] for line in lines]
     # Doubling the text doubles the shared cache and adds nothing else: per rank 2 · heads · head_dim · batch · 4 bytes.
     for short, long, heads in ((received[0], received[1], 2), (received[2], received[3], 3)):
         assert long - short == 128 * 2 * heads * 32 * 2 * 4
+
+
+def test_torchrun_s_lines_are_read_and_its_failure_says_why(monkeypatch):
+    line = "small-yoco, 256 tokens, 2 ranks: loss 4.500000, alone 4.500001; gradients 2.0e-06 apart; 1,024 B received "
+    ended = SimpleNamespace(returncode=0, stdout=f"warning\n{line}per rank, formula 1,024 B\n", stderr="no such size")
+    monkeypatch.setattr(parallel.subprocess, "run", lambda command, **settings: ended)
+    assert launched("small-yoco") == [
+        dict(size="small-yoco", tokens=256, ranks=2, loss=4.5, alone=4.500001, apart=2e-6, received=1024, formula=1024)
+    ]
+    ended.returncode = 1
+    with pytest.raises(RuntimeError, match="torchrun ended with 1: no such size"):
+        launched("small-yoco")
 
 
 def test_what_ranks_cannot_share_is_refused_in_a_sentence():
