@@ -65,6 +65,23 @@ def gated_traffic(
     return _sum([walk, walk, emit, _gradients(*sizes, tile=gradients, **shared)])
 
 
+def delta_traffic(batch, heads, time, key_dim, value_dim, *, block_value, element=4, gate_element=4, beta_element=4):
+    """Exactly what the kernel of the delta rules moves over `time` tokens (eq. delta-traffic).
+
+    Each state is read and written once; queries, keys, gates and betas once for each of its tiles of columns.
+    element, gate_element, beta_element: bytes of a number. It forms no matrix product: `flops` is 0, its operations
+    are those of `delta_flops`.
+    """
+    tiles, matrix = value_dim // block_value, 4 * key_dim * value_dim
+    token = tiles * (2 * element * key_dim + gate_element + beta_element) + element * value_dim
+    return Traffic(batch * heads * (matrix + time * token), batch * heads * (matrix + time * element * value_dim), 0)
+
+
+def delta_flops(key_dim, value_dim):
+    """Operations per token and head of a (gated) delta rule's step: fade, read by the key, write, read by the query."""
+    return key_dim * value_dim * (1 + 2 + 2 + 2)
+
+
 def beyond_scalar(chunk, key_dim, value_dim):
     """Operations per token and head beyond a scalar gate's by chunks: (a vector gate's, a delta rule's).
 
