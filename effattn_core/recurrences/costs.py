@@ -1,7 +1,8 @@
 """What the recurrence kernels move between memory and chip, and multiply: exact counts, from their tiles."""
 
-from effattn_core.bill import Stage
-from effattn_core.costs import Traffic
+from effattn_core.bill import MODEL, Stage
+from effattn_core.costs import Traffic, cache_bytes
+from effattn_core.retention.costs import HEADS, KEY_DIM, VALUE_DIM, state_bytes
 
 
 def _sum(parts):
@@ -80,6 +81,17 @@ def delta_traffic(batch, heads, time, key_dim, value_dim, *, block_value, elemen
 def delta_flops(key_dim, value_dim):
     """Operations per token and head of a (gated) delta rule's step: fade, read by the key, write, read by the query."""
     return key_dim * value_dim * (1 + 2 + 2 + 2)
+
+
+def hybrid_kept(context, every=4):
+    """(bytes of keys and values, bytes of states) that the bill's model keeps after `context` tokens.
+
+    Every `every`-th layer attends, with the key heads that the model has, in bfloat16; None: no layer does. The others
+    have a state per head, of retention's sizes, in float32, however long the text.
+    """
+    attending = MODEL.layers // every if every else 0
+    states = state_bytes(MODEL.layers - attending, HEADS, KEY_DIM, VALUE_DIM)
+    return cache_bytes(MODEL, context) * attending // MODEL.layers, states
 
 
 def beyond_scalar(chunk, key_dim, value_dim):
