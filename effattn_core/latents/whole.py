@@ -13,7 +13,7 @@ from effattn_core.latents.model import DROPPED, chosen_rows
 from effattn_core.latents.samplers import LAST, grid, guided, sample
 from effattn_core.latents.schedule import Schedule, clean_of, cosine, normal, random_times, target_of
 from effattn_core.latents.training import Average, fit
-from effattn_core.model import SwiGLU
+from effattn_core.layers import SwiGLU
 
 
 class WholeBlock(nn.Module):

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.model import Constants
+from effattn_core.layers import Constants
 from effattn_core.recurrences import discretised, gated_recurrence, new_state, recurrence, unit_keys
 from effattn_core.recurrences.rules import rule_named
 from effattn_core.retention import decay_schedule

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from effattn_core.model import Constants
+from effattn_core.layers import Constants
 from effattn_core.positions import even_speeds, turn
 from effattn_core.retention import decay_schedule, retention
 from effattn_core.states import Memory

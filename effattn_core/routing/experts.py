@@ -6,7 +6,7 @@ from torch.nn import functional
 
 from effattn_core import calls
 from effattn_core.calls import require_count
-from effattn_core.model import SwiGLU
+from effattn_core.layers import SwiGLU
 from effattn_core.routing.interface import BOUND, ROUTERS, capacity_of, route, violation
 from effattn_core.routing.prices import priced
 

@@ -6,7 +6,8 @@ import torch
 from torch import nn
 
 from effattn_core.calls import require_logits
-from effattn_core.model import AttentionMixer, Block
+from effattn_core.layers import AttentionMixer
+from effattn_core.model import Block
 from effattn_core.speculation.forms import ROOT, Draft, chain
 from effattn_core.speculation.products import few_rows
 from effattn_core.speculation.states import Branch, TreeCache, branch_out, tree_states

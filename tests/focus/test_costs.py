@@ -24,7 +24,7 @@ class Counter:
             self.scores += batch * heads * sum(key.shape[2] - time + row + 1 for row in range(time))
             return attend(query, key, value, **settings)
 
-        for name in ("effattn_core.focus.model", "effattn_core.states", "effattn_core.model"):
+        for name in ("effattn_core.focus.model", "effattn_core.states", "effattn_core.layers"):
             attend = __import__(name, fromlist=["attention"]).attention
             monkeypatch.setattr(f"{name}.attention", attention)
         for block in model.blocks:

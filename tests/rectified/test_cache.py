@@ -7,7 +7,8 @@ import torch
 from torch.nn import functional
 
 from effattn_core.attention import attention
-from effattn_core.model import AttentionMixer, Configuration, LanguageModel
+from effattn_core.layers import AttentionMixer
+from effattn_core.model import Configuration, LanguageModel
 from effattn_core.model import generate as dense_generate
 from effattn_core.rectified import Choice, block_bounds, block_means
 from effattn_core.rectified import costs as costs_rectified

@@ -246,6 +246,7 @@ CONSTANT = {
     "retention": dict(size="small-retention", heads=8, key_value_heads=8),
     "gated": dict(size="small-yoco-gated"),
     "recurrent": dict(size="tiny", mixer="recurrent", rule="retention", heads=8, key_value_heads=8),
+    "hybrid": dict(size="tiny", mixer="recurrent", rule="retention", attention_layers=(1,)),
     "loops": dict(size="small-yoco", loops=2, reinject=True),
 }
 
@@ -296,7 +297,8 @@ def test_a_layer_in_bfloat16_fades_as_the_exact_one():
 @pytest.mark.parametrize(
     "settings",
     [dict(size="small"), dict(size="small", window=5, sinks=1), dict(size="small-retention"), dict(size="small-yoco"),
-     dict(size="small-yoco-gated"), dict(size="tiny", mixer="recurrent", rule="delta", heads=2)],
+     dict(size="small-yoco-gated"), dict(size="tiny", mixer="recurrent", rule="delta", heads=2),
+     dict(size="tiny", mixer="recurrent", rule="delta", heads=2, attention_layers=(1,))],
 )  # fmt: skip
 def test_texts_of_different_lengths_train_as_each_alone(settings):
     torch.manual_seed(0)
