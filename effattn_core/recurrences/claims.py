@@ -1,8 +1,11 @@
 """What the papers on recurrences say, and how this library measures it."""
 
+from statistics import fmean
+
 import torch
 
-from effattn_core.ledger import Claim, Figure, at_least, exact
+from effattn_core.ledger import Claim, Figure, at_least, beyond, exact
+from effattn_core.recordings import measured
 from effattn_core.recurrences import recurrence, unit_keys
 from effattn_core.recurrences.recall import memory_recall, read, written
 
@@ -49,9 +52,43 @@ def _gain(once):
     return delta - plain
 
 
+def _letters(rule):
+    """The recorded losses of a rule on held-out letters, one per seed."""
+    return [row["loss"] for row in measured("recurrences/training-cpu", what="text", name=rule)]
+
+
+def _gap(worse, better):
+    """By how much a rule's mean loss on letters lies above another's, in nats."""
+    return fmean(_letters(worse)) - fmean(_letters(better))
+
+
+def _apart(*rules):
+    """The half ranges of the seeds of these rules, summed: a smaller gap may be chance."""
+    return sum((max(_letters(rule)) - min(_letters(rule))) / 2 for rule in rules)
+
+
+GLA, LETTERS = "Yang et al. 2023 (GLA)", "two layers of width 64, letters of Shakespeare, mean of 3 seeds, recorded"
 DELTA, RECALL = "Yang et al. 2024 (DeltaNet)", "abstract: more effective at associative recall"
 
 CLAIMS = [
+    Claim(
+        topic="recurrences",
+        paper=GLA,
+        where="abstract of the first version",
+        statement="A decay, the same for all tokens, improves on a state that only adds.",
+        measured=Figure(lambda: _gap("linear", "retention"), "nats lower"),
+        rule=beyond(lambda: _apart("linear", "retention"), at_least(0.0)),
+        conditions=f"RetNet below linear attention: {LETTERS}",
+    ),
+    Claim(
+        topic="recurrences",
+        paper=GLA,
+        where="abstract of the first version",
+        statement="A gate that the text sets improves on a decay that is the same for all tokens.",
+        measured=Figure(lambda: _gap("retention", "gla"), "nats lower"),
+        rule=beyond(lambda: _apart("retention", "gla"), at_least(0.0)),
+        conditions=f"gated linear attention below RetNet: {LETTERS}",
+    ),
     Claim(
         topic="recurrences",
         paper="Schlag et al. 2021",
@@ -98,3 +135,11 @@ CLAIMS = [
         conditions="untrained: 8 random keys of 16, each written once; the nearest value counts",
     ),
 ]
+
+
+PAGES = {"gates": (GLA, "Dao and Gu 2024"), "delta": (DELTA, "Schlag et al. 2021")}  # which page shows whose claims
+
+
+def on_page(rows, page):
+    """Those rows of `ledger("recurrences")` that one of the topic's two pages shows: "gates" or "delta"."""
+    return [row for row in rows if any(f"*{paper}, " in row["statement"] for paper in PAGES[page])]
