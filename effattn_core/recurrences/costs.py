@@ -98,7 +98,7 @@ def beyond_scalar(chunk, key_dim, value_dim):
     """Operations per token and head beyond a scalar gate's by chunks: (a vector gate's, a delta rule's).
 
     The vector gate multiplies queries and keys at each further level. The delta rule multiplies keys with keys, solves
-    its triangular system for M V and M K, and multiplies M K with the state before the chunk (eq. delta-chunk).
+    its triangular system for U and W, and multiplies W with the state before the chunk (eq. delta-wy).
     """
     vector = 2 * (chunk.bit_length() - 2) * chunk * key_dim
     return vector, 2 * chunk * key_dim + chunk * (key_dim + value_dim) + 2 * key_dim * value_dim

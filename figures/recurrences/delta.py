@@ -41,14 +41,43 @@ def reads(rule, leaning, beta, step):
     return tuple(_dot(key, state) for key in keys(leaning))
 
 
-FAR = 60.0  # how far the lines are drawn
+FRAME = ((-13.0, 47.0), (-5.0, 41.0))  # of the plane that is drawn
+
+
+def _clipped(start, end):
+    """The part of a stretch that lies in the frame, as (start, end); None where none does. (Liang and Barsky)"""
+    first, last = 0.0, 1.0
+    for begin, stop, (low, high) in zip(start, end, FRAME, strict=True):
+        way = stop - begin
+        if way == 0:
+            if not low <= begin <= high:
+                return None
+            continue
+        near, far = sorted(((low - begin) / way, (high - begin) / way))
+        first, last = max(first, near), min(last, far)
+    if first > last:
+        return None
+    return tuple(
+        tuple(begin + share * (stop - begin) for begin, stop in zip(start, end, strict=True)) for share in (first, last)
+    )
 
 
 def _line(key, value):
-    """Both ends of the line of all states at which the key reads the value."""
-    across = (-key[1], key[0])
-    middle = (value * key[0], value * key[1])
-    return [[middle[at] + side * FAR * across[at] for side in (-1, 1)] for at in (0, 1)]
+    """Both ends, within the frame, of the line of all states at which the key reads the value."""
+    across, middle = (-key[1], key[0]), (value * key[0], value * key[1])
+    return _clipped(*(tuple(middle[at] + far * across[at] for at in (0, 1)) for far in (-90, 90)))
+
+
+def _drawn(states):
+    """(points, sizes of their marks): states until the path leaves the frame, at whose edge it then ends unmarked."""
+    points, sizes = [states[0]], [8]
+    for start, end in zip(states, states[1:], strict=False):
+        if _clipped(end, end):
+            points.append(end)
+            sizes.append(8)
+        else:
+            return [*points, _clipped(start, end)[1]], [*sizes, 0]
+    return points, [*sizes[:-1], 14]
 
 
 def plane(step=2, leaning=0.6, beta=1.0):
@@ -57,17 +86,17 @@ def plane(step=2, leaning=0.6, beta=1.0):
 
     traces = []
     for name, key, value, colour in zip("AB", keys(leaning), VALUES, (theme.BLUE, theme.VERMILLION), strict=True):
-        x, y = _line(key, value)
+        x, y = zip(*_line(key, value), strict=True)
         traces.append(go.Scatter(x=x, y=y, name=f"here {name} reads {value:g}", mode="lines", hoverinfo="skip",
                                  line=dict(color=colour, width=2, dash="dot" if name == "A" else "dash")))  # fmt: skip
     for rule, label, colour, symbol in (
         ("sum", "the sum", theme.QUIET, "square"), ("delta", "the delta rule", theme.GREEN, "circle"),
     ):  # fmt: skip
-        states = path(rule, leaning, beta)[: step + 1]
+        points, sizes = _drawn(path(rule, leaning, beta)[: step + 1])
         traces.append(
             go.Scatter(
-                x=[each[0] for each in states], y=[each[1] for each in states], name=label, mode="lines+markers",
-                line=dict(color=colour, width=3), marker=dict(symbol=symbol, size=[8] * step + [14]),
+                x=[each[0] for each in points], y=[each[1] for each in points], name=label, mode="lines+markers",
+                line=dict(color=colour, width=3), marker=dict(symbol=symbol, size=sizes),
                 hovertemplate="state (%{x:.3g}, %{y:.3g})<extra>" + label + "</extra>",
             )
         )  # fmt: skip
@@ -83,8 +112,8 @@ def plane(step=2, leaning=0.6, beta=1.0):
     ]  # fmt: skip
     return theme.figure(
         *traces, height=480, showlegend=True, annotations=notes,
-        xaxis=dict(range=[-13, 47], title=dict(text="first number of the state"), constrain="domain"),
-        yaxis=dict(range=[-5, 41], title=dict(text="second number"), scaleanchor="x", constrain="domain"),
+        xaxis=dict(range=list(FRAME[0]), title=dict(text="first number of the state"), constrain="domain"),
+        yaxis=dict(range=list(FRAME[1]), title=dict(text="second number"), scaleanchor="x", constrain="domain"),
         meta=dict(narrow={"height": 440}),
     )  # fmt: skip
 

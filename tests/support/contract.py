@@ -15,6 +15,7 @@ RECAST = [
     "1-attention/attention",
     "2-retention/retention",
     "2-retention/recurrences",
+    "2-retention/delta",
     "4-sparse/routing",
     "4-sparse/focus",
     "4-sparse/speculation",
