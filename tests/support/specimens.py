@@ -11,7 +11,7 @@ from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
 from figures.latents import forms as latents
-from figures.recurrences import delta
+from figures.recurrences import chunks, delta
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
 
