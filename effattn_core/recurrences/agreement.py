@@ -58,7 +58,7 @@ def errors(rule):
 
 def kernel_errors(rule, time=40, size=32):
     """Largest error of a rule's PyTorch form and of its kernel, float32, on a CPU: {"torch": …, "triton": …}."""
-    inputs, settings = case(rule, time=time, heads=1, size=size)
+    inputs, settings = case(rule, time=time, size=size)
     truth, _ = recurrence(*inputs, implementation="oracle", **settings)
     single = {name: each.float() if torch.is_tensor(each) else each for name, each in settings.items()}
     floats, found = [each.float() for each in inputs], {}
@@ -76,7 +76,7 @@ def equal_forms(rules=tuple(RULES), tolerance=1e-12):
         row, lost = {"rule": RULES[rule].title}, kernel_errors(rule)
         for form, error in errors(rule).items():
             assert error < tolerance, f"{rule}, {form}: {error:g}"
-            row[form] = f"under {tolerance:g}"
+            row[form] = f"< {tolerance:g}".replace("-", "\N{NON-BREAKING HYPHEN}")
         assert lost["triton"] <= 2 * lost["torch"], f"{rule}: {lost}"
         rows.append(row | {"kernel, of its budget": f"{lost['triton'] / (2 * lost['torch']):.0%}"})
     return rows

@@ -38,11 +38,14 @@ class MathTable(theme.Table):
         return text
 
 
+GATES = {"none": "–", "constant": "fixed"}  # as the table calls them, where a name does not fit its column
+
+
 def rules_table(caption):
     """The rows of RULES: what a state keeps, what is written, what is read, and how fine its gate is."""
     rows = [
         {"rule": rule.title, "keeps": rule.transition, "writes": rule.write, "reads": rule.read,
-         "gate": rule.gate}
+         "gate": GATES.get(rule.gate, rule.gate)}
         for rule in RULES.values()
     ]  # fmt: skip
     return MathTable(rows, caption, {key: key for key in rows[0]})
