@@ -143,6 +143,7 @@ def plane_says(step=2, leaning=0.6, beta=1.0):
 
 # ---- hybrids ----
 
+RULES_WORDS = {"gated_delta": "the gated delta rule", "mamba2": "Mamba-2"}
 PLACES = ("nowhere", 0, 1, 2, 3)  # of the one layer that attends
 
 
