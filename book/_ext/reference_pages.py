@@ -11,7 +11,7 @@ import pkgutil
 import re
 
 PACKAGES = ("effattn_core", "kernels", "figures")
-HIDDEN = ("checks", "claims")  # modules whose public names are no interface
+HIDDEN = ("checks", "claims", "delta_checks")  # modules whose public names are no interface
 END = r"(?=(?:^|(?<=[.;\s]))(?:[Rr]eturns?|Raises?|Yields?)\s)"
 
 EACH_ERROR = r"([\w.]+Error) (.*?)(?=,? (?:and )?[\w.]+Error |$)"

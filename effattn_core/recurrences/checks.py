@@ -1,84 +1,14 @@
 """The hidden cases of the recurrences chapter's exercises."""
 
+import math
+
 import torch
 
-from effattn_core.exercises import exercise
-from effattn_core.recurrences import recurrence, unit_keys
-from effattn_core.recurrences.recall import read
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.recurrences import delta_checks, recurrence
+from kernels import runtime
 
-
-def _case(time, heads=2, key_dim=4, value_dim=3):
-    """(query, unit key, value), beta and a state, in float64, the same on every machine."""
-    generator = torch.Generator().manual_seed(time)
-    query, key, value = (
-        torch.randn(1, heads, time, size, dtype=torch.float64, generator=generator)
-        for size in (key_dim, key_dim, value_dim)
-    )
-    beta = torch.rand(1, heads, time, dtype=torch.float64, generator=generator)
-    state = torch.randn(1, heads, key_dim, value_dim, dtype=torch.float64, generator=generator)
-    return (query, unit_keys(key), value), beta, state
-
-
-@exercise("recurrences.delta_step", level="code")
-def delta_step(function):
-    for time in (1, 2, 7):
-        (query, key, value), beta, state = _case(time)
-        wanted, last = recurrence(query, key, value, rule="delta", beta=beta, state=state, scale=1.0)
-        memory, outputs = state, []
-        for token in range(time):
-            rows = [each[:, :, token] for each in (query, key, value, beta)]
-            output, memory = function(*rows, memory)
-            if memory.shape != state.shape:
-                return f"The state is {tuple(memory.shape)}; it must stay {tuple(state.shape)}."
-            if output.shape != value[:, :, token].shape:
-                return f"The output is {tuple(output.shape)}; it must be {tuple(value[:, :, token].shape)}."
-            outputs.append(output)
-        got = torch.stack(outputs, 2)
-        if torch.allclose(got, wanted) and torch.allclose(memory, last):
-            continue
-        if torch.allclose(got[:, :, :1], query[:, :, :1] @ state):
-            return "Token 0 does not see itself: write into the state first, then read it."
-        added = state + beta[:, :, :1, None] * key[:, :, :1].mT @ value[:, :, :1]
-        if torch.allclose(got[:, :, :1], query[:, :, :1] @ added):
-            return "Nothing is erased: take what the key reads from the value before it is written."
-        whole, _ = recurrence(query, key, value, rule="delta", beta=torch.ones_like(beta), state=state, scale=1.0)
-        if torch.allclose(got, whole):
-            return "Every write is whole: beta says how much of the difference is written."
-        if torch.allclose(got, wanted):
-            return "The outputs are right, but the state that is handed on is not the one that was read."
-        return f"Over {time} tokens the outputs are off by {(got - wanted).abs().max():.2g}."
-    return None
-
-
-RULES_ASKED = ("gated", "delta", "gated_delta")
-
-
-@exercise("recurrences.read_after", level="code")
-def read_after(function):
-    key = torch.tensor([[0.6, 0.8], [0.6, 0.8]], dtype=torch.float64)[None, None]
-    for old, new, keep, beta in ((1.0, 4.0, 1.0, 1.0), (2.0, -1.0, 0.5, 1.0), (3.0, 5.0, 0.9, 0.25)):
-        for rule in RULES_ASKED:
-            # The first write is whole and into an empty state: only what follows is asked.
-            first = key[:, :, :1].mT @ torch.tensor([[old]], dtype=torch.float64)
-            settings = {"log_gate": torch.full((1, 1, 1), keep, dtype=torch.float64).log()} if rule != "delta" else {}
-            if rule != "gated":
-                settings["beta"] = torch.full((1, 1, 1), beta, dtype=torch.float64)
-            value = torch.full((1, 1, 1, 1), new, dtype=torch.float64)
-            one = key[:, :, :1]
-            _, state = recurrence(one, one, value, rule=rule, state=first, scale=1.0, **settings)
-            wanted = read(rule, one, state).item()
-            got = float(function(rule, old, new, keep, beta))
-            if abs(got - wanted) < 1e-9:
-                continue
-            case = f"For {rule!r}, old {old:g}, new {new:g}, keep {keep:g}, beta {beta:g}"
-            if rule == "gated" and abs(got - new) < 1e-9:
-                return f"{case}: a gate fades what was there and adds to it, it does not replace; wanted {wanted:g}."
-            if rule == "gated_delta" and abs(got - ((1 - beta) * old + beta * new)) < 1e-9:
-                return f"{case}: the state fades first, then the delta rule works on what is left; wanted {wanted:g}."
-            if rule == "delta" and abs(got - (old + beta * new)) < 1e-9:
-                return f"{case}: the delta rule takes beta of the old away as well; wanted {wanted:g}."
-            return f"{case}: {got:g} is not {wanted:g}."
-    return None
+__all__ = ["delta_checks"]
 
 
 @exercise("recurrences.fading", level="code")
@@ -104,4 +34,184 @@ def fading(function):
         if not torch.allclose(got.diagonal(), wanted.diagonal()):
             return "A token's own gate fades the past, not the token itself: the diagonal must be 1."
         return f"With {time} gates of about {-strength / 2:g} an entry is off by {(got - wanted).abs().max():.2g}."
+    return None
+
+
+# ---- by hand ----
+
+
+@exercise("recurrences.shut", level="pencil")
+def shut(answer):
+    wanted = math.log(0.01) * 16  # the sigmoid of a number this far below zero is its exponential
+    return compare_number(
+        answer,
+        wanted,
+        [
+            (math.log(0.01 / 0.99), "That is a gate without the root: of 0.01 take the sixteenth power first."),
+            (-wanted, "A gate closes far below zero: the sign."),
+            (math.log(0.01) / 16, "The root divides the logarithm of the gate by 16; to undo it, multiply."),
+            (math.log10(0.01) * 16, "The logarithm is the natural one."),
+        ],
+    )
+
+
+@exercise("recurrences.levels_cost", level="pencil")
+def levels_cost(answer):
+    wanted = (math.log2(64) * 128 + 128) / (128 + 128)
+    return compare_number(
+        answer,
+        wanted,
+        [
+            (6, "Only the scores are multiplied anew at each halving; the product with the values is one in both."),
+            (4, "A chunk of 64 is halved six times; the diagonal needs no product of matrices."),
+            (64, "The number of halvings is the logarithm of the chunk, base 2."),
+        ],
+    )
+
+
+# ---- functions ----
+
+
+def _close(found, wanted):
+    return torch.allclose(found.double().cpu(), wanted.double(), rtol=1e-4, atol=1e-4)
+
+
+def _shape(what, found, wanted):
+    if not torch.is_tensor(found) or found.shape != wanted.shape:
+        given = tuple(found.shape) if torch.is_tensor(found) else type(found).__name__
+        return f"The {what} must have the shape {tuple(wanted.shape)}; it is {given}."
+    return None
+
+
+def _pair(given):
+    """What a function returned, if it is an output and a state. ValueError otherwise, in a sentence."""
+    if not isinstance(given, tuple) or len(given) != 2:
+        raise ValueError("return two tensors, the output and the new state.")
+    return given
+
+
+def _token(seed, key_dim, value_dim):
+    """query, key, value, log gate and bonus of one token, and the state before it; float64."""
+    generator = torch.Generator().manual_seed(seed)
+    sizes = [(key_dim,), (key_dim,), (value_dim,), (key_dim,), (key_dim,), (key_dim, value_dim)]
+    query, key, value, log_gate, bonus, state = (
+        torch.randn(size, dtype=torch.float64, generator=generator) for size in sizes
+    )
+    return query, key, value, -log_gate.abs(), bonus, state
+
+
+@exercise("recurrences.rwkv_step", level="code")
+def rwkv_step(function):
+    for key_dim, value_dim in ((4, 4), (8, 3)):
+        query, key, value, log_gate, bonus, state = _token(key_dim, key_dim, value_dim)
+        one = [each[None, None, None] for each in (query, key, value)]
+        settings = dict(log_gate=log_gate[None, None, None], bonus=bonus[None], state=state[None, None])
+        wanted, last = (each[0, 0] for each in recurrence(*one, rule="rwkv6", scale=1.0, **settings))
+        output, after = _pair(function(query, key, value, log_gate, bonus, state.clone()))
+        wrong = _shape("output", output, wanted[0]) or _shape("state", after, last)
+        if wrong:
+            return wrong
+        keep, write = log_gate.exp()[:, None], torch.outer(key, value)
+        mistakes = [
+            (query @ state, "The token does not see itself: its own write counts, with the weight u."),
+            (query @ (state + write), "u is forgotten: the token's own write is weighted by it, per key dimension."),
+            (query @ (keep * state + write), "The gate acts before the read: RWKV-6 reads the state before its gate."),
+            (
+                query @ (keep * state + bonus[:, None] * write),
+                "The gate acts before the read: RWKV-6 reads the state as the last token left it.",
+            ),
+        ]
+        if not _close(output, wanted[0]):
+            said = (sentence for each, sentence in mistakes if _close(output, each))
+            return next(said, f"The output is off by {(output - wanted[0]).abs().max():.2g}.")
+        if _close(after, last):
+            continue
+        if _close(after, keep * (state + write)):
+            return "The output is right. In the state the token fades by its own gate: fade first, then write."
+        if _close(after, keep * state + bonus[:, None] * write):
+            return "The output is right. The state gets the whole write: u is for the read alone."
+        return f"The output is right, the state is off by {(after - last).abs().max():.2g}."
+    return None
+
+
+@exercise("recurrences.gate_gradient", level="code")
+def gate_gradient(function):
+    for time in (1, 6, 33):
+        generator = torch.Generator().manual_seed(time)
+        query, key, value, toward = torch.randn(4, 1, 1, time, 4, dtype=torch.float64, generator=generator)
+        d_state = torch.randn(1, 1, 4, 4, dtype=torch.float64, generator=generator)
+        log_gate = -torch.rand(1, 1, time, dtype=torch.float64, generator=generator)
+        leaves = [each.requires_grad_() for each in (query, key, log_gate)]
+        output, state = recurrence(query, key, value, rule="gated", log_gate=log_gate, implementation="oracle")
+        loss = (output * toward).sum() + (state * d_state).sum()
+        d_query, d_key, wanted = (each[0, 0] for each in torch.autograd.grad(loss, leaves))
+        query, key, state, d_state = (each.detach()[0, 0] for each in (query, key, state, d_state))
+        found = function(query, key, d_query, d_key, state, d_state)
+        if wrong := _shape("gradient", found, wanted):
+            return wrong
+        if _close(found, wanted):
+            continue
+        each, passing = (query * d_query - key * d_key).sum(-1), (state * d_state).sum()
+        later = each.flip(0).cumsum(0).flip(0)
+        mistakes = [
+            (later, "The last state is forgotten: each gate fades what it hands on, so ⟨S, dS⟩ is added to all."),
+            (each.cumsum(0) + passing, "The sum runs the wrong way: a gate is part of every G from its token on."),
+            (each + passing, "That is dG, with the last state's part: a gate is part of every later G as well."),
+            (later - each + passing, "A gate is part of its own token's G too: the sum starts at s = t."),
+        ]
+        said = (sentence for each, sentence in mistakes if _close(found, each))
+        return next(said, f"With {time} tokens it is off by {(found - wanted).abs().max():.2g}.")
+    return None
+
+
+# ---- kernels ----
+
+
+@exercise("recurrences.fading_kernel", level="kernel")
+def fading_kernel(function):
+    for time, strength in ((16, 0.1), (32, 1.0), (64, 20.0)):
+        generator = torch.Generator().manual_seed(time)
+        log_gate = -strength * torch.rand(time, generator=generator)
+        total = log_gate.double().cumsum(0)
+        wanted = (total[:, None] - total[None, :]).tril().exp().tril()
+        found = function(log_gate.to(runtime.device()))
+        if wrong := _shape("result", found, wanted):
+            return wrong
+        found = found.cpu()
+        if not found.isfinite().all():
+            return f"With {time} gates of about {-strength / 2:g} there are inf or nan: is infinity multiplied by 0?"
+        if _close(found, wanted):
+            continue
+        if found.triu(1).abs().max() > 0:
+            return "A token sees the future: entries above the diagonal must be 0."
+        if _close(found, (total[:, None] - total[None, :]).mul(math.log(2)).tril().exp().tril()):
+            return "tl.exp2 is 2 to a power: either tl.exp, or gates times the logarithm of e, base 2."
+        return f"With {time} gates of about {-strength / 2:g} an entry is off by {(found - wanted).abs().max():.2g}."
+    return None
+
+
+@exercise("recurrences.step_kernel", level="kernel")
+def step_kernel(function):
+    for key_dim, value_dim in ((16, 16), (32, 16), (16, 64)):
+        query, key, value, log_gate, _, state = _token(key_dim + value_dim, key_dim, value_dim)
+        keep = log_gate.exp()[:, None]
+        last = keep * state + torch.outer(key, value)
+        given = [each.float().to(runtime.device()) for each in (query, key, value, log_gate, state)]
+        kept = given[-1].clone()
+        output, after = _pair(function(*given))
+        wrong = _shape("output", output, value) or _shape("state", after, state)
+        if wrong:
+            return f"With keys of {key_dim} and values of {value_dim}: {wrong}"
+        if not torch.equal(given[-1], kept):
+            return "The state that was given has changed: write the new one into a tensor of its own."
+        if _close(after, keep * (state + torch.outer(key, value))):
+            return "The token fades by its own gate: fade first, then write."
+        if key_dim == value_dim and _close(after, keep.T * state + torch.outer(key, value)):
+            return "The gates belong to the rows of the state, the key dimensions: log_gate[:, None]."
+        if not _close(after, last):
+            return f"With keys of {key_dim} and values of {value_dim} the state is off: fade each row, then add kᵀv."
+        if _close(output, query @ state):
+            return "The output reads the old state: a token sees itself."
+        if not _close(output, query @ last):
+            return f"With keys of {key_dim} and values of {value_dim} the state is right and the output is not."
     return None

@@ -1,7 +1,8 @@
 """What the recurrence kernels move between memory and chip, and multiply: exact counts, from their tiles."""
 
-from effattn_core.bill import Stage
-from effattn_core.costs import Traffic
+from effattn_core.bill import MODEL, Stage
+from effattn_core.costs import Traffic, cache_bytes
+from effattn_core.retention.costs import HEADS, KEY_DIM, VALUE_DIM, state_bytes
 
 
 def _sum(parts):
@@ -65,11 +66,39 @@ def gated_traffic(
     return _sum([walk, walk, emit, _gradients(*sizes, tile=gradients, **shared)])
 
 
+def delta_traffic(batch, heads, time, key_dim, value_dim, *, block_value, element=4, gate_element=4, beta_element=4):
+    """Exactly what the kernel of the delta rules moves over `time` tokens (eq. delta-traffic).
+
+    Each state is read and written once; queries, keys, gates and betas once for each of its tiles of columns.
+    element, gate_element, beta_element: bytes of a number. It forms no matrix product: `flops` is 0, its operations
+    are those of `delta_flops`.
+    """
+    tiles, matrix = value_dim // block_value, 4 * key_dim * value_dim
+    token = tiles * (2 * element * key_dim + gate_element + beta_element) + element * value_dim
+    return Traffic(batch * heads * (matrix + time * token), batch * heads * (matrix + time * element * value_dim), 0)
+
+
+def delta_flops(key_dim, value_dim):
+    """Operations per token and head of a (gated) delta rule's step: fade, read by the key, write, read by the query."""
+    return key_dim * value_dim * (1 + 2 + 2 + 2)
+
+
+def hybrid_kept(context, every=4):
+    """(bytes of keys and values, bytes of states) that the bill's model keeps after `context` tokens.
+
+    Every `every`-th layer attends, with the key heads that the model has, in bfloat16; None: no layer does. The others
+    have a state per head, of retention's sizes, in float32, however long the text.
+    """
+    attending = MODEL.layers // every if every else 0
+    states = state_bytes(MODEL.layers - attending, HEADS, KEY_DIM, VALUE_DIM)
+    return cache_bytes(MODEL, context) * attending // MODEL.layers, states
+
+
 def beyond_scalar(chunk, key_dim, value_dim):
     """Operations per token and head beyond a scalar gate's by chunks: (a vector gate's, a delta rule's).
 
     The vector gate multiplies queries and keys at each further level. The delta rule multiplies keys with keys, solves
-    its triangular system for M V and M K, and multiplies M K with the state before the chunk (eq. delta-chunk).
+    its triangular system for U and W, and multiplies W with the state before the chunk (eq. delta-wy).
     """
     vector = 2 * (chunk.bit_length() - 2) * chunk * key_dim
     return vector, 2 * chunk * key_dim + chunk * (key_dim + value_dim) + 2 * key_dim * value_dim

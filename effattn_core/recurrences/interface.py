@@ -13,6 +13,9 @@ from kernels.table import DIMS
 
 operators = calls.operators("recurrences")
 FORMS = ("chunkwise", "recurrent")
+WALKED = (
+    16  # tokens up to which the delta rules take their kernel where the choice is left open: one launch, not a solve
+)
 
 
 def recurrence(
@@ -42,8 +45,9 @@ def recurrence(
     for nothing.
     chunk_size: of the chunkwise form in PyTorch; None chooses by length. The kernels take theirs from a table.
     form: "chunkwise", or "recurrent" for the loop over tokens. A step of decoding is time 1 with the state carried.
-    implementation: "oracle" (the loop in float64), "torch", "triton" (interpreted without a GPU; not for the delta
-    rules); None: the kernels on a GPU where they take the call, the plain form elsewhere.
+    implementation: "oracle" (the loop in float64), "torch", "triton" (interpreted without a GPU; of the delta rules the
+    outputs alone, token by token, without gradients); None: the kernels on a GPU where they take the call, those of
+    the delta rules up to WALKED tokens, and the plain form elsewhere.
 
     Returns (output: [batch, heads, time, value_dim] in the inputs' dtype, state: float32, or float64 for float64).
     "linear" is 0 where nothing weighs anything: where every key seen is so negative that its features round to 0.
@@ -58,7 +62,9 @@ def recurrence(
     _check(query, key, value, rule, state, chunk_size, form)
     _check_gates(query, value, rule, log_gate, beta, bonus)
     scale = calls.scale_of(scale, query.shape[3])
-    chosen = calls.choose(implementation, query.device, query.dtype, _misfit(query, value, rule, chunk_size, form))
+    learns = _learns(query, key, value, log_gate, beta, state)
+    misfit = _misfit(query, value, rule, chunk_size, form, learns=learns, asked=implementation == "triton")
+    chosen = calls.choose(implementation, query.device, query.dtype, misfit)
     tensors = dict(log_gate=log_gate, beta=beta, bonus=bonus, scale=scale, state=state)
     if chosen == "oracle" or form == "recurrent":
         dtype = torch.float64 if chosen == "oracle" else wide(value.dtype)
@@ -80,12 +86,17 @@ def chunkwise(
         return value.clone(), state.clone()
     gate = gates(log_gate, rule, query)
     gate = gate if rule.gate == "vector" else gate[..., 0]
-    chosen = "torch" if rule.erases else _chosen(query, value, chunk_size, implementation)
+    if rule.erases:
+        learns, asked = _learns(query, key, value, log_gate, beta, state), implementation == "triton"
+        misfit = _misfit(query, value, rule, chunk_size, learns=learns, asked=asked)
+        chosen = calls.choose(implementation, query.device, query.dtype, misfit)
+    else:
+        chosen = _chosen(query, value, chunk_size, implementation)
     if chosen == "torch":
         chunk_size = chunk_size or chunk_for(query.shape[2])
     settings = dict(scale=scale, state=state, chunk_size=chunk_size)
     if rule.erases:
-        return _erasing(query, key, value, gate, beta, **settings)
+        return _erasing(query, key, value, gate, beta, implementation=chosen, **settings)
     settings["implementation"] = chosen
     if rule.bonus:
         return _read_before_write(query, key, value, gate, bonus, **settings)
@@ -95,8 +106,10 @@ def chunkwise(
     return by(query, key, value, gate, rule, **settings)
 
 
-def _erasing(query, key, value, log_gate, beta, *, scale, state, chunk_size):
-    """The delta rules, which have no kernel."""
+def _erasing(query, key, value, log_gate, beta, *, scale, state, chunk_size, implementation):
+    """The delta rules: by chunks, or token by token in the kernel, where no token reaches the outputs before it."""
+    if implementation == "triton":
+        return operators.delta_operator(query, key, value, log_gate, beta, state, scale)
 
     def form(query, key, value, log_gate, beta, state):
         if query.shape[2] == 1:  # a decoded token needs no system of equations
@@ -186,12 +199,19 @@ def _chosen(query, value, chunk_size, implementation):
     return calls.choose(implementation, query.device, query.dtype, _misfit_of_chunks(chunk_size) or misfit)
 
 
-def _misfit(query, value, rule, chunk_size, form):
-    """Why the kernels do not take a call, as a clause; "" where they do."""
+def _learns(*tensors):
+    """Whether a gradient may be asked for by any of the tensors, of which some may be None."""
+    return torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors)
+
+
+def _misfit(query, value, rule, chunk_size, form="chunkwise", *, learns, asked):
+    """Why the kernels do not take a call, as a clause; "" where they do. asked: whether by name."""
     if form != "chunkwise":
         return f"form {form!r} is a loop in PyTorch and has no kernel"
-    if rule.erases:
-        return f"the rule {rule.name!r} has no kernel"
+    if rule.erases and learns:
+        return f"the kernel of the rule {rule.name!r} has no backward pass, and an input wants a gradient"
+    if rule.erases and not asked and query.shape[2] > WALKED:
+        return f"the kernel of the rule {rule.name!r} takes one token after the other"
     sizes = calls.misfit_of_sizes(DIMS, key_dim=query.shape[3], value_dim=value.shape[3])
     return _misfit_of_chunks(chunk_size) or sizes
 

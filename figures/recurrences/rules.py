@@ -38,11 +38,14 @@ class MathTable(theme.Table):
         return text
 
 
+GATES = {"none": "–", "constant": "fixed"}  # as the table calls them, where a name does not fit its column
+
+
 def rules_table(caption):
     """The rows of RULES: what a state keeps, what is written, what is read, and how fine its gate is."""
     rows = [
         {"rule": rule.title, "keeps": rule.transition, "writes": rule.write, "reads": rule.read,
-         "gate": rule.gate}
+         "gate": GATES.get(rule.gate, rule.gate)}
         for rule in RULES.values()
     ]  # fmt: skip
     return MathTable(rows, caption, {key: key for key in rows[0]})
@@ -292,43 +295,3 @@ def gates_says(at_separators=-64, elsewhere=2):
         f"“{SENTENCE[-1]}”, {_share(weights[0])} is left of “{SENTENCE[0]}” and {_share(weights[colon + 1])} of "
         f"“{SENTENCE[colon + 1]}”; with a word's gate everywhere, {_share(even[0])} of “{SENTENCE[0]}”."
     )
-
-
-CHUNKS = (4, 8, 16)
-
-
-def _level(late, early, size):
-    """At which halving of a chunk of `size` tokens two tokens part: 1 at the first, 0 for a token with itself."""
-    return 0 if late == early else size.bit_length() - (late ^ early).bit_length()
-
-
-def levels(size=8):
-    """Through which middle is each pair of tokens measured? The halving of a chunk at which the two part."""
-    import plotly.graph_objects as go
-
-    cells = [
-        [_level(row, column, size) if column <= row else None for column in range(size)] for row in range(size)
-    ]  # fmt: skip
-    heat = go.Heatmap(
-        z=cells, zmin=0, zmax=4, colorscale=theme.MAGNITUDE, showscale=False, xgap=2, ygap=2,
-        text=[["" if cell is None else str(cell or "·") for cell in row] for row in cells], texttemplate="%{text}",
-        hovertemplate="row %{y} reads token %{x}: halving %{z}<extra></extra>",
-    )  # fmt: skip
-    ends = dict(tickvals=[0, size - 1], ticktext=["first", "last"], showgrid=False, ticks="")
-    return theme.figure(
-        heat, height=340, margin=dict(l=8, r=8, t=8, b=8),
-        xaxis=dict(title=dict(text="token that is read, m"), constrain="domain", **ends),
-        yaxis=dict(title=dict(text="token that reads, n"), autorange="reversed", scaleanchor="x",
-                   constrain="domain", **ends),
-    )  # fmt: skip
-
-
-def levels_says(size=8):
-    """`levels` in a sentence."""
-    counts = {}
-    for row in range(size):
-        for column in range(row):
-            level = _level(row, column, size)
-            counts[level] = counts.get(level, 0) + 1
-    told = ", ".join(f"{count} at halving {level}" for level, count in sorted(counts.items()))
-    return f"A chunk of {size} tokens: of its pairs {told}; each pair parts at exactly one halving."

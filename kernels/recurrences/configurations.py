@@ -43,6 +43,9 @@ TABLE = {
     ("gradients", "vector", 2, 128, 80): Configuration(16, 32, 8, 1, "ieee"),
     ("gradients", "scalar", 4, 128): Configuration(16, 16, 4, 1, "tf32x3"),  # TF32 in three parts each
     ("gradients", "vector", 4, 128): Configuration(16, 16, 8, 1, "tf32x3"),
+    # All rows of a few columns: nothing is a matrix product, the precision plays no part.
+    ("delta", "scalar", 2, 128): Configuration(128, 16, 4, 1, "ieee"),
+    ("delta", "scalar", 4, 128): Configuration(128, 16, 4, 1, "ieee"),
 }
 
 

@@ -2,6 +2,7 @@
 
 import torch
 
+from kernels.recurrences.delta import launch_delta
 from kernels.recurrences.gradients import launch_gradients
 from kernels.recurrences.outputs import launch_outputs
 from kernels.recurrences.states import launch_states
@@ -42,6 +43,16 @@ def run_backward(grad_output, grad_state, query, key, value, log_gate, state, sc
     return tuple(gradient.to(each.dtype) for gradient, each in zip(gradients, given, strict=True))
 
 
+def run_delta(query, key, value, log_gate, beta, state, scale):
+    """(output, state) of the delta rules, token by token, without gradients. log_gate, beta: [batch, heads, time].
+
+    Other shapes as `effattn_core.recurrences.recurrence` takes them.
+    """
+    near = [interpretable(each) for each in (query, key, value, log_gate, beta)]
+    output, final = launch_delta(*near, state.float().contiguous(), scale)
+    return output.to(value.dtype), final
+
+
 INPUTS = "Tensor query, Tensor key, Tensor value, Tensor log_gate, Tensor state"
 gated_forward_operator = torch.library.custom_op(
     "effattn::gated_recurrence_forward",
@@ -57,6 +68,14 @@ gated_backward_operator = torch.library.custom_op(
     device_types=("cpu", "cuda"),
     schema=f"(Tensor grad_output, Tensor grad_state, {INPUTS}, float scale) -> ({', '.join(['Tensor'] * 5)})",
 )
+delta_operator = torch.library.custom_op(
+    "effattn::delta_recurrence",
+    run_delta,
+    mutates_args=(),
+    device_types=("cpu", "cuda"),
+    schema="(Tensor query, Tensor key, Tensor value, Tensor log_gate, Tensor beta, Tensor state, float scale)"
+    " -> (Tensor, Tensor)",
+)
 
 
 @gated_forward_operator.register_fake
@@ -67,6 +86,11 @@ def _(query, key, value, log_gate, state, scale):
 @gated_backward_operator.register_fake
 def _(grad_output, grad_state, query, key, value, log_gate, state, scale):
     return tuple(tensor.new_empty(tensor.shape) for tensor in (query, key, value, log_gate, state))
+
+
+@delta_operator.register_fake
+def _(query, key, value, log_gate, beta, state, scale):
+    return value.new_empty(value.shape), state.new_empty(state.shape)
 
 
 def _keep(ctx, inputs, output):

@@ -12,7 +12,8 @@ from effattn_core import bill
 from effattn_core.data import IGNORED, Batches
 from effattn_core.ledger import ledger
 from effattn_core.model import LanguageModel, configuration, generate
-from effattn_core.recurrences import RULES, oracle
+from effattn_core.recurrences import RULES, agreement, oracle
+from effattn_core.recurrences.claims import on_page
 from effattn_core.recurrences.costs import beyond_scalar
 from effattn_core.recurrences.mixer import RecurrentMixer
 from effattn_core.recurrences.recall import (
@@ -28,6 +29,7 @@ from effattn_core.recurrences.recall import (
 from effattn_core.retention import costs as costs_retention
 from effattn_core.train import train
 from figures.explore import explore
+from figures.recurrences import chunks
 from figures.recurrences import map as atlas
 from figures.recurrences import rules as draw
 
@@ -195,10 +197,40 @@ def test_the_memory_shows_what_its_caption_says():
 
 
 def test_every_pair_of_a_chunk_parts_at_one_halving_and_the_first_serves_a_square():
-    cells = draw.levels(8).data[0].z
+    cells = chunks.levels(8).data[0].z
     assert [row[: column + 1] for column, row in enumerate(map(list, cells))][4] == [1, 1, 1, 1, 0]
-    assert sum(cell == 1 for row in cells for cell in row) == 16 and draw._level(63, 62, 64) == 6
-    assert "12 at halving" not in draw.levels_says(8) and "16 at halving 1, 8 at halving 2, 4" in draw.levels_says(8)
+    assert sum(cell == 1 for row in cells for cell in row) == 16 and chunks._level(63, 62, 64) == 6
+    assert "12 at halving" not in chunks.levels_says(8) and "16 at halving 1, 8 at halving 2, 4" in chunks.levels_says(
+        8
+    )
+
+
+def test_factors_that_meet_in_the_middle_are_at_most_one_and_multiply_to_the_fade():
+    for share in chunks.SHARES:
+        found = {name: dict(zip(*row, strict=True)) for name, row in chunks.powers(share).items()}
+        late, early = found["query, from the middle"], found["key, to the middle"]
+        assert max(late.values()) < 0 and max(early.values()) == 0 and len(late) == len(early) == chunks.SIZE // 2
+        for n, m in ((32, 31), (63, 0), (40, 8)):
+            wanted = (n - m) * torch.tensor(share).double().log10().item()
+            assert late[n] + early[m] == pytest.approx(wanted)
+            assert found["query, from the start"][n] + found["key, from the start"][m] == pytest.approx(wanted)
+    largest = torch.finfo(torch.float32).max
+    assert pytest.approx(largest) == 10**chunks.LARGEST
+    assert "it still fits into float32" in chunks.split_says(0.5)
+    assert "from token 39 on it is infinite in float32" in chunks.split_says(0.1)
+    assert torch.tensor(10.0).pow(38).isfinite() and not torch.tensor(10.0).pow(39).isfinite()
+
+
+def test_all_forms_that_the_table_shows_are_equal_and_a_spoiled_one_is_refused(monkeypatch):
+    rows = agreement.equal_forms(("gated",))
+    assert [row["rule"] for row in rows] == ["Gated retention"]
+    assert set(rows[0]) == {"rule", "chunks of 1", "chunks of 16", "chunks of 64", "state carried",
+                            "kernel, of its budget"}  # fmt: skip
+    whole = agreement.recurrence
+    monkeypatch.setattr(agreement, "recurrence", lambda *given, **settings: [
+        each * (1 + 1e-9 * ("chunk_size" in settings)) for each in whole(*given, **settings)])  # fmt: skip
+    with pytest.raises(AssertionError, match="gated, chunks of 1: "):
+        agreement.equal_forms(("gated",))
 
 
 def test_the_gates_are_products_of_sigmoids_to_the_sixteenth():
@@ -223,7 +255,7 @@ def test_the_map_holds_each_paper_once_and_the_chapter_cites_what_has_a_key():
     numbers = [entry.arxiv for entry in atlas.ENTRIES]
     assert len(set(numbers)) == len(numbers) and all(re.fullmatch(r"\d{4}\.\d{5}", each) for each in numbers)
     assert {entry.kind for entry in atlas.ENTRIES} == set(atlas.KINDS)
-    text = (ROOT / "book" / "2-retention" / "recurrences.md").read_text()
+    text = "".join(path.read_text() for path in (ROOT / "book" / "2-retention").glob("*.md"))
     cited = set(re.split("[,`]", ",".join(re.findall(r"\{cite:[pt]\}`([^`]+)`", text))))
     assert {entry.key for entry in atlas.ENTRIES if entry.key} <= cited
     bibliography = (ROOT / "book" / "references.bib").read_text()
@@ -257,7 +289,10 @@ def test_figures_keep_to_their_budget():
 
 def test_every_claim_but_the_one_that_the_chapter_speaks_of_agrees():
     rows = ledger("recurrences")
-    assert [row["verdict"] == "not reproduced" for row in rows] == [False] * 4 + [True]
+    assert [row["verdict"] == "not reproduced" for row in rows] == [False] * (len(rows) - 1) + [True]
+    shown = [on_page(rows, page) for page in ("gates", "delta")]
+    assert sorted(row["statement"] for page in shown for row in page) == sorted(row["statement"] for row in rows)
+    assert [row["verdict"] for row in shown[0]] == ["same direction", "same direction", "exact"]
 
 
 @pytest.fixture

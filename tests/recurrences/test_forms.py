@@ -251,7 +251,9 @@ BAD = {
     "the kernels take their chunk size from a table; chunk_size is 16": dict(chunk_size=16, implementation="triton"),
     "query, state must share a device": dict(state=torch.zeros(1, 4, 8, 8, device="meta")),
     "form 'recurrent' is a loop in PyTorch and has no kernel": dict(form="recurrent", implementation="triton"),
-    "the rule 'gated_delta' has no kernel": dict(rule="gated_delta", beta=-GATE, implementation="triton"),
+    "the rule 'gated_delta' has no backward pass, and an input wants a gradient: use implementation='torch'": dict(
+        rule="gated_delta", beta=(-GATE).requires_grad_(), implementation="triton"
+    ),
 }  # fmt: skip
 
 

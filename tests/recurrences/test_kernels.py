@@ -251,6 +251,7 @@ def test_steps_of_one_token_walk_a_text_as_the_oracle_does(dtype, nan_filled):
 def test_the_kernels_compile_without_a_spill_and_multiply_by_warp_groups():
     """One of the cases that test_inspect compiles for every topic, architecture, precision and head size."""
     found = inspect.reports("recurrences", 90, "bfloat16", 64)
+    found = [report for report in found if report.kernel.startswith("gated_")]
     assert {report.kernel for report in found} == set(MATRIX_KERNELS)
     for report in found:
         assert report.spills == 0 and report.warps >= 4 and report.instructions["matrix"] > 0, report

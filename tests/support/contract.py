@@ -14,6 +14,8 @@ from effattn_core.exercises import LEVELS
 RECAST = [
     "1-attention/attention",
     "2-retention/retention",
+    "2-retention/recurrences",
+    "2-retention/delta",
     "3-yoco/yoco",
     "4-sparse/rectified",
     "4-sparse/indexing",

@@ -12,6 +12,7 @@ from figures.channels import forms as channels
 from figures.explore import explore, show
 from figures.indexing import forms as indexing
 from figures.latents import forms as latents
+from figures.recurrences import chunks, delta
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
 from figures.yoco import model as yoco
@@ -22,6 +23,9 @@ SPECIMENS = {
     "machine-roofline": (machine.roofline, machine.roofline_says, dict(tokens=machine.TOKENS[::4])),
     "token-rotary": (token.rotary, token.rotary_says, dict(query=[0, 7], key=[4], pair=token.PAIRS)),
     "bill-conversation": (bill.conversation, bill.conversation_says, dict(context=bill.CONTEXTS)),
+    "recurrences-plane": (delta.plane, delta.plane_says, dict(step=range(5), leaning=[0.0, 0.6])),
+    "recurrences-kept": (delta.kept, delta.kept_says, dict(context=delta.CONTEXTS)),
+    "recurrences-split": (chunks.split, chunks.split_says, dict(share=chunks.SHARES)),
     "retention-mask": (forms.mask, forms.mask_says, dict(decay=forms.DECAYS[:3])),
     "retention-memory": (forms.memory, forms.memory_says, dict(head=[0, 7], read=[36])),
     "retention-chunk-diagram": (forms.chunk_diagram, forms.chunk_diagram_says, dict(chunk=[1, 6])),
