@@ -14,6 +14,7 @@ from effattn_core.exercises import LEVELS
 RECAST = [
     "1-attention/attention",
     "2-retention/retention",
+    "3-yoco/universal",
     "4-sparse/routing",
     "4-sparse/focus",
     "4-sparse/speculation",
