@@ -55,6 +55,7 @@ def test_each_loop_after_the_first_adds_about_one_step_and_the_first_leaves_abou
     for row in measured(recorded.RUN, what="changes", name="YOCO-U", loops=4):
         steps = recorded.steps(row)
         assert max(steps) / min(steps) < 1.2
+        assert row["sizes"][0] > 20, "the text says: tens of times as large as the embedding"
     assert all(abs(first - 2) < 0.3 for first in recorded.first_over_later())
 
 
