@@ -2,7 +2,47 @@
 
 import torch
 
-from effattn_core.exercises import exercise
+from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.judge import NO_KERNEL, random
+from effattn_core.primer.watch import watch
+from kernels import runtime
+from kernels.trace import trace
+
+
+@exercise("universal.even_text", level="pencil")
+def even_text(answer):
+    loops, layers, heads, size, row = 3, 16, 32, 128, 2 * 8 * 128 * 2
+    wanted = loops * layers * heads * size * size * 4 // row
+    mistakes = [
+        (wanted // 3, "That is for one loop: each loop keeps states of its own."),
+        (wanted // 2, "Half of it: a state is kept in float32, 4 bytes per number, the cache in 2."),
+        (2 * wanted, "Twice what it is: 16 layers are in the loop, not 32, and a row holds a key and a value."),
+        (wanted // 4, "A quarter: the cache has 8 key heads, not 32."),
+        (wanted // layers, "That is one layer's state: all 16 in the loop keep one."),
+    ]
+    return compare_number(answer, wanted, mistakes)
+
+
+@exercise("universal.tied_gradient", level="pencil")
+def tied_gradient(answer):
+    mistakes = [
+        (4, "That is the gradient of one copy, w²: the shared weight gets those of all three."),
+        (8, "That is the output, w³, not its gradient."),
+        (6, "That is w + w + w: each copy's gradient is the product of the two *other* copies."),
+        (1, "Each copy is multiplied by the two others, which are 2 as well."),
+    ]
+    return compare_number(answer, 12, mistakes)
+
+
+@exercise("universal.weights_read", level="pencil")
+def weights_read(answer):
+    mistakes = [
+        (4, "Only the lower half is in the loop: the cross-decoder's layers are read once."),
+        (1, "Shared weights are stored once; for each loop they are read again, since they do not stay on the chip."),
+        (2, "The lower half is read four times and the upper once: (4 + 1) / (1 + 1)."),
+        (5, "That is in units of one half; a YOCO without loops reads two halves."),
+    ]
+    return compare_number(answer, 2.5, mistakes)
 
 
 @exercise("universal.budget", level="code")
@@ -115,4 +155,85 @@ def once(function):
             return f"{case}: the cache was written before the last loop was done, from a stream that is not deep yet."
         if not torch.allclose(got, deep + torch.sin(deep**2)):
             return f"{case}: the calls are right, but what is passed on is not: does each get the last output?"
+    return None
+
+
+def _on_chip(weight, hidden, loops):
+    for _ in range(loops):
+        hidden = hidden + (hidden @ weight).relu()
+    return hidden
+
+
+def _chip_mistake(got, weight, hidden, loops):
+    """A sentence for a wrong stream, None for a right one."""
+
+    def close(wanted):
+        return torch.allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+    if close(_on_chip(weight, hidden, loops)):
+        return None
+    for other in (loops - 1, loops + 1):
+        if close(_on_chip(weight, hidden, other)):
+            return f"{other} loops were run."
+    if close(_on_chip(weight.mT, hidden, loops)):
+        return "the weight is turned: number j of hidden @ weight sums over the *rows* of column j."
+    straight, bare, restarted = hidden, hidden, hidden
+    for _ in range(loops):
+        straight = straight + straight @ weight
+        bare = (bare @ weight).relu()
+        restarted = hidden + (restarted @ weight).relu()
+    if close(straight):
+        return "the ReLU is missing."
+    if close(bare):
+        return "the layer *adds* to the stream: hidden + relu(hidden @ weight)."
+    if close(restarted):
+        return "each loop adds to the first stream instead of the last one's."
+    return f"the stream is off by {(got - _on_chip(weight, hidden, loops)).abs().max():.2g}."
+
+
+@exercise("universal.on_chip", level="kernel")
+def on_chip(function):
+    for width, loops in ((16, 1), (32, 2), (64, 4), (16, 5)):
+        weight, hidden = random(width, width) / width**0.5, random(width)
+        case = f"With {loops} loops over a weight of {width} × {width}:"
+        found = watch(lambda weight=weight, hidden=hidden, loops=loops: function(weight, hidden.clone(), loops))
+        if found.launches == 0:
+            return NO_KERNEL
+        if found.findings:
+            return f"{case} `{found.findings[0].code}` leaves its tensor, or shares an element with another program."
+        if not isinstance(found.result, torch.Tensor) or found.result.shape != hidden.shape:
+            return f"{case} return the stream, a tensor of {width} numbers."
+        wrong = _chip_mistake(found.result, weight, hidden, loops)
+        if wrong:
+            return f"{case} {wrong}"
+        if runtime.mode != "interpreter":
+            continue
+        with trace(weight=weight) as traffic:
+            function(weight, hidden.clone(), loops)
+        times = traffic.loaded["weight"] / (4 * weight.numel())
+        if times != 1:
+            return f"{case} the stream is right, and the weight was loaded {times:g} times. Load it before the loop."
+    return None
+
+
+@exercise("universal.enter", level="open")
+def enter(function):
+    generator = torch.Generator().manual_seed(7)
+    hidden, first = torch.randn(2, 2, 5, 8, dtype=torch.float64, generator=generator)
+    hidden = 30 * hidden * (1 + torch.arange(5.0))[:, None]
+    if not torch.equal(function(0, first, first), first):
+        return "The first loop is given the embedding as it is: it has it already."
+    for loop in (1, 3):
+        added = function(loop, hidden, first) - hidden
+        if torch.allclose(added, torch.zeros_like(added)):
+            return f"Nothing enters loop number {loop}, counted from 0: from the second on the embedding does."
+        if torch.allclose(added, first):
+            return "The embedding enters with its own length: give it the stream's, token by token."
+        if not torch.allclose(torch.cosine_similarity(added, first, -1), torch.ones(2, 5, dtype=first.dtype)):
+            return "What is added does not point along the embedding: scale `first` and add it to `hidden`."
+        share = added.norm(dim=-1) / hidden.norm(dim=-1)
+        if torch.allclose(share, share[:1, :1]) and not torch.allclose(share, torch.ones_like(share)):
+            return f"It enters {share[0, 0]:.2g} times as long as the stream; as long is asked."
+        if not torch.allclose(share, torch.ones_like(share)):
+            return "Not every token's is as long as its stream: take norms along the last axis, with keepdim=True."
     return None

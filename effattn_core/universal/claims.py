@@ -5,11 +5,12 @@ from statistics import fmean, variance
 from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond
 from effattn_core.recordings import measured
 from effattn_core.universal import costs as costs_universal
+from effattn_core.universal.recorded import RUN, loss, losses
 
 
 def _bytes_kept(name, loops):
     """Measured, of the longest text that the run looked at."""
-    rows = measured("universal/training-cpu", what="kept", name=name)
+    rows = measured(RUN, what="kept", name=name)
     longest = max(row["tokens"] for row in rows)
     return next(row["bytes"] for row in rows if row["loops"] == loops and row["tokens"] == longest)
 
@@ -27,29 +28,18 @@ def _prefill_of_twice_the_text():
     return costs_universal.prefill_flops(sizes, 2 * 131072) / costs_universal.prefill_flops(sizes, 131072)
 
 
-def _losses(name, loops):
-    """Held-out losses, a seed each, asked with the loops that the model was trained with."""
-    rows = measured("universal/training-cpu", what="held out", name=name, loops=loops, asked=loops)
-    return [row["loss"] for row in rows]
-
-
-def held_out(name, loops):
-    """Mean held-out loss over seeds, asked with the loops that the model was trained with."""
-    return fmean(_losses(name, loops))
-
-
 def _noise():
     """Two standard errors of the ratio of four loops' mean loss to one loop's, from the spread of the seeds."""
-    runs = [_losses("YOCO-U", loops) for loops in (4, 1)]
+    runs = [list(losses("YOCO-U", loops).values()) for loops in (4, 1)]
     return 2 * sum(variance(each) / len(each) for each in runs) ** 0.5 / fmean(runs[1])
 
 
 def _against_one_loop():
-    return held_out("YOCO-U", 4) / held_out("YOCO-U", 1)
+    return loss("YOCO-U", 4) / loss("YOCO-U", 1)
 
 
 def _against_either_alone():
-    return held_out("YOCO-U", 4) / min(held_out("YOCO-U", 1), held_out("looped Transformer", 4))
+    return loss("YOCO-U", 4) / min(loss("YOCO-U", 1), loss("looped Transformer", 4))
 
 
 PAPER, SIZE = "Sun et al. 2026", "the small models of the chapter on letters of Shakespeare, recorded by make runs"

@@ -17,6 +17,7 @@ RECAST = [
     "2-retention/recurrences",
     "2-retention/delta",
     "3-yoco/yoco",
+    "3-yoco/universal",
     "4-sparse/rectified",
     "4-sparse/indexing",
     "4-sparse/channels",

@@ -1,6 +1,9 @@
 """The exercises on loops: an unsolved stub fails, a solution passes, and each known mistake is named."""
 
 import pytest
+import torch
+import triton
+import triton.language as tl
 from support.house import assert_named, assert_solved
 
 
@@ -68,8 +71,92 @@ def from_the_start(below, write, above, hidden, loops):
     return above(hidden, write(deep))
 
 
-SOLVED = {"universal.budget": budget, "universal.loops": in_loops, "universal.once": once}
+@triton.jit
+def chip_kernel(H, W, Out, loops, D: tl.constexpr, AGAIN: tl.constexpr):
+    dims = tl.arange(0, D)
+    tile = W + dims[:, None] * D + dims[None, :]
+    hidden, weight = tl.load(H + dims), tl.load(tile)
+    for _ in range(loops):
+        if AGAIN:
+            weight = tl.load(tile)
+        column = tl.reshape(hidden, (D, 1))
+        hidden += tl.maximum(tl.sum(column * weight, 0), 0.0)
+    tl.store(Out + dims, hidden)
+
+
+def on_chip(weight, hidden, loops, again=False):
+    output = torch.empty_like(hidden)
+    chip_kernel[(1,)](hidden, weight, output, loops, D=len(hidden), AGAIN=again)
+    return output
+
+
+def chip(form):
+    """A launcher whose stream is `form`'s: what it returns is wrong, a kernel is launched all the same."""
+
+    def launched(weight, hidden, loops):
+        on_chip(weight, hidden, loops)
+        return form(weight, hidden, loops)
+
+    return launched
+
+
+def repeated(step):
+    def form(weight, hidden, loops):
+        stream = hidden
+        for _ in range(loops):
+            stream = step(stream, weight, hidden)
+        return stream
+
+    return form
+
+
+def enter(loop, hidden, first):
+    if loop == 0:
+        return hidden
+    return hidden + first * (hidden.norm(dim=-1, keepdim=True) / first.norm(dim=-1, keepdim=True))
+
+
+SOLVED = {
+    "universal.budget": budget,
+    "universal.loops": in_loops,
+    "universal.once": once,
+    "universal.even_text": 24576,
+    "universal.tied_gradient": 12,
+    "universal.weights_read": 2.5,
+    "universal.on_chip": on_chip,
+    "universal.enter": enter,
+}
 MISTAKES = [
+    ("universal.even_text", 8192, "for one loop"),
+    ("universal.even_text", 12288, "float32"),
+    ("universal.even_text", 49152, "not 32"),
+    ("universal.even_text", 6144, "8 key heads"),
+    ("universal.even_text", 1536, "one layer's state"),
+    ("universal.tied_gradient", 4, "one copy"),
+    ("universal.tied_gradient", 8, "the output"),
+    ("universal.tied_gradient", 6, "the two *other* copies"),
+    ("universal.tied_gradient", 1, "by the two others"),
+    ("universal.weights_read", 4, "read once"),
+    ("universal.weights_read", 1, "read again"),
+    ("universal.weights_read", 2, "four times and the upper once"),
+    ("universal.weights_read", 5, "two halves"),
+    ("universal.on_chip", lambda w, h, n: on_chip(w, h, n, again=True), "was loaded 2 times"),
+    ("universal.on_chip", repeated(lambda x, w, h: x + (x @ w).relu()), "No Triton kernel was launched"),
+    ("universal.on_chip", lambda w, h, n: on_chip(w, h, n)[:1], "return the stream"),
+    ("universal.on_chip", lambda w, h, n: on_chip(w, h, n - 1), "0 loops were run"),
+    ("universal.on_chip", lambda w, h, n: on_chip(w, h, n + 1), "2 loops were run"),
+    ("universal.on_chip", lambda w, h, n: on_chip(w.mT.contiguous(), h, n), "the weight is turned"),
+    ("universal.on_chip", chip(repeated(lambda x, w, h: x + x @ w)), "the ReLU is missing"),
+    ("universal.on_chip", chip(repeated(lambda x, w, h: (x @ w).relu())), "*adds* to the stream"),
+    ("universal.on_chip", chip(repeated(lambda x, w, h: h + (x @ w).relu())), "the first stream"),
+    ("universal.on_chip", chip(lambda w, h, n: 3 * h), "off by"),
+    ("universal.on_chip", lambda w, h, n: on_chip(w[1:], h, n), "leaves its tensor"),
+    ("universal.enter", lambda loop, hidden, first: hidden + first, "as it is"),
+    ("universal.enter", lambda loop, hidden, first: hidden, "Nothing enters loop number 1"),
+    ("universal.enter", lambda loop, hidden, first: hidden + first * (loop > 0), "with its own length"),
+    ("universal.enter", lambda loop, hidden, first: hidden * (1 + (loop > 0)), "does not point along"),
+    ("universal.enter", lambda loop, h, f: h + (enter(loop, h, f) - h) / 2, "0.5 times as long"),
+    ("universal.enter", lambda loop, h, f: h + f * (loop > 0) * h.norm() / f.norm(), "Not every token's"),
     ("universal.budget", lambda room, cache, state, layers: room // (cache + layers * state), "in every loop"),
     ("universal.budget", lambda room, cache, state, layers: max(0, (room - cache) // state), "for *every* layer"),
     ("universal.budget", lambda room, cache, state, layers: room // (layers * state), "needs room too"),

@@ -65,6 +65,13 @@ def test_the_drawing_keeps_what_real_states_of_such_a_model_keep(model, loops):
     assert f"{sum(rows)} keys and values." in draw.unrolled_says(loops, model)
 
 
+def test_a_fourth_loop_adds_what_the_prediction_says():
+    kept = [int(draw.unrolled_says(loops).split(": ")[1].split()[0]) for loops in (3, 4)]
+    assert kept[1] - kept[0] == 8
+    kept = [int(draw.unrolled_says(loops, "looped Transformer").split(": ")[1].split()[0]) for loops in (3, 4)]
+    assert kept[1] - kept[0] == 2 * 32, "four layers; two of them keep 32"
+
+
 @pytest.mark.parametrize("context", draw.CONTEXTS)
 def test_prices_are_those_of_costs(context):
     for loops in (1, 4, 8):
