@@ -43,7 +43,7 @@ def attended(model, call, monkeypatch):
         return real(query, key, value, causal=causal, window=window, sinks=sinks, **settings)
 
     with monkeypatch.context() as patched:
-        for name in ("model", "states"):
+        for name in ("layers", "states"):
             patched.setattr(sys.modules[f"effattn_core.{name}"], "attention", count)
         with torch.no_grad():
             call(model)
