@@ -66,18 +66,23 @@ def control(importances, shares, *, count=256, seed=7):
     """Rows of a table on fresh texts: for each share pruned the mean error of `importances`, and of "slowest pairs".
 
     importances: a list of [HEADS, HEAD_DIM], learned from several seeds. Slowest pairs are kept without any training.
+    "spread" is the standard error of their difference, text by text: both read the same ones.
     """
     given = texts(count, torch.Generator().manual_seed(seed))
     slowest = by_frequency(importances[0].shape)
+    dense = masked(*given, torch.ones_like(importances[0]), **REGION).output
 
-    def error(importance, pruned):
-        return distance(build_mask(importance, pruned).float(), *given).item()
+    def errors(importance, pruned):
+        ours = masked(*given, build_mask(importance, pruned).float(), **REGION).output
+        return (ours - dense).square().flatten(1).mean(1)
 
-    return [
-        {"pruned": pruned, "learned": sum(error(each, pruned) for each in importances) / len(importances),
-         "slowest pairs": error(slowest, pruned)}
-        for pruned in shares
-    ]  # fmt: skip
+    rows = []
+    for pruned in shares:
+        learned = torch.stack([errors(each, pruned) for each in importances]).mean(0)
+        untrained = errors(slowest, pruned)
+        rows.append({"pruned": pruned, "learned": learned.mean().item(), "slowest pairs": untrained.mean().item(),
+                     "spread": (untrained - learned).std().item() / count**0.5})  # fmt: skip
+    return rows
 
 
 def mean_cosines(parts=8):

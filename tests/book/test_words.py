@@ -37,6 +37,13 @@ def test_each_term_that_a_page_uses_is_in_the_glossary():
     assert [(page, term) for page, term in used() if term.lower() not in known] == []
 
 
+def test_no_line_of_prose_begins_with_a_percent_sign():
+    """Such a line is a comment in MyST: it would vanish from the page, and its paragraph would break there."""
+    found = [(path.name, number) for path in sorted(BOOK.rglob("*.md"))
+             for number, line in enumerate(path.read_text().splitlines(), 1) if re.match(r"\s*%(\s|$)", line)]  # fmt: skip
+    assert found == []
+
+
 def test_the_glossary_is_alphabetical_short_and_leads_to_a_chapter():
     entries = glossary()
     assert len(entries) > 60

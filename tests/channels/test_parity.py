@@ -49,9 +49,9 @@ def test_a_launch_moves_what_both_formulas_say_and_a_wrong_formula_is_seen(monke
 def test_a_needle_is_compared_on_the_same_fresh_texts_for_every_rule():
     slowest = by_frequency((needle.HEADS, needle.HEAD_DIM))
     for row in needle.control([slowest], (0.3, 0.7), count=8):
-        assert row["learned"] == pytest.approx(row["slowest pairs"])
+        assert row["learned"] == pytest.approx(row["slowest pairs"]) and row["spread"] == 0
     (worse,) = needle.control([-slowest], (0.5,), count=8)
-    assert worse["learned"] > worse["slowest pairs"]
+    assert worse["learned"] > worse["slowest pairs"] and worse["spread"] > 0
 
 
 def test_the_mean_cosine_of_a_pair_is_that_over_all_places_of_the_needle():
