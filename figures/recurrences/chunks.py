@@ -100,10 +100,11 @@ def split(share=0.25):
 def split_says(share=0.25):
     """`split` in sentences."""
     found = {name: y for name, (_, y) in powers(share).items()}
-    largest, least = max(found["key, from the start"]), min(found["key, to the middle"])
+    largest = max(found["key, from the start"])
+    least = min(found["query, from the middle"] + found["key, to the middle"])
     beyond = next((at + 1 for at, y in enumerate(found["key, from the start"]) if y > LARGEST), None)
     fits = "it still fits into float32" if beyond is None else f"from token {beyond} on it is infinite in float32"
     return (
         f"Each gate keeps {share:g}. Split at the chunk's start, the factor of a key grows to 10 to the "
-        f"{largest:.0f}: {fits}. Through the middle both factors lie between 10 to the −{-least:.0f} and 1."
+        f"{largest:.0f}: {fits}. Through the middle both factors lie between 10 to the −{-least:.3g} and 1."
     )

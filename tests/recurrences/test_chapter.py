@@ -218,6 +218,8 @@ def test_factors_that_meet_in_the_middle_are_at_most_one_and_multiply_to_the_fad
     assert pytest.approx(largest) == 10**chunks.LARGEST
     assert "it still fits into float32" in chunks.split_says(0.5)
     assert "from token 39 on it is infinite in float32" in chunks.split_says(0.1)
+    assert "between 10 to the −32 and 1" in chunks.split_says(0.1), "the query of the last token passes 32 gates"
+    assert "between 10 to the −9.63 and 1" in chunks.split_says(0.5)
     assert torch.tensor(10.0).pow(38).isfinite() and not torch.tensor(10.0).pow(39).isfinite()
 
 
