@@ -206,8 +206,9 @@ def _ring_mistake(got, rings, given, token, length):
 def throughput(function):
     for weights, kept, read, memory, bandwidth in (
         (10, 4, 4, 40, 100.0), (6e9, 5e8, 6e9, 8e10, 3.35e12), (10, 7, 7, 12, 100.0), (10, 3, 3, 40, 60.0),
+        (100, 10, 5, 80, 1000.0),
     ):  # fmt: skip
-        texts = int((memory - weights) // kept)
+        texts = max(0, int((memory - weights) // kept))
         wanted = texts * bandwidth / (weights + texts * read)
         got = function(weights, kept, read, memory, bandwidth)
         case = f"With {weights:g} B of weights, {kept:g} kept and {read:g} read per text, in {memory:g} B"

@@ -67,9 +67,10 @@ def ring(query, key, value, keys, values, length, place=None, filled=None, scale
     return out
 
 
-def throughput(weights, kept, read, memory, bandwidth, each=0, beside=True, whole=True, answered=None, batch=None):
+def throughput(weights, kept, read, memory, bandwidth, each=0, beside=True, whole=True, answered=None, batch=None,
+               least=0):  # fmt: skip
     texts = (memory - weights * beside) / kept if batch is None else batch
-    texts = int(texts) if whole else texts
+    texts = max(least, int(texts) if whole else texts)
     spent = weights + texts * (read + each * weights * (1 - 1 / max(texts, 1)))
     return (answered or texts) * bandwidth / spent
 
@@ -126,6 +127,7 @@ MISTAKES = [
     ("yoco.throughput", lambda *given: throughput(*given, answered=1), "what one text gets"),
     ("yoco.throughput", lambda *given: throughput(*given, whole=False), "round down"),
     ("yoco.throughput", lambda *given: throughput(given[0], given[1], given[1], *given[3:]), "`read`, not `kept`"),
+    ("yoco.throughput", lambda *given: throughput(*given, least=-9), "no text fits beside the weights"),
     ("yoco.throughput", lambda *given: 2 * throughput(*given), "is not"),
 ]
 
