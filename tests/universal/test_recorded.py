@@ -1,6 +1,10 @@
 """What the chapter says of the recorded training: the prose's statements, held against the rows."""
 
+import importlib.util
+import inspect
+
 import pytest
+from support.house import ROOT
 
 from effattn_core.recordings import measured
 from effattn_core.universal import recorded
@@ -49,6 +53,36 @@ def test_a_fixed_number_of_loops_is_best_asked_for_and_fewer_worsen_faster_beyon
         assert len(asked) > 4 and ("random" in name or min(asked, key=asked.get) == loops)
     worse = [recorded.loss("YOCO-U", loops, 8) - recorded.loss("YOCO-U", loops) for loops in LOOPS]
     assert worse == sorted(worse, reverse=True)
+
+
+def test_drawn_loops_have_the_flattest_curve():
+    """From the fewest loops asked to the most, mean losses of the seeds, as the figure draws them."""
+    ranges = {}
+    for words, (name, loops) in draw.TRAINED.items():
+        found = [recorded.loss(name, loops, each) for each in (1, 2, 3, 4, 6, 8)]
+        ranges[words] = max(found) - min(found)
+    assert min(ranges, key=ranges.get) == "drawn loops"
+
+
+def test_the_chapter_names_the_settings_that_the_run_has():
+    text = (ROOT / "book" / "3-yoco" / "universal.md").read_text()
+    path = ROOT / "book" / "measurements" / "universal" / "run.py"
+    source = importlib.util.spec_from_file_location("universal_run", path)
+    run = importlib.util.module_from_spec(source)
+    source.loader.exec_module(run)
+    told = " ".join(text.split())
+    assert f"steps on {run.BATCH} windows of {run.CONTEXT} letters each" in told
+    rate = inspect.signature(run.finished).parameters["learning_rate"].default
+    assert f"with a peak rate of {rate}, and takes the loss of {run.HELD_OUT - 1:,} held-out letters" in told
+    for row in measured(recorded.RUN, what="curve"):
+        assert row["every"] * len(row["losses"]) == run.STEPS
+
+
+def test_five_of_eleven_points_have_one_seed_and_among_loops_of_changes_the_last_two():
+    seeds = [len(recorded.losses(row["name"], row["loops"])) for row in measured(
+        recorded.RUN, what="held out", seed=0) if row["asked"] == row["loops"]]  # fmt: skip
+    assert len(seeds) == 11 and seeds.count(1) == 5 and set(seeds) == {1, 2}
+    assert [len(recorded.losses(*key)) for key in draw.TRAINED.values()] == [2, 2, 2, 2, 1, 1]
 
 
 def test_each_loop_after_the_first_adds_about_one_step_and_the_first_leaves_about_two():
