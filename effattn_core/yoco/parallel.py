@@ -225,7 +225,9 @@ def launched(size, ranks=2):
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks),
                "-m", "effattn_core.yoco.parallel", size]  # fmt: skip
     root = Path(__file__).resolve().parents[2]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    done = subprocess.run(
+        command, capture_output=True, text=True, encoding="utf-8", cwd=root, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
     if done.returncode:
         raise RuntimeError(f"torchrun ended with {done.returncode}: {done.stderr}")
     return lines_of(done.stdout)
