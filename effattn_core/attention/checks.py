@@ -8,7 +8,7 @@ from effattn_core import costs
 from effattn_core.attention import Part, attention, attention_part, merge, oracle, visible
 from effattn_core.exercises import compare_number, exercise
 from effattn_core.primer.judge import random
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 
 
 def _parts(cut, size):
@@ -145,23 +145,6 @@ def learned_sink(function):
     return None
 
 
-def _watched(call):
-    """(what `call()` returns, a sentence if its launches are unsafe or none was made). Known only where interpreted."""
-    found = watch(call)
-    if found.launches == 0:
-        return found.result, "No Triton kernel was launched: this exercise asks for one."
-    if not found.findings:
-        return found.result, None
-    first = found.findings[0]
-    if first.kind == "outside":
-        cause = "mask the lanes past the end" if first.access == "store" else "mask them, with other= for the rest"
-        return found.result, f"`{first.code}` touches elements outside its tensor of shape {first.shape}: {cause}."
-    return (
-        found.result,
-        f"`{first.code}`: two programs touch the same element ({first.kind}); each output has one owner.",
-    )
-
-
 def _near(got, wanted):
     return torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
@@ -172,7 +155,7 @@ def merge_kernel(function):
         case = f"{rows} rows of {splits} parts"
         outputs, sums = random(rows, splits, dim), 3 * random(rows, splits)
         wanted = _merged(outputs, sums)
-        result, unsafe = _watched(lambda outputs=outputs, sums=sums: function(outputs, sums))
+        result, unsafe = examined(lambda outputs=outputs, sums=sums: function(outputs, sums))
         if unsafe:
             return f"With {case}: {unsafe}"
         output, log_sum_exp = result
@@ -214,7 +197,7 @@ def _merged(outputs, sums):
 def causal_kernel(function):
     for time, head_dim in ((16, 16), (64, 32), (33, 16), (1, 16), (65, 32)):
         query, key, value = (4 * random(3, time, head_dim)).unbind()
-        got, unsafe = _watched(lambda query=query, key=key, value=value: function(query, key, value))
+        got, unsafe = examined(lambda query=query, key=key, value=value: function(query, key, value))
         if unsafe:
             return f"With {time} tokens: {unsafe}"
         if not isinstance(got, torch.Tensor) or got.shape != query.shape:

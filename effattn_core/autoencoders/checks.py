@@ -7,7 +7,7 @@ import torch
 from effattn_core.autoencoders.flow import FIRST, LAST, SAMPLE_SHIFT, GaussianFlow, drift, shifted, time_grid
 from effattn_core.autoencoders.sphere import EPSILON, directional, unit_rms, unit_rms_backward
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 from kernels import runtime
 
 SHAPES = ((3, 16, 8), (1, 1, 32), (5, 4, 2))
@@ -190,13 +190,9 @@ def normalise(function):
     device = runtime.device()
     for rows, latent in ((5, 8), (33, 24), (1, 130), (17, 32)):
         mean = 3 * _random((rows, latent)).float().to(device)
-        found = watch(lambda mean=mean: function(mean.clone()))
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            return f"With {rows} rows of {latent} numbers `{first.code}` is unsafe ({first.kind}): mask its lanes."
-        result = found.result
+        result, unsafe = examined(lambda mean=mean: function(mean.clone()), "mask its lanes")
+        if unsafe:
+            return f"With {rows} rows of {latent} numbers: {unsafe}"
         if (reason := _not_a_tensor(result, mean.shape)) is not None:
             return reason
         if not result.isfinite().all():

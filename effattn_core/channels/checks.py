@@ -9,7 +9,7 @@ from effattn_core.channels import build_mask, needle
 from effattn_core.channels import costs as costs_channels
 from effattn_core.channels.training import by_frequency
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 from kernels import runtime
 
 
@@ -163,13 +163,12 @@ def pack(function):
         key = torch.randn(heads, tokens, head_dim, generator=dice).to(device)
         kept = torch.stack([torch.randperm(head_dim, generator=dice)[:count] for _ in range(heads)]).to(device)
         case = f"{heads} heads, {tokens} tokens and {count} of {head_dim} channels"
-        found = watch(lambda key=key, kept=kept: function(key.clone(), kept.clone()))
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            return f"With {case} `{first.code}` is unsafe ({first.kind}): mask tokens and channels past their end."
-        got, wanted = found.result, key.gather(-1, kept[:, None].expand(-1, tokens, -1))
+        result, unsafe = examined(
+            lambda key=key, kept=kept: function(key.clone(), kept.clone()), "mask tokens and channels past their end"
+        )
+        if unsafe:
+            return f"With {case}: {unsafe}"
+        got, wanted = result, key.gather(-1, kept[:, None].expand(-1, tokens, -1))
         if tuple(got.shape) != tuple(wanted.shape):
             return f"With {case} the thin keys are {list(got.shape)}; they must be {list(wanted.shape)}."
         if torch.equal(got, wanted):

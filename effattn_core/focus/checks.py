@@ -7,7 +7,7 @@ from effattn_core.exercises import compare_number, exercise
 from effattn_core.focus.forms import Projections, layout, scores_chunked, scores_dense
 from effattn_core.positions import rotate
 from effattn_core.primer.judge import random
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 
 
 @exercise("focus.entries", level="pencil")
@@ -207,15 +207,10 @@ def local_pass(function):
         query = 3 * random(time, head_dim)
         key, value = random(2, count + time, head_dim).unbind()
         case = f"With {count} candidates and {time} local tokens"
-        found = watch(lambda query=query, key=key, value=value: function(query, key, value))
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            if first.kind == "outside":
-                return f"{case} `{first.code}` touches elements outside its tensor of shape {first.shape}: mask them."
-            return f"{case} `{first.code}`: two programs touch the same element; each output has one owner."
-        got, wanted = found.result, _local(query, key, value)
+        result, unsafe = examined(lambda query=query, key=key, value=value: function(query, key, value))
+        if unsafe:
+            return f"{case}: {unsafe}"
+        got, wanted = result, _local(query, key, value)
         if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
             shape = tuple(getattr(got, "shape", [type(got).__name__]))
             return f"{case} the output is {shape}; it must be {tuple(wanted.shape)}."

@@ -7,7 +7,7 @@ import torch
 from effattn_core.exercises import compare_number, exercise
 from effattn_core.indexing import choose_rows, costs, oracle, scores_oracle
 from effattn_core.indexing.model import distillation
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 from kernels import runtime
 
 
@@ -150,13 +150,11 @@ def halve(function):
         numbers = torch.randint(-40, 40, (2, length), generator=generator).float().to(runtime.device()) - 20
         best, fresh = numbers[0].sort(descending=True).values, numbers[1].sort().values
         wanted = numbers.flatten().sort(descending=True).values[:length]
-        found = watch(lambda best=best, fresh=fresh: function(best.clone(), fresh.clone()))
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            return f"With lists of {length} `{first.code}` is unsafe ({first.kind}): keep lanes inside the list."
-        got = found.result
+        got, unsafe = examined(
+            lambda best=best, fresh=fresh: function(best.clone(), fresh.clone()), "keep lanes inside the list"
+        )
+        if unsafe:
+            return f"With lists of {length}: {unsafe}"
         if got.shape != wanted.shape:
             return f"The best half has {length} numbers; got {tuple(got.shape)}."
         if torch.equal(got, wanted):

@@ -7,7 +7,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 from effattn_core.rectified import block_bounds, bound_scores
 from effattn_core.rectified.costs import ACTIVE, BLOCK_SIZE, PERIOD, share
 from kernels import runtime
@@ -184,13 +184,12 @@ def scores(function):
         query, low, wide = (torch.randn(*shape, generator=generator).to(device)
                             for shape in ((head_dim,), (blocks, head_dim), (blocks, head_dim)))  # fmt: skip
         low, high = low - 1, low - 1 + wide.abs()
-        found = watch(lambda query=query, low=low, high=high: function(query, low, high))
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            return f"With {blocks} blocks `{first.code}` is unsafe ({first.kind}): mask the lanes past the last block."
-        got, wanted = torch.as_tensor(found.result), torch.maximum(query * low, query * high).sum(-1)
+        result, unsafe = examined(
+            lambda query=query, low=low, high=high: function(query, low, high), "mask the lanes past the last block"
+        )
+        if unsafe:
+            return f"With {blocks} blocks: {unsafe}"
+        got, wanted = torch.as_tensor(result), torch.maximum(query * low, query * high).sum(-1)
         if got.shape != wanted.shape:
             return f"{blocks} blocks have scores [{blocks}]; got {list(got.shape)}."
         if got.isnan().any():

@@ -5,6 +5,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.watch import examined
 from effattn_core.recurrences import delta_checks, recurrence
 from kernels import runtime
 
@@ -169,25 +170,27 @@ def gate_gradient(function):
 
 @exercise("recurrences.fading_kernel", level="kernel")
 def fading_kernel(function):
+    fault = None
     for time, strength in ((16, 0.1), (32, 1.0), (64, 20.0)):
         generator = torch.Generator().manual_seed(time)
         log_gate = -strength * torch.rand(time, generator=generator)
         total = log_gate.double().cumsum(0)
         wanted = (total[:, None] - total[None, :]).tril().exp().tril()
-        found = function(log_gate.to(runtime.device()))
+        found, unsafe = examined(lambda log_gate=log_gate: function(log_gate.to(runtime.device())))
         if wrong := _shape("result", found, wanted):
             return wrong
         found = found.cpu()
         if not found.isfinite().all():
             return f"With {time} gates of about {-strength / 2:g} there are inf or nan: is infinity multiplied by 0?"
         if _close(found, wanted):
+            fault = fault or unsafe
             continue
         if found.triu(1).abs().max() > 0:
             return "A token sees the future: entries above the diagonal must be 0."
         if _close(found, (total[:, None] - total[None, :]).mul(math.log(2)).tril().exp().tril()):
             return "tl.exp2 is 2 to a power: either tl.exp, or gates times the logarithm of e, base 2."
         return f"With {time} gates of about {-strength / 2:g} an entry is off by {(found - wanted).abs().max():.2g}."
-    return None
+    return fault
 
 
 @exercise("recurrences.step_kernel", level="kernel")
@@ -198,7 +201,8 @@ def step_kernel(function):
         last = keep * state + torch.outer(key, value)
         given = [each.float().to(runtime.device()) for each in (query, key, value, log_gate, state)]
         kept = given[-1].clone()
-        output, after = _pair(function(*given))
+        result, unsafe = examined(lambda given=given: function(*given))
+        output, after = _pair(result)
         wrong = _shape("output", output, value) or _shape("state", after, state)
         if wrong:
             return f"With keys of {key_dim} and values of {value_dim}: {wrong}"
@@ -214,4 +218,6 @@ def step_kernel(function):
             return "The output reads the old state: a token sees itself."
         if not _close(output, query @ last):
             return f"With keys of {key_dim} and values of {value_dim} the state is right and the output is not."
+        if unsafe:
+            return f"With keys of {key_dim} and values of {value_dim}: {unsafe}"
     return None

@@ -3,6 +3,7 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.watch import examined
 from effattn_core.recurrences import recurrence, unit_keys
 from effattn_core.recurrences.recall import read
 from kernels import runtime
@@ -218,15 +219,18 @@ def delta_kernel(function):
             return output[0, :, 0], after[0]
 
         wanted = step(log_gate, beta)
-        got = function(*(each.to(device) for each in (query, key, value, log_gate, beta, state)))
+        inputs = [each.to(device) for each in (query, key, value, log_gate, beta, state)]
+        got, unsafe = examined(lambda inputs=inputs: function(*inputs))
         output, after = (each.cpu() for each in got)
         for name, one, other in (("output", output, wanted[0]), ("state", after, wanted[1])):
             if one.shape != other.shape:
                 return f"The {name} is {tuple(one.shape)}; it must be {tuple(other.shape)}."
         close = dict(rtol=1e-4, atol=1e-5)
-        if torch.allclose(output, wanted[0], **close) and torch.allclose(after, wanted[1], **close):
-            continue
         size = f"{heads} heads with states of {key_dim} by {value_dim}"
+        if torch.allclose(output, wanted[0], **close) and torch.allclose(after, wanted[1], **close):
+            if unsafe:
+                return f"With {size}: {unsafe}"
+            continue
         if torch.allclose(after, step(0 * log_gate, beta)[1], **close):
             return f"With {size} nothing fades: multiply the state by exp(log_gate) first."
         if torch.allclose(after, wanted[1], **close):

@@ -6,7 +6,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 from effattn_core.speculation.costs import DEPTH, KEPT, PUBLISHED, head_bytes, kept_with_most
 from effattn_core.speculation.costs import best_length as longest_that_pays
 from effattn_core.speculation.dice import enumerated
@@ -202,13 +202,10 @@ def top(function):
         dice = torch.Generator().manual_seed(words)
         logits = torch.randint(-20, 20, (rows, words), generator=dice).float().to(device) - 30  # ties, and all negative
         ranked = logits.sort(dim=-1, descending=True, stable=True)
-        found = watch(lambda logits=logits, top_k=top_k: function(logits.clone(), top_k))
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            return f"With {rows} rows of {words} words `{first.code}` is unsafe ({first.kind}): mask its lanes."
-        values, places = found.result
+        result, unsafe = examined(lambda logits=logits, top_k=top_k: function(logits.clone(), top_k), "mask its lanes")
+        if unsafe:
+            return f"With {rows} rows of {words} words: {unsafe}"
+        values, places = result
         if tuple(values.shape) != (rows, top_k) or tuple(places.shape) != (rows, top_k):
             return f"Values and places must be [{rows}, {top_k}]; got {list(values.shape)} and {list(places.shape)}."
         if places.dtype != torch.int64:

@@ -9,7 +9,7 @@ from effattn_core.exercises import compare_number, exercise
 from effattn_core.model import build, configuration
 from effattn_core.positions import rotate
 from effattn_core.primer.judge import random
-from effattn_core.primer.watch import watch
+from effattn_core.primer.watch import examined
 from effattn_core.yoco import costs as costs_yoco
 
 
@@ -158,16 +158,11 @@ def ring(function):
         for place in range(max(0, length - window), length):  # what earlier tokens have left
             given[0][place % window], given[1][place % window] = keys[place], values[place]
         rings = [each.clone() for each in given]
-        found = watch(lambda each=(query, key, value, *rings, length): function(*each))
+        got, unsafe = examined(lambda each=(query, key, value, *rings, length): function(*each))
         case = f"Token {length} of a window of {window}:"
-        if found.launches == 0:
-            return "No Triton kernel was launched: this exercise asks for one."
-        if found.findings:
-            first = found.findings[0]
-            if first.kind == "outside":
-                return f"{case} `{first.code}` touches elements outside its tensor of shape {first.shape}: mask them."
-            return f"{case} `{first.code}`: one element is written by one program and touched by another."
-        wrong = _ring_mistake(found.result, rings, given, (query, key, value), length)
+        if unsafe:
+            return f"{case} {unsafe}"
+        wrong = _ring_mistake(got, rings, given, (query, key, value), length)
         if wrong:
             return f"{case} {wrong}"
     return None

@@ -75,7 +75,7 @@ def named(text):
             yield from ((symbol, name) for part in re.findall(r"`([^`]+)`", code) for name in re.findall(r"\w+", part))
 
 
-@pytest.mark.parametrize("page", ["notation", *contract.RECAST])
+@pytest.mark.parametrize("page", ["notation", *contract.CHAPTERS])
 def test_each_name_beside_a_symbol_exists_in_the_code(page):
     known = identifiers()
     found = list(named((BOOK / f"{page}.md").read_text()))

@@ -76,6 +76,11 @@ def step_by_columns(query, key, value, log_gate, state):
     return query @ after, after
 
 
+def step_in_torch(query, key, value, log_gate, state):
+    after = log_gate.exp()[:, None] * state + torch.outer(key, value)
+    return query @ after, after
+
+
 SOLVED = {
     "recurrences.shut": math.log(0.01) * 16,
     "recurrences.levels_cost": 3.5,
@@ -120,6 +125,8 @@ MISTAKES = [
     ("recurrences.fading_kernel", lambda gate: fading_split(gate), "is infinity multiplied by 0"),
     ("recurrences.fading_kernel", lambda gate: fading_kernel(gate)[:-1], "must have the shape"),
     ("recurrences.fading_kernel", lambda gate: 0.9 * fading_kernel(gate), "an entry is off by"),
+    ("recurrences.fading_kernel", fading, "No Triton kernel was launched"),
+    ("recurrences.step_kernel", step_in_torch, "No Triton kernel was launched"),
     ("recurrences.step_kernel", lambda *case: step_kernel(*case)[0], "return two tensors"),
     ("recurrences.step_kernel", lambda *case: step_kernel(*case, place=True), "The state that was given has changed"),
     ("recurrences.step_kernel", lambda *case: step_kernel(*case, late=True), "fade first, then write"),

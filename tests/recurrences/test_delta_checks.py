@@ -50,6 +50,13 @@ def delta_kernel(query, key, value, log_gate, beta, state, programs=None):
     return output, after
 
 
+def delta_in_torch(query, key, value, log_gate, beta, state):
+    state = log_gate.exp()[:, None, None] * state
+    held = (key[:, None] @ state)[:, 0]
+    state = state + key[..., None] * (beta[:, None] * (value - held))[:, None]
+    return (query[:, None] @ state)[:, 0], state
+
+
 def delta_rounds(leaning, share=0.01):
     return 1 + math.ceil(math.log(share) / (2 * math.log(leaning)))
 
@@ -102,6 +109,7 @@ MISTAKES = [
     ("recurrences.delta_parity", lambda bits: [3 * bit for bit in bits], "Strengths lie in"),
     ("recurrences.delta_parity", lambda bits: bits, "leaves 0"),
     ("recurrences.delta_parity", lambda bits: [1.5 * bit for bit in bits], "the state is -0.5; wanted -1"),
+    ("recurrences.delta_kernel", delta_in_torch, "No Triton kernel was launched"),
     ("recurrences.delta_kernel", lambda *case: delta_kernel(*case[:3], 0 * case[3], *case[4:]), "nothing fades"),
     ("recurrences.delta_kernel", lambda *case: (delta_kernel(*case)[0] + 1, delta_kernel(*case)[1]), "read after"),
     ("recurrences.delta_kernel", lambda *case: delta_kernel(*case, programs=1), "must find its own rows"),

@@ -1,35 +1,20 @@
-"""The contract of a chapter, second edition: what each recast chapter has, in which order. `faults` says what it lacks.
+"""The contract of a chapter, second edition: what each chapter has, in which order. `faults` says what it lacks.
 
-A chapter enters RECAST when it is written to this contract; CONTRIBUTING.md sends the next author here, and what
-`make new` makes is a skeleton of it.
+A chapter is under it as soon as it stands in the table of contents; CONTRIBUTING.md sends the next author here, and
+what `make new` makes is a skeleton of it.
 """
 
 import re
 from dataclasses import dataclass, field
 
 import yaml
+from support.house import chapters
 
 from effattn_core.exercises import LEVELS
 
-RECAST = [
-    "1-attention/attention",
-    "2-retention/retention",
-    "2-retention/recurrences",
-    "2-retention/delta",
-    "3-yoco/yoco",
-    "3-yoco/universal",
-    "4-sparse/rectified",
-    "4-sparse/indexing",
-    "4-sparse/channels",
-    "4-sparse/routing",
-    "4-sparse/focus",
-    "4-sparse/speculation",
-    "5-latents/latents",
-    "5-latents/autoencoders",
-    "6-lowbit/lowbit",
-    "6-lowbit/graphs",
-]  # chapters as the table of contents names them
-
+CHAPTERS = [name for name in chapters() if re.match("[1-7]-", name)]
+# What comes before all methods: no paper, no oracle and no bill of its own.
+INTRODUCTIONS = [name for name in chapters() if name.startswith("0-")]
 WIDTH, LINES = 72, 25  # of a cell
 OPEN_CELLS = range(3, 6)  # cells that a learner would type
 FEWEST, MOST = 8, 10  # exercises: at least 8 with the predictions, at most 10 without
@@ -60,8 +45,6 @@ ORDER = [
     ("## Symbols of this chapter", r"^## Symbols of this chapter$"),
     ("## Where to read on", r"^## Where to read on$"),
 ]
-# Chapters that come before all methods: no paper, no oracle and no bill of their own.
-INTRODUCTIONS = ["0-before/machine", "0-before/token", "0-before/primer"]
 INTRODUCED = [
     ("the box *In one minute*", r"\{admonition\} In one minute\n:class: minute$"),
     ("a first figure", r"^\s*(explore|show)\($"),
