@@ -71,7 +71,7 @@ def letters_after(letter):
 
     Capitals count as small letters, whatever is no letter as a space. Raises ValueError for a letter that never occurs.
     """
-    counts = collections.Counter(re.findall(f"{re.escape(letter)}(?=(.))", _letters()))
+    counts = collections.Counter(re.findall(f"{re.escape(letter)}(?=(.))", plain_letters()))
     if not counts:
         raise ValueError(f"letter must be one that occurs in the plays, a to z or a space; it is {letter!r}.")
     total = counts.total()
@@ -79,5 +79,6 @@ def letters_after(letter):
 
 
 @functools.cache
-def _letters():
+def plain_letters():
+    """The plays of Shakespeare in small letters and single spaces, which stand for whatever is no letter: 27 signs."""
     return " ".join("".join(each if "a" <= each <= "z" else " " for each in shakespeare().lower()).split())
