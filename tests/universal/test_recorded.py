@@ -7,7 +7,7 @@ import pytest
 from support.house import ROOT
 
 from effattn_core.recordings import measured
-from effattn_core.universal import recorded
+from effattn_core.universal import claims, recorded
 from figures import universal as draw
 
 LOOPS = (1, 2, 3, 4)
@@ -38,6 +38,27 @@ def test_the_deep_stack_is_below_all_at_the_operations_of_four_loops():
 def test_of_the_looped_transformers_seeds_one_gains_by_a_second_loop_and_the_other_loses_more():
     one, two = (recorded.losses("looped Transformer", loops) for loops in (1, 2))
     assert two[0] - one[0] > one[1] - two[1] > 0
+
+
+def test_beside_the_looped_transformer_yoco_u_is_lower_and_cheaper_at_each_number_of_loops():
+    """As the text says: of one loop's two seeds one differs, and from three loops on one seed is compared."""
+    found = [recorded.against("YOCO-U", loops, ("looped Transformer", loops)) for loops in LOOPS]
+    assert all(nats < 0 for nats, _ in found) and [seeds for _, seeds in found] == [2, 2, 1, 1]
+    assert -found[0][0] < max(recorded.spreads())
+    for loops in LOOPS:
+        assert recorded.loss("YOCO-U", loops) < recorded.loss("looped Transformer", loops)
+        assert recorded.flops("YOCO-U", loops) < recorded.flops("looped Transformer", loops)
+
+
+def test_the_claims_tell_both_ratios_and_both_ways_to_count_seeds():
+    noise, both = (claim.conditions() for claim in claims.CLAIMS[-2:])
+    four, one = (recorded.losses("YOCO-U", loops) for loops in (4, 1))
+    ratios = [four[seed] / one[seed] for seed in (0, 1)]
+    # of two numbers: half their distance, twice
+    assert f"independent, as the verdict does, {abs(ratios[0] - ratios[1]):.2f} paired by seed" in noise
+    looped = recorded.losses("looped Transformer", 4)
+    assert looped.keys() == {0} and f"from that seed is {four[0] / looped[0]:.2f}" in both
+    assert f"ratio to it is {recorded.loss('YOCO-U', 4) / recorded.loss('YOCO-U', 1):.2f}" in both
 
 
 def test_all_models_of_a_comparison_have_about_as_many_parameters():
