@@ -309,3 +309,21 @@ def test_a_gate_s_gradient_needs_the_state_that_is_handed_on(rule):
     later = each.flip(2).cumsum(2).flip(2)
     assert (later + passing - d_gate).abs().max() < 1e-12 * d_gate.abs().max()
     assert (later - d_gate).abs().max() > 0.1 * d_gate.abs().max()
+
+
+def test_the_gradient_of_a_gate_of_rwkv6_is_the_sum_that_the_chapter_gives():
+    made = {name: each.requires_grad_() for name, each in inputs("rwkv6", 9).items()}
+    query, key, value, gate = (made[name] for name in ("query", "key", "value", "log_gate"))
+    output, last = oracle(**made, rule="rwkv6", scale=1.0)
+    generator = torch.Generator().manual_seed(1)
+    toward, d_state = (torch.randn(each.shape, generator=generator).double() for each in (output, last))
+    wanted, *whole = torch.autograd.grad(
+        (output * toward).sum() + (last * d_state).sum(), (gate, query, key), retain_graph=True
+    )
+    itself = (query * made["bonus"][:, None] * key).sum(-1, keepdim=True) * value  # what comes through u
+    d_query, d_key = (
+        a - b for a, b in zip(whole, torch.autograd.grad((itself * toward).sum(), (query, key)), strict=True)
+    )
+    reads = torch.nn.functional.pad((query * d_query)[:, :, 1:], (0, 0, 0, 1))
+    found = (reads - key * d_key).flip(2).cumsum(2).flip(2) + (last * d_state).sum(-1)[:, :, None]
+    torch.testing.assert_close(found, wanted, rtol=1e-10, atol=1e-10)
