@@ -14,7 +14,7 @@ WAYS = {
     "every 4th layer's": ("every fourth layer's", theme.BLUE, "/"),
     "shared oracle": ("one, mean attention", theme.VERMILLION, ""),
     "taught": ("one, taught indexer", theme.GREEN, "x"),
-    "first layer's": ("one, first layer's", theme.ORANGE, "\\"),
+    "first layer's": ("one, layer 15's", theme.ORANGE, "\\"),
     "newest": ("the newest, the first", theme.PURPLE, "-"),
     "random": ("random, the first", theme.QUIET, "."),
 }

@@ -19,6 +19,7 @@ def test_the_recording_is_whole_and_clean():
         assert {row["passage"] for row in draw.rows(what)} == {0, 1, 2}, what
     assert tuple(draw.counts()) == COUNTS and {row["layer"] for row in draw.rows("agreement")} == set(range(30))
     assert {row["name"] for row in draw.rows("coverage")} == set(draw.WAYS)
+    assert draw.WAYS["first layer's"][0] == "one, layer 15's"  # of the upper 15 of 30
     assert {row["name"] for row in draw.rows("loss")} == {*draw.WAYS, "dense"} - {"per head"}
     assert all(len(row["covered"]) == dict(all=30, upper=15)[row["layers"]] for row in draw.rows("coverage"))
 
