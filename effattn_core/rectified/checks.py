@@ -54,9 +54,12 @@ def token_ratio(context=131072):
 @exercise("rectified.whole_token", level="pencil")
 def whole_token(answer):
     part = share(BLOCK_SIZE, ACTIVE, PERIOD).total
+    cache, weights = costs.cache_bytes(costs.LLAMA_8B, 131072), costs.decode_bytes(costs.LLAMA_8B, 0)
+    alone = (weights + cache) / (weights * (1 + 1 / PERIOD) + part * cache)
     mistakes = [
         (1 / part, "That is the cache alone: each token reads all weights too, sparse or dense."),
         (1 / token_ratio(), "That is ReSA's reading over the dense one."),
+        (alone, "That is with passes run alone: here they share the reading of the weights with the next token."),
         (1 / ACTIVE, "Bounds and passes are read as well, and the weights."),
     ]
     return compare_number(answer, token_ratio(), mistakes)

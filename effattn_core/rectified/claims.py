@@ -162,7 +162,7 @@ def _rectification_conditions():
     return (
         "equation 6; a pass over many tokens also computes more per byte, which bytes leave out: by time on a CPU it "
         f"is {least:.0f} % at {rows[0]['tokens']:,} tokens and {most:.0f} % at {rows[-1]['tokens']:,}, recorded by "
-        "make bench"
+        "make bench; judged by the bytes, as those times are a CPU's and the published one is a GPU's"
     )
 
 

@@ -103,6 +103,5 @@ STAGE = Stage(
     design="grouped heads that decode by blocks",
     on="attention",
     changes=_changes,
-    cost="The cache grows by its bounds; between two rectifications a token sees chosen blocks only, and "
-    "may miss what it needed.",
+    cost="The cache grows by its bounds; every token sees chosen blocks only, and may miss what it needed.",
 )

@@ -120,6 +120,7 @@ MISTAKES = [
     ("rectified.teeth", 2.828, "does not begin empty"),
     ("rectified.whole_token", 5.16, "the cache alone"),
     ("rectified.whole_token", 1 / token_ratio(), "over the dense one"),
+    ("rectified.whole_token", 1.711, "passes run alone"),
     ("rectified.whole_token", 10, "Bounds and passes"),
     ("rectified.scores", lambda query, low, high: scored(query, low, high, masked=False), "mask the lanes"),
     ("rectified.scores", lambda query, low, high: scored(query, low, high, all_of_them=False), "were not written"),
