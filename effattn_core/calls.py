@@ -65,6 +65,11 @@ def carries_tangents() -> bool:
     return forward_ad._current_level >= 0
 
 
+def wants_gradient(*tensors) -> bool:
+    """Whether a backward pass may come to any of the tensors, of which some may be None."""
+    return torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors)
+
+
 def exactly(function, *tensors, **settings):
     """`function` in float64, what "oracle" means in every topic: floating tensors, and lists of them, are cast."""
     return function(*(_double(each) for each in tensors), **{name: _double(each) for name, each in settings.items()})

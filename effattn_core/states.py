@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 import torch
 
+from effattn_core import calls
 from effattn_core.attention import attention
 
 WHOLE = {"window": None, "sinks": 0}  # the mask of a layer in which each token sees all before it
@@ -150,7 +151,7 @@ class _Cache(State):
 
     def _write(self, place, key, value):
         """Put rows at `place`, a slice or indices."""
-        if torch.is_grad_enabled() and (key.requires_grad or value.requires_grad):
+        if calls.wants_gradient(key, value):
             self._graded = True
         self._key[:, :, place], self._value[:, :, place] = key.detach(), value.detach()
 

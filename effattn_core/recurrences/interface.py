@@ -13,9 +13,7 @@ from kernels.table import DIMS
 
 operators = calls.operators("recurrences")
 FORMS = ("chunkwise", "recurrent")
-WALKED = (
-    16  # tokens up to which the delta rules take their kernel where the choice is left open: one launch, not a solve
-)
+WALKED = 16  # tokens up to which a call that is left open takes the kernel of the delta rules: no system to solve
 
 
 def recurrence(
@@ -62,9 +60,9 @@ def recurrence(
     _check(query, key, value, rule, state, chunk_size, form)
     _check_gates(query, value, rule, log_gate, beta, bonus)
     scale = calls.scale_of(scale, query.shape[3])
-    learns = _learns(query, key, value, log_gate, beta, state)
-    misfit = _misfit(query, value, rule, chunk_size, form, learns=learns, asked=implementation == "triton")
-    chosen = calls.choose(implementation, query.device, query.dtype, misfit)
+    loop = f"form {form!r} is a loop in PyTorch and has no kernel" if form != "chunkwise" else ""
+    misfit = loop or _misfit_of_rule(rule, implementation, query, key, value, log_gate, beta, state)
+    chosen = _chosen(query, value, chunk_size, implementation, misfit)
     tensors = dict(log_gate=log_gate, beta=beta, bonus=bonus, scale=scale, state=state)
     if chosen == "oracle" or form == "recurrent":
         dtype = torch.float64 if chosen == "oracle" else wide(value.dtype)
@@ -86,12 +84,8 @@ def chunkwise(
         return value.clone(), state.clone()
     gate = gates(log_gate, rule, query)
     gate = gate if rule.gate == "vector" else gate[..., 0]
-    if rule.erases:
-        learns, asked = _learns(query, key, value, log_gate, beta, state), implementation == "triton"
-        misfit = _misfit(query, value, rule, chunk_size, learns=learns, asked=asked)
-        chosen = calls.choose(implementation, query.device, query.dtype, misfit)
-    else:
-        chosen = _chosen(query, value, chunk_size, implementation)
+    misfit = _misfit_of_rule(rule, implementation, query, key, value, log_gate, beta, state)
+    chosen = _chosen(query, value, chunk_size, implementation, misfit)
     if chosen == "torch":
         chunk_size = chunk_size or chunk_for(query.shape[2])
     settings = dict(scale=scale, state=state, chunk_size=chunk_size)
@@ -193,27 +187,19 @@ def _hiding(form, rule, query, key, value, *gates, scale, state):
     return torch.cat([*outputs, output], 2), state
 
 
-def _chosen(query, value, chunk_size, implementation):
-    """Who answers a call of a rule that only fades: "torch" or "triton"."""
-    misfit = calls.misfit_of_sizes(DIMS, key_dim=query.shape[3], value_dim=value.shape[3])
-    return calls.choose(implementation, query.device, query.dtype, _misfit_of_chunks(chunk_size) or misfit)
-
-
-def _learns(*tensors):
-    """Whether a gradient may be asked for by any of the tensors, of which some may be None."""
-    return torch.is_grad_enabled() and any(each is not None and each.requires_grad for each in tensors)
-
-
-def _misfit(query, value, rule, chunk_size, form="chunkwise", *, learns, asked):
-    """Why the kernels do not take a call, as a clause; "" where they do. asked: whether by name."""
-    if form != "chunkwise":
-        return f"form {form!r} is a loop in PyTorch and has no kernel"
-    if rule.erases and learns:
-        return f"the kernel of the rule {rule.name!r} has no backward pass, and an input wants a gradient"
-    if rule.erases and not asked and query.shape[2] > WALKED:
-        return f"the kernel of the rule {rule.name!r} takes one token after the other"
+def _chosen(query, value, chunk_size, implementation, misfit=""):
+    """Who answers a call. misfit: what the call has against the kernels beside its sizes, as a clause."""
     sizes = calls.misfit_of_sizes(DIMS, key_dim=query.shape[3], value_dim=value.shape[3])
-    return _misfit_of_chunks(chunk_size) or sizes
+    return calls.choose(implementation, query.device, query.dtype, misfit or _misfit_of_chunks(chunk_size) or sizes)
+
+
+def _misfit_of_rule(rule, implementation, query, *tensors):
+    """Why the kernel of a delta rule does not take a call, as a clause; "" where it does, and for other rules."""
+    if rule.erases and calls.wants_gradient(query, *tensors):
+        return f"the kernel of the rule {rule.name!r} has no backward pass, and an input wants a gradient"
+    if rule.erases and implementation != "triton" and query.shape[2] > WALKED:
+        return f"the kernel of the rule {rule.name!r} takes one token after the other"
+    return ""
 
 
 def _misfit_of_chunks(chunk_size):

@@ -74,13 +74,9 @@ def _by(chosen, form, query, key, value, decay, state, scale, chunk_size):
         return step(query, key, value, decay, scale=scale, state=state)
     if form == "recurrent":
         return recurrent(query, key, value, decay, scale=scale, state=state)
-    if _wants_gradient(decay) or calls.carries_tangents():  # which `Chunkwise` would lose
+    if calls.wants_gradient(decay) or calls.carries_tangents():  # which `Chunkwise` would lose
         return chunkwise(query, key, value, decay, scale=scale, state=state, chunk_size=chunk_size)
     return Chunkwise.apply(query, key, value, decay, state, dict(scale=scale, chunk_size=chunk_size))
-
-
-def _wants_gradient(decay):
-    return decay.requires_grad and torch.is_grad_enabled()
 
 
 def _misfit(query, value, decay, chunk_size, form):
@@ -89,7 +85,7 @@ def _misfit(query, value, decay, chunk_size, form):
         return f"the kernels compute the chunkwise form; form is {form!r}"
     if chunk_size is not None:
         return f"the kernels take their chunk size from a table; chunk_size is {chunk_size}"
-    if _wants_gradient(decay):
+    if calls.wants_gradient(decay):
         return "the kernels give no gradient of decay, and it requires one"
     return calls.misfit_of_sizes(DIMS, key_dim=query.shape[3], value_dim=value.shape[3])
 
