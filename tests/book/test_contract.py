@@ -32,7 +32,7 @@ def test_an_introduction_keeps_its_part_of_the_contract(chapter):
 @pytest.mark.parametrize("chapter", contract.CHAPTERS + contract.INTRODUCTIONS)
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser")
-def test_code_and_tables_of_a_chapter_fit_their_page(chapter, browser, pages):
+def test_code_tables_and_equations_of_a_chapter_fit_their_page(chapter, browser, pages):
     context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
     opened = context.new_page()
     opened.goto((pages / f"{chapter}.html").as_uri())
@@ -41,8 +41,14 @@ def test_code_and_tables_of_a_chapter_fit_their_page(chapter, browser, pages):
       .filter((each) => each.closest("div.cell_output pre") === null)
       .filter((each) => Math.max(each.scrollWidth, each.offsetWidth) > each.parentElement.clientWidth + 1)
       .map((each) => each.innerText.slice(0, 60))""")
+    opened.wait_for_function(
+        "[...document.querySelectorAll('.math')].every((each) => each.querySelector('mjx-container'))", timeout=15000
+    )
+    cut = opened.evaluate("""[...document.querySelectorAll("mjx-container[display=true]")]
+      .filter((each) => each.scrollWidth > each.clientWidth + 1)
+      .map((each) => `${each.parentElement.id}: ${each.scrollWidth} of ${each.clientWidth}`)""")
     context.close()
-    assert wide == []
+    assert wide == [] and cut == []
 
 
 def test_every_chapter_of_the_book_is_under_the_contract():
