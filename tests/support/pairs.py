@@ -2,6 +2,7 @@
 
 import os
 import sys
+from pathlib import Path
 
 import jupytext
 from support.processes import finished
@@ -25,10 +26,11 @@ def differences(notebook):
 
 def compare(notebook):
     """Run a notebook in a fresh kernel, alone, and compare every stored output. Returns the finished process."""
-    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "no:xdist", "-p", "no:cacheprovider", "-q"]
+    command = [sys.executable, "-m", "pytest", "--nbval", "-p", "support.nearby", "-p", "no:xdist", "-q"]
+    command += ["-p", "no:cacheprovider", "-o", "assertion_text_diff_style=block"]
     command += ["-o", "addopts=", "--nbval-cell-timeout", "300", "--rootdir", str(notebook.parent), str(notebook)]
-    environment = os.environ | {"EFFATTN_STATIC": "1"}
-    # Told that it is CI, pytest prints differences in full, and looks for an hour for those of two long lines of HTML.
+    path = os.pathsep.join(filter(None, [str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH")]))
+    environment = os.environ | {"EFFATTN_STATIC": "1", "PYTHONPATH": path}
     for name in [name for name in environment if name.startswith(("PYTEST_", "TRITON_INTERPRET")) or name in SERVERS]:
         environment.pop(name)
     return finished(command, cwd=notebook.parent, env=environment)
