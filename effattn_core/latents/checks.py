@@ -11,7 +11,7 @@ from effattn_core.latents.exact import Gaussian, Mixture, distance, normal_quant
 from effattn_core.latents.head import head_oracle
 from effattn_core.latents.samplers import ddim_step, dpmpp_2m_step, even_grid, grid, sample
 from effattn_core.latents.schedule import cosine
-from kernels.runtime import mode
+from effattn_core.primer.watch import examined
 
 SHARE, STEPS = 0.17, 20  # of the head in the backbone's weights; of the sampler
 CLOSE = 0.01  # a Wasserstein distance
@@ -221,15 +221,13 @@ def guide(function):
 @exercise("latents.modulate", level="kernel")
 def modulate(function):
     """`function(hidden, modulation)`: the launcher of a kernel, RMS(hidden) ⊙ (1 + scale) + shift."""
-    from kernels.sanitize import sanitize
-
     for rows, width in ((5, 32), (33, 40), (1, 130)):
         generator = torch.Generator().manual_seed(rows)
         hidden = 4 * torch.randn(rows, width, generator=generator)
         modulation = torch.randn(rows, 2 * width, generator=generator)
         shift, scale = modulation.chunk(2, -1)
         normed = hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + 1e-6)
-        found = function(hidden, modulation)
+        found, unsafe = examined(lambda given=(hidden, modulation): function(*given))
         if not isinstance(found, torch.Tensor) or found.shape != hidden.shape:
             return f"Return [rows, width], {tuple(hidden.shape)}."
         if not found.isfinite().all():
@@ -242,8 +240,8 @@ def modulate(function):
             if padded != width and torch.allclose(found, off * (1 + scale) + shift, atol=1e-5):
                 return f"The mean square is over the {padded} lanes of the block; a row has {width} numbers."
             return f"With {rows} rows of {width} numbers it differs: shift is a row's first half, scale its second."
-        if mode == "interpreter" and (strayed := sanitize(lambda h=hidden, m=modulation: function(h, m))):
-            return f"A lane strays: {strayed[0].kernel} touches {strayed[0].tensor} outside its elements."
+        if unsafe:
+            return unsafe
     return None
 
 

@@ -8,6 +8,7 @@ from effattn_core.lowbit.costs import Design, design, step_bytes
 from effattn_core.lowbit.levels import levels, midpoints
 from effattn_core.lowbit.packing import pack
 from effattn_core.lowbit.quantisers import Quantiser
+from effattn_core.primer.watch import examined
 from kernels import runtime
 
 
@@ -197,12 +198,10 @@ def compare(function):
 @exercise("lowbit.launch", level="kernel")
 def launch(function):
     """`function(packed, count)`: the launcher of a kernel that unpacks codes of two bits, uint8 [count]."""
-    from kernels.sanitize import sanitize
-
     for count in (1, 130, 517):
         codes = torch.randint(4, (count,), generator=torch.Generator().manual_seed(count)).to(torch.uint8)
         given = pack(codes, 2).to(runtime.device())
-        found = function(given, count)
+        found, unsafe = examined(lambda given=given, count=count: function(given, count))
         if not isinstance(found, torch.Tensor) or found.shape != (count,):
             return f"Return [{count}] codes."
         found, given = found.cpu().to(torch.uint8), given.cpu()
@@ -211,8 +210,8 @@ def launch(function):
             if torch.equal(found[: count - count % 4], _from_low(given, count)[: count - count % 4]):
                 return "Each byte is read from its low bits: element 4i stands in bits 7 and 6."
             return f"Of {count} codes element {first} is {int(found[first])}, not {int(codes[first])}."
-        if runtime.mode == "interpreter" and (strayed := sanitize(lambda g=given, c=count: function(g, c))):
-            return f"A lane strays: {strayed[0].kernel} touches {strayed[0].tensor} outside its elements."
+        if unsafe:
+            return unsafe
     return None
 
 

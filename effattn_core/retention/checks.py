@@ -6,6 +6,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.watch import examined
 from effattn_core.retention import costs as costs_retention
 from effattn_core.retention import parallel
 from kernels import runtime
@@ -249,12 +250,20 @@ def step_kernel(function):
         query, key, value, state = _case(1, key_dim, value_dim)
         row = _on_device(query[0], key[0], value[0])
         given = _on_device(state)[0]
-        kept = given.clone()
-        wrong = _one_step(function, *row, decay, given)
+        kept, unsafe = given.clone(), []
+
+        def launched(*token, unsafe=unsafe):
+            pair, fault = examined(lambda: function(*token))
+            unsafe.append(fault)
+            return pair
+
+        wrong = _one_step(launched, *row, decay, given)
         if wrong:
             return f"With keys of {key_dim} and values of {value_dim}: {wrong}"
         if not torch.equal(given, kept):
             return "The state that was given has changed: write the new one into a tensor of its own."
+        if unsafe[0]:
+            return unsafe[0]
     return None
 
 
@@ -263,7 +272,8 @@ def ragged_kernel(function):
     for time, decay in ((32, 0.9), (16, 0.5), (40, 0.9), (7, 0.75), (33, 0.5)):
         query, key, value, _ = _case(time, 16, 16)
         wanted, last = _truth(query, key, value, decay)
-        output, state = function(*_on_device(query, key, value), decay)
+        given = _on_device(query, key, value)
+        (output, state), unsafe = examined(lambda given=given, decay=decay: function(*given, decay))
         output, state = output.cpu(), state.cpu()
         wrong = _shape("output", output, wanted) or _shape("state", state, last)
         if wrong:
@@ -273,6 +283,8 @@ def ragged_kernel(function):
             hint = "are the rows past the end masked, in loads and in the store?" if short else "whole chunks are off."
             return f"With {time} tokens the outputs are off: {hint}"
         if _close(state, last):
+            if unsafe:
+                return unsafe
             continue
         if short and _close(state, decay ** (16 - short) * last):
             return (

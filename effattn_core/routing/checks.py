@@ -5,12 +5,12 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.primer.watch import examined
 from effattn_core.routing.costs import drop_share, tile_rows
 from effattn_core.routing.future import BEST, skewed
 from effattn_core.routing.interface import route, violation
 from effattn_core.routing.optimum import dual, optimum
 from effattn_core.routing.prices import priced
-from kernels.runtime import mode
 
 CASES = ((96, 8, 2, 1.0), (64, 4, 1, 2.0), (120, 6, 3, 0.5))  # tokens, experts, top_k, skew
 
@@ -175,7 +175,6 @@ def below(answer):
 def combine(function):
     """`function(rows, gates, place)`: the launcher of a kernel that sums a token's rows by their gates."""
     from kernels.routing import make_plan
-    from kernels.sanitize import sanitize
 
     for tokens, choices, dim in ((5, 2, 32), (33, 3, 40), (1, 1, 130)):
         generator = torch.Generator().manual_seed(tokens)
@@ -183,7 +182,7 @@ def combine(function):
         place = make_plan(expert, 4, 16).place
         rows, gates = torch.randn(place.numel(), dim, generator=generator), torch.rand(tokens, choices)
         wanted = (rows[place] * gates[..., None]).sum(1)
-        found = function(rows, gates, place)
+        found, unsafe = examined(lambda given=(rows, gates, place): function(*given))
         if not isinstance(found, torch.Tensor) or found.shape != wanted.shape:
             return f"Return [tokens, dim], {tuple(wanted.shape)}."
         if not found.isfinite().all():
@@ -192,6 +191,6 @@ def combine(function):
             if torch.allclose(found, rows[place].sum(1), atol=1e-5):
                 return "The rows are summed without their gates."
             return f"With {tokens} tokens, {choices} choices and {dim} numbers the sum differs: place says which row."
-        if mode == "interpreter" and (strayed := sanitize(lambda r=rows, g=gates, p=place: function(r, g, p))):
-            return f"A lane strays: {strayed[0].kernel} touches {strayed[0].tensor} outside its elements."
+        if unsafe:
+            return unsafe
     return None

@@ -97,6 +97,13 @@ SOLVED = {
     "graphs.series": series, "graphs.normalise": normalise, "graphs.correct": correct, "graphs.step": step,
     "graphs.hop": hop,
 }  # fmt: skip
+
+
+def hop_in_torch(power, offsets, columns, values, beta):
+    matrix = torch.sparse_csr_tensor(offsets.long(), columns.long(), values, (len(power), len(power)))
+    return beta * (matrix.to_dense() @ power)
+
+
 MISTAKES = [
     ("graphs.alone", 0.01, "the factor without rescaling"),
     ("graphs.alone", 1.0, "its hops bring 0"),
@@ -138,6 +145,7 @@ MISTAKES = [
     ("graphs.hop", lambda p, o, c, v, b: hop(p, o, c, torch.ones_like(v), b), "weights of the neighbours are missing"),
     ("graphs.hop", lambda *given: hop(*given) + given[0], "adds the node itself"),
     ("graphs.hop", short, "are all neighbours taken?"),
+    ("graphs.hop", hop_in_torch, "No Triton kernel was launched"),
     ("graphs.hop", lambda p, o, c, v, b: torch.full_like(p, torch.nan), "some numbers are not written"),
 ]
 

@@ -101,6 +101,11 @@ def with_parts(change):
     return block
 
 
+def modulated(hidden, modulation):
+    shift, scale = modulation.chunk(2, -1)
+    return hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + 1e-6) * (1 + scale) + shift
+
+
 MISTAKES = [
     ("latents.saving", 20, "leaves the head out"),
     ("latents.saving", 0.22, "its inverse"),
@@ -132,6 +137,7 @@ MISTAKES = [
     ("latents.guide", lambda c, u, w: guide(u, c, w), "exchanged"),
     ("latents.modulate", lambda hidden, modulation: modulate(hidden, modulation, padded=True), "lanes of the block"),
     ("latents.modulate", lambda hidden, modulation: hidden * float("nan"), "not written"),
+    ("latents.modulate", modulated, "No Triton kernel was launched"),
     ("latents.few", checks.fewest_steps("ddim"), "That is DDIM's"),
     ("latents.few", 3, "too small"),
 ]

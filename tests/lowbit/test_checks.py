@@ -8,6 +8,7 @@ from support.house import assert_named, assert_solved
 
 from effattn_core.lowbit import pack, philox, theory
 from effattn_core.lowbit.levels import midpoints
+from effattn_core.lowbit.packing import unpack
 
 
 def packed(codes):
@@ -102,6 +103,7 @@ MISTAKES = [
     ("lowbit.compare", lambda rows: compare(rows, other=0.9), "the change of β1"),
     ("lowbit.compare", lambda rows: compare(rows, seeds=(0,)), "the first seed alone"),
     ("lowbit.launch", low_first, "read from its low bits"),
+    ("lowbit.launch", lambda packed, count: unpack(packed, 2, count), "No Triton kernel was launched"),
 ]
 
 

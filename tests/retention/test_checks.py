@@ -133,6 +133,14 @@ def changed(query, key, value, decay, state):
     return output, state.copy_(after)
 
 
+def in_torch(query, key, value, decay):
+    state, outputs = torch.zeros(key.shape[1], value.shape[1]), []
+    for token in zip(query, key, value, strict=True):
+        output, state = step(*token, decay, state)
+        outputs.append(output)
+    return torch.stack(outputs), state
+
+
 MISTAKES = [
     ("retention.by_hand", 36, "Nothing faded"),
     ("retention.by_hand", 12.75, "halved too"),
@@ -168,6 +176,8 @@ MISTAKES = [
     ("retention.linear", lambda q, k, v: linear(q, k, 2 * v), "are off by"),
     ("retention.step_kernel", lambda q, k, v, d, s: launched_step(q, k, v, 1.0, s), "Nothing fades"),
     ("retention.step_kernel", changed, "has changed"),
+    ("retention.step_kernel", step, "No Triton kernel was launched"),
+    ("retention.ragged_kernel", in_torch, "No Triton kernel was launched"),
     ("retention.ragged_kernel", lambda *case: ragged(*case, fade_whole=True), "steps too many"),
     ("retention.ragged_kernel", lambda q, k, v, d: ragged(q, k, v, d, time=len(q) // 16 * 16), "past the end masked"),
     ("retention.ragged_kernel", lambda q, k, v, d: ragged(q, k, v, d * d), "whole chunks are off"),

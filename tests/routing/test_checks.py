@@ -73,6 +73,7 @@ MISTAKES = [
     ("routing.leak", lambda call, scores, half: False, "does not see that router='expert_choice' leaks"),
     ("routing.leak", lambda call, scores, half: True, "says that plain top-k leaks"),
     ("routing.combine", lambda rows, gates, place: rows[place].sum(1), "without their gates"),
+    ("routing.combine", lambda r, g, p: (r[p] * g[..., None]).sum(1), "No Triton kernel was launched"),
     ("routing.combine", lambda rows, gates, place: rows[: len(place)] * gates[:, :1], "place says which row"),
     ("routing.combine", lambda rows, gates, place: torch.full((len(place), rows.shape[1]), torch.nan), "not written"),
 ]
