@@ -1,6 +1,7 @@
 """The repository says one thing in one place: commands, versions, addresses, environments."""
 
 import ast
+import importlib.metadata
 import os
 import re
 import subprocess
@@ -9,6 +10,8 @@ import tomllib
 
 import pytest
 import yaml
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from support.house import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
@@ -162,3 +165,35 @@ def test_text_is_read_and_written_as_utf_8_whatever_the_locale():
             "NamedTemporaryFile": bool(mode),  # binary unless it is told otherwise
         }.get(name, name.endswith("_text") or "text" in given)
         assert not text or "encoding" in given, f"{path.relative_to(ROOT)}:{call.lineno} names no encoding"
+
+
+def installed_with(extra):
+    """The distributions that come with an extra of this project, in small letters, and what they depend on."""
+    optional = PROJECT["optional-dependencies"]
+    found, left = set(), [*PROJECT["dependencies"], *optional[extra]]
+    while left:
+        wanted = Requirement(left.pop())
+        name = canonicalize_name(wanted.name)
+        if wanted.marker and not wanted.marker.evaluate({"extra": ""}):
+            continue
+        if name == "effattn":
+            left += [each for part in wanted.extras for each in optional[part]]
+        elif name not in found:
+            found.add(name)
+            left += importlib.metadata.requires(name) or []
+    return found
+
+
+def test_what_builds_the_book_can_import_every_module_of_the_library():
+    """The reference imports them all: `make book` on a fresh machine has only what its extra brings."""
+    there, owners, lacking = installed_with("book"), importlib.metadata.packages_distributions(), []
+    for path in sorted(
+        path for package in ("effattn_core", "kernels", "figures") for path in (ROOT / package).rglob("*.py")
+    ):
+        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+            names = [each.name for each in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            for name in {name.partition(".")[0] for name in names} - set(sys.stdlib_module_names):
+                if not (ROOT / name).exists() and not there & {canonicalize_name(each) for each in owners[name]}:
+                    lacking.append(f"{path.relative_to(ROOT)} imports {name}, which the extra `book` does not bring")
+    assert lacking == []
