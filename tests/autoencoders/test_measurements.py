@@ -3,7 +3,6 @@
 import json
 
 import pytest
-import torch
 from support.house import driver
 
 from effattn_core.autoencoders import plane, recorded
@@ -17,7 +16,6 @@ def few():
 
 
 def test_a_dry_run_records_its_rows_and_goes_on_where_it_stopped(tmp_path, monkeypatch, few):
-    monkeypatch.setattr(torch, "set_num_threads", lambda count: None)
     run = driver("autoencoders/run")
     dry = dict(
         seeds=(0,), names=("GAE",), more=("unit RMS, σ 0.05",), objectives=("unit RMS, target × 1",), count=80,

@@ -29,7 +29,14 @@ def test_an_introduction_keeps_its_part_of_the_contract(chapter):
     assert not found, "\n".join(found)
 
 
-@pytest.mark.parametrize("chapter", contract.CHAPTERS + contract.INTRODUCTIONS)
+@pytest.mark.parametrize("chapter", contract.TRAVELS)
+def test_a_chapter_of_mechanisms_that_travel_keeps_its_part_of_the_contract(chapter):
+    kernel = (ROOT / "kernels" / chapter.rpartition("/")[2]).exists()
+    found = list(contract.travel_faults(page(chapter), kernel=kernel))
+    assert not found, "\n".join(found)
+
+
+@pytest.mark.parametrize("chapter", contract.CHAPTERS + contract.TRAVELS + contract.INTRODUCTIONS)
 @pytest.mark.browser
 @pytest.mark.xdist_group("browser")
 def test_code_tables_and_equations_of_a_chapter_fit_their_page(chapter, browser, pages):
@@ -53,7 +60,7 @@ def test_code_tables_and_equations_of_a_chapter_fit_their_page(chapter, browser,
 
 def test_every_chapter_of_the_book_is_under_the_contract():
     numbered = [name for name in chapters() if re.match(r"\d+-", name) and not name.startswith("8-whole/")]
-    assert sorted(contract.CHAPTERS + contract.INTRODUCTIONS) == sorted(numbered)
+    assert sorted(contract.CHAPTERS + contract.TRAVELS + contract.INTRODUCTIONS) == sorted(numbered)
 
 
 def test_an_exercise_has_the_same_level_on_its_page_and_in_its_check():
@@ -123,6 +130,18 @@ def test_each_rule_turns_red(what):
     assert old in text
     found = list(contract.faults(text.replace(old, new, 1)))
     assert any(said in each for each in found), found
+
+
+def test_a_chapter_that_travels_may_lack_a_kernel_and_the_bill_but_no_more():
+    start, stop = "## The kernel, first", "## A real model"
+    text = specimen()
+    text = text[: text.index(start)] + text[text.index(stop) :]
+    text = text.replace("[the bill](../index.ipynb)", "the bill").replace(":class: kernel", ":class: code")
+    text = text.replace("## A real model", "```{code-cell} ipython3\nx = 1\n```\n\n## A real model")
+    assert list(contract.travel_faults(text, kernel=False)) == []
+    assert list(contract.travel_faults(text, kernel=True)) == ["no exercise has level kernel"]
+    spoiled = text.replace("## Misconceptions", "## Later")
+    assert list(contract.travel_faults(spoiled, kernel=False)) == ["## Misconceptions is missing"]
 
 
 def test_parts_in_another_order_are_said():

@@ -19,7 +19,7 @@ def chapter_of(topic):
 def files_of(topic):
     """All that a topic's author writes."""
     for folder in ("effattn_core", "kernels", "figures", "tests"):
-        yield from sorted((ROOT / folder / topic).glob("*.py"))
+        yield from sorted((ROOT / folder / topic).rglob("*.py"))
         yield from [path for path in [ROOT / folder / f"{topic}.py"] if path.exists()]
     yield from sorted((ROOT / "book" / "measurements" / topic).glob("*.py"))
     yield from filter(None, [chapter_of(topic)])
@@ -33,7 +33,7 @@ def missing(topic):
     elif not chapter.with_suffix(".ipynb").exists():
         yield f"{chapter.relative_to(ROOT)} has no executed pair: run make notebooks CHAPTER={topic}"
     for room in ROOMS if topic not in BEFORE else ROOMS[:2]:
-        if not (ROOT / "effattn_core" / topic / f"{room}.py").exists():
+        if not any((ROOT / "effattn_core" / topic / name).exists() for name in (room, f"{room}.py")):
             yield f"effattn_core/{topic} has no {room}.py"
     if not any((ROOT / "figures" / name).exists() for name in (topic, f"{topic}.py")):
         yield f"figures has no {topic}.py"

@@ -12,7 +12,9 @@ from support.house import chapters
 
 from effattn_core.exercises import LEVELS
 
-CHAPTERS = [name for name in chapters() if re.match("[1-7]-", name)]
+CHAPTERS = [name for name in chapters() if re.match("[1-6]-", name)]
+# Mechanisms that travel: each page holds many in small, and moves no line of the bill.
+TRAVELS = [name for name in chapters() if name.startswith("7-")]
 # What comes before all methods: no paper, no oracle and no bill of its own.
 INTRODUCTIONS = [name for name in chapters() if name.startswith("0-")]
 WIDTH, LINES = 72, 25  # of a cell
@@ -42,6 +44,22 @@ ORDER = [
     ("## Misconceptions", r"^## Misconceptions$"),
     ("## Seen in", r"^## Seen in$"),
     ("## The bill again", r"^## The bill again$"),
+    ("## Symbols of this chapter", r"^## Symbols of this chapter$"),
+    ("## Where to read on", r"^## Where to read on$"),
+]
+TRAVELLED = [
+    ("the box *In one minute*", r"\{admonition\} In one minute\n:class: minute$"),
+    ("what to know before", r"Know before"),
+    ("a first figure", r"^\s*(explore|show)\($"),
+    ("the mathematics", r"^```\{math\}$"),
+    ("the oracle", r"\boracle\b"),
+    ("a real run", r"^## A real (model|run)\b.*$"),
+    ("what the papers report, and what was measured", r"^## What the papers report, and what (we|was) measured\b.*$"),
+    ("the box *How this could lie to you*", r"\{admonition\} How this could lie to you\n:class: warning$"),
+    ("## Exercises", r"^## Exercises$"),
+    ("## Takeaways", r"^## Takeaways$"),
+    ("## When not to use it", r"^## When not to use it$"),
+    ("## Misconceptions", r"^## Misconceptions$"),
     ("## Symbols of this chapter", r"^## Symbols of this chapter$"),
     ("## Where to read on", r"^## Where to read on$"),
 ]
@@ -97,16 +115,25 @@ def _split_options(block):
 
 def faults(text):
     """A sentence for each thing that the page of a chapter lacks, or has in the wrong place."""
+    yield from _faults(text, ORDER, LEVELS)
+
+
+def travel_faults(text, *, kernel):
+    """The same of a chapter of mechanisms that travel. kernel: whether its topic has one, and so an exercise on it."""
+    yield from _faults(text, TRAVELLED, [level for level in LEVELS if kernel or level != "kernel"])
+
+
+def _faults(text, parts, levels):
     found = blocks(text)
     start = text.find("\n## Exercises\n")
     stop = text.find("\n## ", start + 1)
     section = range(text.count("\n", 0, start), text.count("\n", 0, stop)) if start >= 0 else range(0)
-    yield from order(text, ORDER)
+    yield from order(text, parts)
     opened = yield from cells([block for block in found if block.name == "code-cell"], section)
     if opened not in OPEN_CELLS:
         wanted = f"{OPEN_CELLS[0]} to {OPEN_CELLS[-1]}"
         yield f"{opened} cells are open beside those of the exercises; a learner would type {wanted}"
-    yield from exercises(found, LEVELS)
+    yield from exercises(found, levels)
     yield from included(found)
 
 

@@ -6,7 +6,21 @@ Two processes must print the same, whatever their hash seed and their threads: a
 import functools
 import hashlib
 
-from figures import autoencoders, bill, focus, graphs, lowbit, machine, measured, routing, theme, token
+from figures import (
+    autoencoders,
+    bill,
+    coattention,
+    discrete,
+    focus,
+    graphs,
+    lowbit,
+    machine,
+    measured,
+    routing,
+    signals,
+    theme,
+    token,
+)
 from figures.attention import forms as attention
 from figures.channels import forms as channels
 from figures.explore import explore, show
@@ -15,6 +29,7 @@ from figures.latents import forms as latents
 from figures.recurrences import chunks, delta
 from figures.retention import forms, numerics
 from figures.speculation import forms as speculation
+from figures.splits import comparison, institutions, linking, samples
 from figures.yoco import model as yoco
 
 IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
@@ -47,6 +62,36 @@ SPECIMENS = {
     "latents-amplified": (latents.amplified, latents.amplified_says, dict(first=[999, 995], prediction=["eps", "v"])),
     "graphs-spreading": (graphs.spreading, graphs.spreading_says, dict(hops=graphs.HOPS[:3])),
     "graphs-spectrum": (graphs.spectrum, graphs.spectrum_says, dict(beta=graphs.BETAS[::2], layers=[1, 2])),
+    "splits-contours": (institutions.contours, institutions.contours_says, dict(steps=[1, 10], control=[False, True])),
+    "splits-reached": (institutions.reached, institutions.reached_says, dict(measure=list(institutions.MEASURES))),
+    "splits-samples": (
+        samples.samples,
+        samples.samples_says,
+        dict(balance=list(samples.BALANCES), matching=[1.0]),
+    ),
+    "splits-adaptation": (samples.adaptation, samples.adaptation_says, dict(target=list(samples.TARGETS))),
+    "splits-ceiling": (linking.ceiling, linking.ceiling_says, dict(encoder=linking.ENCODERS, k=[1, 16])),
+    "splits-winner": (comparison.wrong_winner, comparison.wrong_winner_says, dict(cases=[20, 61], gap=comparison.GAPS)),
+    "splits-sizes": (comparison.sizes, comparison.sizes_says, dict(published=list(comparison.PUBLISHED))),
+    "coattention-bound": (coattention.bound, coattention.bound_says, dict(norm=coattention.NORMS[:2])),
+    "coattention-noisy": (coattention.noisy, coattention.noisy_says, dict(noise=coattention.NOISES)),
+    "coattention-columns": (
+        coattention.columns,
+        coattention.columns_says,
+        dict(form=["sum", "norm"], causal=[True, False]),
+    ),
+    "coattention-aspects": (
+        coattention.aspects,
+        coattention.aspects_says,
+        dict(shown=coattention.SHOWN[:2], graph=[True, False]),
+    ),
+    "discrete-vanishing": (discrete.vanishing, discrete.vanishing_says, dict(inputs=[8, 256])),
+    "discrete-cutting": (discrete.cutting, discrete.cutting_says, dict(cut=[0.3, 0.5])),
+    "discrete-edited": (discrete.edited, discrete.edited_says, dict(rule=[1], dropped=["none", "first"])),
+    "discrete-scores": (discrete.scores, discrete.scores_says, dict(dataset=["tic-tac-toe", "digits"])),
+    "discrete-settling": (discrete.settling, discrete.settling_says, dict(coupling=[1.0, 2.0], damping=[0.0, 0.5])),
+    "discrete-turning": (discrete.turning, discrete.turning_says, dict(missing=[0.4, 0.7])),
+    "discrete-smoothing": (discrete.smoothing, discrete.smoothing_says, dict(sigma=discrete.SIGMAS[::4])),
     "channels-empty-head": (channels.empty_head, channels.empty_head_says, dict(far=channels.FAR)),
     "autoencoders-escape": (
         autoencoders.escape,
@@ -67,6 +112,28 @@ SPECIMENS = {
         dict(kept=[2, 3, 6], drafter=list(speculation.DRAFTERS)),
     ),
     "speculation-lengths": (speculation.lengths, speculation.lengths_says, dict(rate=[0.8], price=speculation.PRICES)),
+    "signals-asking": (signals.asking, signals.asking_says, dict(question=["with", "more"], drama=signals.PLAYS[:2])),
+    "signals-filters": (signals.filters, signals.filters_says, dict(round=signals.ROUNDS)),
+    "signals-claim": (signals.claim, signals.claim_says, dict(claim=[1, 6], verdict=list(signals.VERDICTS))),
+    "signals-labels": (signals.labels, signals.labels_says, dict(text=[1, 4], behind=list(signals.WORDS))),
+    "signals-arrows": (signals.arrows, signals.arrows_says, dict(flipped=list(signals.FLIPPED))),
+    "signals-drift": (signals.drift, signals.drift_says, dict(slots=[1, 3], draw=[4])),
+    "signals-reads": (signals.reads, signals.reads_says, dict(size=signals.SIZES, move=list(signals.MOVES))),
+    "signals-styled": (signals.styled, signals.styled_says, dict(how=list(signals.ARMS), quote=[1])),
+    "coattention-ballot": (coattention.ballot, coattention.ballot_says, dict(agree=coattention.AGREE[::2])),
+    "coattention-alignment": (
+        coattention.alignment,
+        coattention.alignment_says,
+        dict(width=coattention.SPANS[1:2], null=[False, True]),
+    ),
+    "coattention-parsers": (coattention.parsers, coattention.parsers_says, dict(depth=coattention.DEPTHS)),
+    "coattention-digits": (
+        coattention.digits,
+        coattention.digits_says,
+        dict(triples=list(coattention.TRIPLES[:2]), seed=coattention.SEEDS[:1]),
+    ),
+    "coattention-decays": (coattention.decays, coattention.decays_says, dict(hops=coattention.WALKS)),
+    "coattention-ending": (coattention.ending, coattention.ending_says, dict(slope=coattention.SLOPES[1:3])),
 }
 
 

@@ -1,0 +1,37 @@
+"""The papers on made-up signals, a row each: programs, claims and label words."""
+
+from effattn_core.papers import Paper, over_seeds
+from effattn_core.signals.claims.programs import CLAIMS, values
+
+
+def _row(what, arm, field, unit, **more):
+    return lambda: f"{over_seeds(values(what, arm, field, **more))} {unit}"
+
+
+PAPERS: list[Paper] = [
+    Paper(
+        topic="signals", key="dpt", name="DPT",
+        mechanism="Labels stand behind the text as tokens; the one that looks least replaced is chosen, in one pass.",
+        function="effattn_core.signals.tokens.label_probabilities",
+        test="signals/test_verdicts.py::test_the_label_that_looks_least_replaced_is_the_one_with_the_smallest_logit",
+        measured=_row("tokens", "label words", "accuracy", "accuracy, 16 windows per label", few=16),
+        claim=CLAIMS[0],
+    ),
+    Paper(
+        topic="signals", key="flexkbqa", name="FlexKBQA",
+        mechanism="A pattern with holes is a query that attends, unsoftened, to triples; what is empty teaches nobody.",
+        function="effattn_core.signals.programs.execute",
+        test="signals/test_programs.py::"
+             "test_the_executor_answers_two_hundred_queries_as_a_reading_of_the_plays_does",
+        measured=_row("questions", "best that executes", "accuracy", "accuracy, by the best that executes"),
+        claim=CLAIMS[5],
+    ),
+    Paper(
+        topic="signals", key="uctrst", name="UCTR-ST",
+        mechanism="A verdict's probability sums over the programs that return it: a log_sum_exp over a mask.",
+        function="effattn_core.signals.tables.verdict_likelihood",
+        test="signals/test_verdicts.py::test_the_likelihood_of_a_verdict_sums_over_programs_that_return_it",
+        measured=_row("claims", "own verdicts", "accuracy", "accuracy of verdicts"),
+        claim=CLAIMS[6],
+    ),
+]  # fmt: skip
