@@ -143,13 +143,14 @@ ARMS = {
 
 
 def areas(found, views, seed, held=12):
-    """(AUC of all held pairs, of those that are new) of a logistic regression; `held` plays are held out by `seed`."""
+    """(AUC of all held pairs, of those that are new) of a logistic regression; `held` plays are held out by `seed`,
+    drawn by their place among `found`."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.metrics import roc_auc_score
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
 
-    titles = sorted({pair.play for pair in found})
+    titles = list(dict.fromkeys(pair.play for pair in found))  # in the order of plays: a title may yet change
     drawn = torch.randperm(len(titles), generator=torch.Generator().manual_seed(seed))[:held].tolist()
     out = {titles[each] for each in drawn}
     table = [[number for view in views for number in pair.features[view]] for pair in found]
