@@ -37,7 +37,7 @@ def propagated(weights, table):
 def log_density(gap, log_rate, slope):
     """ln f of the next gap, where the rate is exp(log_rate + slope · gap): stable at slope 0 (eq. coattention-tpp).
 
-    gap: τ ≥ 0; log_rate: a; slope: ω; tensors that broadcast, floating.   ln f = a + ωτ - e^a (e^ωτ - 1) / ω.
+    gap: τ ≥ 0; log_rate: ρ; slope: ω; tensors that broadcast, floating.   ln f = ρ + ωτ - e^ρ (e^ωτ - 1) / ω.
     """
     product = slope * gap
     # (e^x - 1) / x by expm1, and its series where x is nearly 0: two derivatives are then right.
@@ -54,7 +54,7 @@ def released_log_density(gap, log_rate, slope):
 
 
 def mass(log_rate, slope):
-    """The chance that the gap ends at all: 1 for slope ≥ 0, else 1 - exp(e^a / ω). Two numbers."""
+    """The chance that the gap ends at all: 1 for slope ≥ 0, else 1 - exp(e^ρ / ω). Two numbers."""
     return 1.0 if slope >= 0 else -math.expm1(math.exp(log_rate) / slope)
 
 

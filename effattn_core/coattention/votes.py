@@ -67,8 +67,9 @@ def averaged(answers, weight):
 def competence(question, history, right, width):
     """How often a respondent was right on questions like this one: Nadaraya-Watson, a softmax of -distance² / 2 width².
 
-    question: [..., 1, dim]   history: [..., past, dim]   right: [..., past], 0 or 1   width: τ > 0, inf for the mean.
-    Returns [...]. As attention: query the question, key the past questions, value whether right; -‖key‖²/2τ² is a bias.
+    question: [..., 1, dim]   history: [..., past, dim]   right: [..., past], 0 or 1   width: δ > 0, inf for the mean.
+    Returns [...]. As attention: query the question, key the past questions, value whether right, scale 1/δ²;
+    -‖key‖²/2δ² is a bias.
     """
     if not width > 0:
         raise ValueError(f"width must be above 0, inf for the plain mean; it is {width}.")

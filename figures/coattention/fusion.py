@@ -108,20 +108,33 @@ def _columns(form, causal):
     return row["tokens"], row["weight"], share.tolist()
 
 
+@functools.cache
+def _even(form, causal, count):
+    """The same weights where each row looks evenly at all that it sees: what counting alone gives a column."""
+    weight = torch.ones(count, count, dtype=torch.float64)
+    weight = weight.tril() if causal else weight
+    weight = weight / weight.sum(1, keepdim=True)
+    return pooling.column_weights(weight, "sum" if form == "norm" and not causal else form).tolist()
+
+
 def columns(form="sum", causal=True):
     """Which tokens are looked at? SmolLM2's last layer over a sentence, and the weight that each column gets."""
     import plotly.graph_objects as go
 
     tokens, weight, share = _columns(form, causal)
     place, top = list(range(len(tokens))), max(range(len(share)), key=share.__getitem__)
+    even = _even(form, causal, len(tokens))
     traces = [
         go.Bar(x=place, y=[round(each, 4) for each in share], marker=dict(color=theme.BLUE), customdata=tokens,
                hovertemplate="%{customdata}: %{y:.3f}<extra></extra>"),
+        go.Scatter(x=place, y=[round(each, 4) for each in even], mode="markers", customdata=tokens,
+                   marker=dict(color=theme.VERMILLION, symbol="diamond"),
+                   hovertemplate="%{customdata}, even attention: %{y:.3f}<extra></extra>"),
         go.Heatmap(x=place, y=place, z=weight, yaxis="y2", colorscale=theme.MAGNITUDE, zmin=0, zmax=0.5,
                    colorbar=dict(title="weight", thickness=12, len=0.6, y=0.3),
                    hovertemplate="from %{y} to %{x}: %{z:.3f}<extra></extra>"),
     ]  # fmt: skip
-    title = f"<b>“{tokens[top]}” gets {share[top]:.2f}</b>, the last {share[-1]:.3f}{_same(form, causal)}"
+    title = f"<b>“{tokens[top]}” gets {share[top]:.2f}</b>, evenly {even[top]:.2f}{_same(form, causal)}"
     ticks = dict(tickvals=place, ticktext=tokens)
     return theme.figure(
         *traces, height=520, annotations=[theme.heading(title)], showlegend=False, margin=dict(l=8, r=8, t=30, b=8),
@@ -142,7 +155,8 @@ def columns_says(form="sum", causal=True):
     sight = "causal" if causal else "without a mask"
     return (
         f"SmolLM2's last layer, {sight}, weights by the {form} of columns: of {len(tokens)} tokens “{tokens[top]}” at "
-        f"place {top + 1} gets {share[top]:.3f} and the last {share[-1]:.3f}{_same(form, causal)}."
+        f"place {top + 1} gets {share[top]:.3f}, by even attention "
+        f"{_even(form, causal, len(tokens))[top]:.3f}; the last gets {share[-1]:.3f}{_same(form, causal)}."
     )
 
 
@@ -151,22 +165,30 @@ def aspects(shown=4, graph=True):
     import plotly.graph_objects as go
 
     (row,) = measured(SEEN, what="aspects", shown=shown, graph=graph)
-    errors = _errors(shown, graph)
+    head = f"<b>error {_errors(shown, graph):.2f}</b>, all users; unguided {_unguided(shown, graph):.2f}"
     traces = [
         go.Bar(x=row["truth"], y=WINE, orientation="h", name="true preference",
                marker=theme.hatched(theme.ORANGE, "/")),
         go.Bar(x=row["weight"], y=WINE, orientation="h", name="learnt weight", marker=dict(color=theme.BLUE)),
     ]  # fmt: skip
     return theme.figure(
-        *traces, height=480, annotations=[theme.heading(f"<b>error {errors:.2f}</b> on ratings, all users")],
+        *traces, height=480, annotations=[theme.heading(head)],
         showlegend=True, barmode="group", legend=dict(y=-0.15, yanchor="top"), margin=dict(l=8, r=8, t=30, b=8),
         xaxis=dict(title=dict(text="share"), range=[0, 1]), yaxis=dict(autorange="reversed"),
     )  # fmt: skip
 
 
-def _errors(shown, graph):
-    arm = "guided + graph" if graph else "guided"
+def _mean_error(arm, shown):
     return fmean(row["error"] for row in measured(RUN, what="aspects", arm=arm, shown=shown))
+
+
+def _errors(shown, graph):
+    return _mean_error("guided + graph" if graph else "guided", shown)
+
+
+def _unguided(shown, graph):
+    """Where all aspects that are shown count alike."""
+    return _mean_error("mean + graph" if graph else "mean of aspects", shown)
 
 
 def aspects_says(shown=4, graph=True):
@@ -176,5 +198,5 @@ def aspects_says(shown=4, graph=True):
     how = "with the graph" if graph else "without the graph"
     return (
         f"{shown} of 13 aspects shown, {how}: the user cares most for {top[0]}, the model for {top[1]}; the "
-        f"error over all users is {_errors(shown, graph):.3f}."
+        f"error over all users, unguided {_unguided(shown, graph):.3f}, is {_errors(shown, graph):.3f}."
     )

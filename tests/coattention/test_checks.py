@@ -13,11 +13,12 @@ from kernels.coattention import launch_column_mass
 
 
 def fusion(x, c, w):
-    return ((w * c) @ x.mT / ((c * c) @ (x * x).mT).sqrt()).softmax(-1)
+    return ((w * c[:, None]) @ x.mT / ((c * c) @ (x * x).mT).sqrt()[:, None]).softmax(-1)
 
 
 def apart(x, c, w):
-    return ((w * c / c.norm()) @ (x / x.norm(dim=1, keepdim=True)).mT).softmax(-1)
+    unit = c / c.norm(dim=1, keepdim=True)
+    return ((w * unit[:, None]) @ (x / x.norm(dim=1, keepdim=True)).mT).softmax(-1)
 
 
 def facts(subject, relation, object_, count):
@@ -72,11 +73,11 @@ def changed(**new):
     return function
 
 
-RATE = math.exp(0.3)
+RATE = math.exp(0.5)
 SOLVED = {
     "coattention.tilt": 25 / 12, "coattention.sharpest": math.exp(3.2) / (math.exp(3.2) + 195),
     "coattention.fusion": fusion, "coattention.facts": facts, "coattention.unseen": unseen,
-    "coattention.columns": columns, "coattention.ballot": ballot, "coattention.never": 1 - mass(0.3, -0.5),
+    "coattention.columns": columns, "coattention.ballot": ballot, "coattention.never": 1 - mass(0.5, -0.8),
 }  # fmt: skip
 MISTAKES = [
     ("coattention.tilt", 4, "largest column sum possible"),
@@ -85,7 +86,7 @@ MISTAKES = [
     ("coattention.sharpest", math.exp(1.6) / (math.exp(1.6) + 195), "the gap is 2 ‖w‖"),
     ("coattention.sharpest", 1 / 196, "even attention"),
     ("coattention.fusion", apart, "normalised apart"),
-    ("coattention.fusion", lambda x, c, w: ((w * c) @ x.mT).softmax(-1), "not divided by the norm"),
+    ("coattention.fusion", lambda x, c, w: ((w * c[:, None]) @ x.mT).softmax(-1), "not divided by the norm"),
     ("coattention.fusion", lambda x, c, w: fusion(x, c.abs(), w), "c has signs"),
     ("coattention.fusion", lambda x, c, w: fusion(x, c, w).mT, "is wanted; you gave"),
     ("coattention.facts", paired, "the k-th of each list were paired"),
@@ -109,11 +110,11 @@ MISTAKES = [
     ("coattention.ballot", changed(value=lambda a, w, v: v**2), "enters twice"),
     ("coattention.ballot", divided, "divided by the number of those who agree"),
     ("coattention.ballot", changed(query=lambda a, w, q: q + 1, key=lambda a, w, k: k + 1), "query is 0"),
-    ("coattention.never", mass(0.3, -0.5), "that it does end"),
+    ("coattention.never", mass(0.5, -0.8), "that it does end"),
     ("coattention.never", 0, "falls so fast"),
     ("coattention.never", math.exp(-RATE), "The whole integral"),
-    ("coattention.never", math.exp(-0.6), "a is a logarithm"),
-    ("coattention.never", math.exp(-RATE / 2), "divides by |ω|"),
+    ("coattention.never", math.exp(-0.5 / 0.8), "ρ is a logarithm"),
+    ("coattention.never", math.exp(-0.8 * RATE), "divides by |ω|"),
     ("coattention.bridge", 0.5, "Give two numbers"),
     ("coattention.bridge", (0.0, 0.9), "How few are enough?"),
     ("coattention.bridge", (0.1, 1.2), "between 0 and 1"),

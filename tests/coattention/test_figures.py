@@ -54,14 +54,20 @@ def test_bars_are_means_of_the_recording_and_whiskers_end_at_its_seeds(noise):
 @pytest.mark.parametrize("causal", TRUTH)
 @pytest.mark.parametrize("form", pooling.FORMS)
 def test_columns_are_pooled_as_the_library_does(form, causal):
-    bars, matrix = draw.columns(form, causal).data
+    bars, even, matrix = draw.columns(form, causal).data
     (row,) = measured(drawn.SEEN, what="columns", causal=causal)
     weight = torch.tensor(row["weight"]).double()
     assert matrix.z == tuple(map(tuple, row["weight"])) or [list(each) for each in matrix.z] == row["weight"]
     rows_that_see = torch.arange(len(weight), 0, -1) if causal else torch.full((len(weight),), len(weight))
-    total = (len(weight) * weight).log1p().sum(0) if form == "log" else weight.sum(0)
-    total = total / rows_that_see if form == "norm" else total
-    wanted = total / total.sum()
+
+    def shares(weight):
+        total = (len(weight) * weight).log1p().sum(0) if form == "log" else weight.sum(0)
+        total = total / rows_that_see if form == "norm" else total
+        return total / total.sum()
+
+    wanted = shares(weight)
+    reached = torch.ones_like(weight).tril() if causal else torch.ones_like(weight)
+    assert list(even.y) == pytest.approx(shares(reached / reached.sum(1, keepdim=True)).tolist(), abs=1e-4)
     assert list(bars.y) == pytest.approx(wanted.tolist(), abs=1e-4) and sum(bars.y) == pytest.approx(1, abs=1e-2)
     top = wanted.argmax().item()
     assert f"“{row['tokens'][top]}” at place {top + 1} gets {wanted[top]:.3f}" in draw.columns_says(form, causal)
@@ -85,4 +91,7 @@ def test_aspects_are_one_user_s_of_the_recording_and_the_error_is_of_all(shown, 
     arm = "guided + graph" if graph else "guided"
     error = fmean(row["error"] for row in measured(drawn.RUN, what="aspects", arm=arm, shown=shown))
     assert f"{error:.3f}." in draw.aspects_says(shown, graph)
-    assert f"{error:.2f}" in draw.aspects(shown, graph).layout.annotations[0].text
+    title = draw.aspects(shown, graph).layout.annotations[0].text
+    arm = "mean + graph" if graph else "mean of aspects"
+    unguided = fmean(row["error"] for row in measured(drawn.RUN, what="aspects", arm=arm, shown=shown))
+    assert f"error {error:.2f}" in title and f"unguided {unguided:.2f}" in title

@@ -6,6 +6,7 @@ import pytest
 import torch
 from support.house import assert_named, assert_solved
 
+from effattn_core.coattention.claims import graphs as claims
 from effattn_core.coattention.slices import (
     fitted,
     gaps,
@@ -20,6 +21,7 @@ from effattn_core.coattention.slices import (
 )
 from effattn_core.coattention.votes import gathered
 from effattn_core.plays import plays
+from effattn_core.recordings import measured
 
 
 def graph(seed=0, nodes=9):
@@ -101,12 +103,21 @@ def test_walks_end_on_the_other_side_and_ranks_are_shares():
 
 
 def test_the_chance_that_a_gap_never_ends():
-    assert_solved("coattention.never", math.exp(-2 * math.exp(0.3)))
+    assert_solved("coattention.never", math.exp(-math.exp(0.5) / 0.8))
     for mistake, sentence in (
-        (mass(0.3, -0.5), "does end"),
+        (mass(0.5, -0.8), "does end"),
         (0, "finite"),
-        (math.exp(-math.exp(0.3)), "whole integral"),
-        (math.exp(-0.6), "a is a logarithm"),
-        (math.exp(-math.exp(0.3) / 2), "divides"),
+        (math.exp(-math.exp(0.5)), "whole integral"),
+        (math.exp(-0.5 / 0.8), "ρ is a logarithm"),
+        (math.exp(-0.8 * math.exp(0.5)), "divides"),
     ):
         assert_named("coattention.never", mistake, sentence)
+
+
+def test_differences_of_decays_are_paired_over_the_recorded_questions():
+    (ours,), (one,) = claims.scores("slices", "3, 3"), claims.scores("slices", "global, 3")
+    gain, reach = claims.paired(3, "global")
+    assert gain == pytest.approx(100 * (ours - one), abs=0.02)
+    (row,) = measured(claims.RUN, mechanism="slices", arm="3, 3")
+    assert 0 < reach < 200 * row["se"]  # the questions are the same, so they err together
+    assert claims.gained_noise() == pytest.approx(reach / one, rel=1e-3)

@@ -26,7 +26,7 @@ def _far(ours, wanted):
 
 @exercise("coattention.tilt", level="pencil")
 def tilt(answer):
-    """Times the mean that the first of four tokens gets, attention uniform and causal."""
+    """How many times the mean column sum that of the first of four tokens is, attention uniform and causal."""
     return compare_number(
         answer,
         uniform_tilt(4)[0].item(),
@@ -54,16 +54,17 @@ def sharpest(answer):
 
 @exercise("coattention.fusion", level="code")
 def fusion(function):
-    """weights(x, c, w) without the products formed per question."""
+    """weights_of(x, c, w) of several questions, without the products formed per question."""
     for seed in range(3):
-        x, c, w = _drawn(seed, 7, 5), _drawn(seed + 9, 5), _drawn(seed + 20, 2, 5)
+        x, c, w = _drawn(seed, 7, 5), _drawn(seed + 9, 3, 5), _drawn(seed + 20, 2, 5)
         ours, wanted = function(x, c, w), fused(x, c, w, x)[1]
         if (sentence := _far(ours, wanted)) is None:
             continue
-        apart = ((w * c / c.norm()) @ (x / x.norm(dim=1, keepdim=True)).mT).softmax(-1)
+        unit = c / c.norm(dim=1, keepdim=True)
+        apart = ((w * unit[:, None]) @ (x / x.norm(dim=1, keepdim=True)).mT).softmax(-1)
         if torch.is_tensor(ours) and ours.shape == apart.shape and torch.allclose(ours, apart):
             return "x and c are normalised apart: that is another ranking. The norm is that of their product."
-        plain = ((w * c) @ x.mT).softmax(-1)
+        plain = ((w * c[:, None]) @ x.mT).softmax(-1)
         if torch.is_tensor(ours) and ours.shape == plain.shape and torch.allclose(ours, plain):
             return "The scores are not divided by the norm of x ∘ c."
         return sentence or "The weights differ; the root is taken after the sum over hidden, and c has signs."

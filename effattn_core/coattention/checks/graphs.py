@@ -57,17 +57,17 @@ def ballot(function):
 
 @exercise("coattention.never", level="pencil")
 def never(answer):
-    """The chance that the gap never ends, a = .3, ω = -.5."""
-    rate = math.exp(0.3)
+    """The chance that the gap never ends, ρ = .5, ω = -.8."""
+    rate = math.exp(0.5)
     return compare_number(
         answer,
-        1 - mass(0.3, -0.5),
+        1 - mass(0.5, -0.8),
         [
-            (mass(0.3, -0.5), "That is the chance that it does end; the rest is asked."),
-            (0, "The rate falls so fast that its integral is finite: e^a / |ω|, and exp(-that) is left."),
-            (math.exp(-rate), "The whole integral of the rate is e^a / |ω|, not e^a."),
-            (math.exp(-0.3 / 0.5), "a is a logarithm: the rate at the start is e^a."),
-            (math.exp(-rate * 0.5), "The integral of e^(a + ωτ) divides by |ω|."),
+            (mass(0.5, -0.8), "That is the chance that it does end; the rest is asked."),
+            (0, "The rate falls so fast that its integral is finite: e^ρ / |ω|, and exp(-that) is left."),
+            (math.exp(-rate), "The whole integral of the rate is e^ρ / |ω|, not e^ρ."),
+            (math.exp(-0.5 / 0.8), "ρ is a logarithm: the rate at the start is e^ρ."),
+            (math.exp(-rate * 0.8), "The integral of e^(ρ + ωτ) divides by |ω|."),
         ],
     )
 
