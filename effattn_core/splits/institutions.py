@@ -32,7 +32,7 @@ def mixes(counts=COUNTS):
 
 
 def apart(first, second):
-    """Total variation between two mixes: the share of recordings that would have to change their label."""
+    """Total variation between two mixes: the share of the labels given that would have to be others."""
     return (first - second).abs().sum().item() / 2
 
 

@@ -2,7 +2,7 @@
 
 The bi-encoder is attention without values: the mention is the query, every entity a key, and the weights themselves are
 the answer. In training the keys are the golds of a batch, and a mask takes out those that are the gold twice.
-The survey (2109.12520) sorts linkers by three axes, TAXONOMY; its abstract is all that was read of it. The data are
+The survey (2109.12520) sorts linkers by three axes; its abstract is all that was read of it. The data are
 `effattn_core.mentions`: the plays know who is meant.
 """
 
@@ -20,18 +20,6 @@ from effattn_core.plays import plays
 DIM, TOP, TEMPERATURE = 64, 16, 0.05  # numbers per vector; candidates that are re-ranked; of the bi-encoder's softmax
 RARE, WINDOW, LONGEST = 4, 5, 320  # least count of a word; words beside it that count; words of a description
 HELD_OUT = 14  # plays that no training sees
-TAXONOMY = (  # the axes are the abstract's; what stands under them is the usual reading of them, not verified
-    dict(axis="embedding", kind="words", here="PPMI and SVD over the plays, then trained"),
-    dict(axis="embedding", kind="mention in its context", here="name and 48 words around it, by idf"),
-    dict(axis="embedding", kind="entity", here="name and description, by idf"),
-    dict(axis="feature", kind="prior", here="a baseline only: counts of acts I and II"),
-    dict(axis="feature", kind="surface form", here="name is the entity's name: re-ranker"),
-    dict(axis="feature", kind="context", here="products, differences, overlap by idf: re-ranker"),
-    dict(axis="feature", kind="type", here="not used: all are persons"),
-    dict(axis="feature", kind="coherence of several links", here="not used: one mention at a time"),
-    dict(axis="algorithm", kind="retrieval", here="bi-encoder, softmax in the batch"),
-    dict(axis="algorithm", kind="re-ranking", here="cross-encoder on its top 16"),
-)
 
 
 def in_batch_loss(query, key, gold, temperature=TEMPERATURE):

@@ -37,7 +37,8 @@ def batchnorm_loss(inputs, means, variances):
     """Σ over layers ‖mean of a batch − running mean‖² + ‖its variance − running variance‖² (eq. splits-batchnorm).
 
     inputs: of each layer, what enters its BatchNorm, [batch, features]; means, variances: its running statistics.
-    A batch's variance is the biased one, by which BatchNorm divides: 0 on a batch that has those statistics.
+    A batch's variance is the biased one, by which BatchNorm normalises. PyTorch stores the unbiased one in running_var,
+    larger by the batch's B / (B - 1): a factor that is left alone here.
     """
     return sum(
         (given.mean(0) - mean).square().sum() + (given.var(0, correction=0) - variance).square().sum()

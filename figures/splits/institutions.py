@@ -17,7 +17,7 @@ PAIR = Bowls(
     torch.tensor([[[2.6, 0.0], [0.0, 0.3]], [[0.4, 0.2], [0.2, 1.6]]], dtype=torch.float64),
     torch.tensor([[-1.5, 1.0], [1.5, -1.0]], dtype=torch.float64),
 )
-MEASURES = {"all classes alike": "macro", "the three rarest classes": "tail", "each ward's own mix": "own"}
+MEASURES = {"all classes alike": "macro", "the three rarest classes": "tail", "each hospital's own mix": "own"}
 ARMS = (
     "all data in one place", "each alone", "FedAvg, by examples", "FedAvg, equal", "FedProx .01", "FedProx .3",
     "Scaffold", "Scaffold, as released", "Ditto .3",
@@ -86,21 +86,26 @@ def contours_says(steps=10, control=False):
     """`contours` in a sentence."""
     kind = "with control variates" if control else "without control variates"
     local = f"{steps} local step{'s' * (steps != 1)}"
-    return f"With {local} per round, {kind}, the server stands {_missed(steps, control):.2f} from the optimum."
+    return f"After {ROUNDS} rounds, {local} each, {kind}, the server stands {_missed(steps, control):.2f} from the optimum."
 
 
 def labels():
-    """Who has which labels? Shares of Fed-ECG's twenty labels at four institutions, most frequent first."""
+    """Who has which labels? Shares of Fed-ECG's twenty labels at four institutions, most frequent first.
+
+    A label that an institution never gave has no cell; one that is rare has, however rare.
+    """
     import plotly.graph_objects as go
 
     table = torch.tensor(COUNTS)
     order = table.sum(0).argsort(descending=True, stable=True).tolist()
-    shares = [[round(100 * each[label].item(), 1) for label in order] for each in mixes()]
-    bar = dict(title=dict(text="% of labels"), thickness=12)
+    shares = [[100 * each[label].item() for label in order] for each in mixes()]
+    bar = dict(title=dict(text="% of its labels"), thickness=12)
     heat = go.Heatmap(
-        z=[[math.log10(max(each, 0.01)) for each in row] for row in shares], x=[str(label) for label in order],
-        y=list(INSTITUTIONS), colorscale=theme.MAGNITUDE, zmin=-2, zmax=2, xgap=1, ygap=1, customdata=shares,
-        colorbar=bar | dict(tickvals=[-2, -1, 0, 1], ticktext=["0", "0.1", "1", "10"]),
+        z=[[round(math.log10(each), 3) if each else None for each in row] for row in shares],
+        x=[str(label) for label in order],
+        y=list(INSTITUTIONS), colorscale=theme.MAGNITUDE, zmin=-3, zmax=2, xgap=1, ygap=1,
+        customdata=[[f"{each:.2g}" for each in row] for row in shares],
+        colorbar=bar | dict(tickvals=[-2, -1, 0, 1], ticktext=["0.01", "0.1", "1", "10"]),
         hovertemplate="%{y}, label %{x}: %{customdata} %<extra></extra>",
     )  # fmt: skip
     return theme.figure(

@@ -9,6 +9,7 @@ from support.legible import check_legible, check_states, notes
 from effattn_core.recordings import measured
 from effattn_core.splits.comparison import sizes_that_fit, winners
 from effattn_core.splits.federated import oracle
+from effattn_core.splits.institutions import COUNTS
 from figures.splits import comparison, institutions, linking, samples
 
 
@@ -20,6 +21,15 @@ def test_every_state_is_legible_and_says_something_of_its_own():
     check_legible(institutions.contours(30, True))
     check_legible(institutions.labels())
     assert institutions.labels_says().endswith(".")
+
+
+def test_a_label_has_a_cell_wherever_an_institution_gave_it_however_seldom():
+    (heat,) = institutions.labels().data
+    columns = [[row[place] for row in heat.z] for place in range(20)]
+    for name, column in zip(heat.x, columns, strict=True):
+        assert [each is not None for each in column] == [row[int(name)] > 0 for row in COUNTS]
+    alone = sum(sum(each is not None for each in column) == 2 for column in columns)
+    assert f"{alone} are known at two of the four institutions only" in institutions.labels_says()
 
 
 def test_the_path_ends_where_the_closed_form_says_and_with_variates_at_the_optimum():
@@ -63,6 +73,9 @@ def test_the_ceiling_is_the_recordings_recall_and_the_star_lies_under_it():
         assert figure.layout.shapes[0].y0 == pytest.approx(wanted)
         star = next(trace for trace in figure.data if trace.name.startswith("re-ranked"))
         assert star.y[0] < wanted and f"{wanted:.2f}" in notes(figure)[0]
+        for k in (1, 4, 64):  # re-ranking was recorded for sixteen alone: elsewhere its star would break the ceiling
+            assert not [trace for trace in linking.ceiling(encoder, k).data if trace.name.startswith("re-ranked")]
+            assert "Re-ranking" not in linking.ceiling_says(encoder, k)
 
 
 def test_winners_and_sizes_are_those_of_the_library():

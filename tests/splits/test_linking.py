@@ -120,7 +120,3 @@ def test_same_names_are_told_apart_among_their_bearers_only(found):
     rows = found.test[:300]
     picked = link.among_bearers(link.prior().expand(300, -1), rows)
     assert picked and all(entities()[who].name == mentions()[rows[place]].name for place, who in picked.items())
-
-
-def test_the_table_has_three_axes():
-    assert {row["axis"] for row in link.TAXONOMY} == {"embedding", "feature", "algorithm"}

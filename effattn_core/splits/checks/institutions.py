@@ -108,7 +108,7 @@ def statistics(function):
         for mistake, sentence in (
             (
                 means.sum() + unbiased.square().sum(),
-                "The variance is the unbiased one: BatchNorm divides by the batch.",
+                "The variance is the unbiased one; the biased one is asked, divided by the batch.",
             ),
             (means.sum(), "The variances are missing."),
             (biased.square().sum(), "The means are missing."),

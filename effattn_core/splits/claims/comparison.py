@@ -4,7 +4,7 @@ from statistics import fmean
 
 import torch
 
-from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond
+from effattn_core.ledger import Claim, Figure, against, at_least, at_most, beyond
 from effattn_core.recordings import measured
 from effattn_core.splits.comparison import mcnemar, paired_bootstrap
 
@@ -12,6 +12,7 @@ RUN = "splits/comparison-cpu"
 SURVEY, DEMENTIA = "Shen et al. 2023 (survey of entity linking)", "Wang et al. 2023 (GPT-4 and dementia)"
 PLAYS = "14 plays that no training reads, drawn three times; PPMI vectors of 64 numbers"
 PATIENTS = "SmolLM2 of 135 million parameters, 61 patients of one split"
+QUESTION = "Our question"  # what no paper states, and a reader of these papers may take for said
 CASES = 61  # the least number that .820 and .852 admit: inferred from the decimals, not published
 
 
@@ -53,37 +54,52 @@ def leaks(measure, by_film):
     return [row[measure] for row in measured(RUN, what="leak", by_film=by_film)]
 
 
-def _gained():
-    both = zip(reranked("bi-encoder", "accuracy"), linked("bi-encoder", 1), strict=True)
+def gained(encoder):
+    """What re-ranking adds to the first that `encoder` retrieves, a number per seed."""
+    both = zip(reranked(encoder, "accuracy"), linked(encoder, 1), strict=True)
     return [after - before for after, before in both]
 
 
-def _behind():
-    """(gap, low, high) of the language model, solved examples before it, below boosting: cases with both verdicts."""
-    return paired_bootstrap(verdicts("few-shot"), verdicts("boosting"))
+def _behind(system="few-shot"):
+    """How far a system of one split is above boosting, on the same cases."""
+    return paired_bootstrap(verdicts(system), verdicts("boosting"))[0]
+
+
+def _range(values):
+    return max(values) - min(values)
 
 
 CLAIMS = [
     Claim(
         topic="splits",
-        paper=SURVEY,
-        where="abstract",
-        statement="Deep linkers surpass older ones.",
+        paper=QUESTION,
+        where="after the abstract of the survey of linkers, which says that deep ones surpass older ones",
+        statement="A small trained encoder tells persons of one name apart better than counts do.",
         measured=Figure(
             lambda: fmean(linked("bi-encoder", "bearers")) - fmean(counted()),
             "more of the shared names told apart than by counting",
         ),
         rule=at_least(0.0),
-        conditions=f"{PLAYS}; counts of acts I and II of the same plays are the older method",
+        conditions=f"{PLAYS}; counts of acts I and II; neither a deep linker nor a usual data set was tried",
     ),
     Claim(
         topic="splits",
         paper=SURVEY,
         where="axis of the algorithm, as it is usually read; the text was not",
         statement="Re-ranking what was retrieved finds more than retrieval alone.",
-        measured=Figure(lambda: fmean(_gained()), "gained over the first retrieved"),
-        rule=beyond(lambda: max(_gained()) - min(_gained()), at_least(0.0)),
-        conditions=f"{PLAYS}; 16 re-ranked",
+        measured=Figure(lambda: fmean(gained("bi-encoder")), "gained over the first retrieved"),
+        rule=beyond(lambda: _range(gained("bi-encoder")), at_least(0.0)),
+        conditions=f"{PLAYS}; 16 re-ranked, of an encoder whose first is seldom right",
+        read=False,
+    ),
+    Claim(
+        topic="splits",
+        paper=SURVEY,
+        where="the same axis",
+        statement="Re-ranking finds more than retrieval alone where the retriever is strong too.",
+        measured=Figure(lambda: fmean(gained("name apart")), "gained over the first retrieved"),
+        rule=beyond(lambda: _range(gained("name apart")), at_least(0.0)),
+        conditions=f"{PLAYS}; 16 re-ranked, of the encoder that keeps the name apart",
         read=False,
     ),
     Claim(
@@ -93,18 +109,18 @@ CLAIMS = [
         statement="A language model does not surpass models of tables.",
         published=-0.032,
         unit="GPT-4 less the best table model, ADNI",
-        measured=Figure(lambda: _behind()[0], "SmolLM2 with six examples less boosting"),
-        rule=at_most(0.0),
-        conditions=PATIENTS,
+        measured=Figure(_behind, "SmolLM2 with six examples less boosting"),
+        rule=against(lambda: _behind("majority"), at_most(0.0)),
+        conditions=f"{PATIENTS}: stands for no larger model; the majority, which reads nothing, is behind too",
     ),
     Claim(
         topic="splits",
-        paper=DEMENTIA,
-        where="the same accuracies, .820 and .852",
-        statement="The best model of tables is ahead of GPT-4, p below .05.",
+        paper=QUESTION,
+        where="on .820 and .852 of the comparison, which claims no p",
+        statement="The best model of tables is ahead of GPT-4 with p below .05.",
         formula=Figure(lambda: mcnemar(0, round(0.852 * CASES) - round(0.820 * CASES)), "the least possible p"),
         rule=at_most(0.05),
-        conditions=f"if {CASES} patients were tested, inferred from the decimals; the paper claims no p",
+        conditions=f"at {CASES} patients, the least that fits the decimals; {4 * CASES} fit too, and there it can",
     ),
 ]
 BY_NAME = {claim.statement: claim for claim in CLAIMS}
