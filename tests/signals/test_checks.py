@@ -17,7 +17,7 @@ def joined(triples, patterns):
         rows = [
             row | {left: one, right: other}
             for row in rows for one, other in there
-            if all(row.get(each, value if each.startswith("?") else each) == value
+            if (left != right or one == other) and all(row.get(each, value if each.startswith("?") else each) == value
                    for each, value in ((left, one), (right, other)))
         ]  # fmt: skip
     return rows
@@ -49,6 +49,20 @@ def counts_rows(triples, patterns, asked, fold):
 
 def binds_anew(triples, patterns, asked, fold):
     found = {row[asked] for pattern in patterns for row in joined(triples, [pattern]) if asked in row}
+    answer = {len(found)} if fold == "count" else found
+    return answer, len(answer) > 0
+
+
+def one_key_per_pattern(triples, patterns, asked, fold):
+    """Both ends in one dict: where a variable stands at both, the right one overwrites the left."""
+    rows = [{}]
+    for left, relation, right in patterns:
+        ends = [{left: one, right: other} for one, between, other in triples if between == relation]
+        rows = [
+            row | each for row in rows for each in ends
+            if all(row.get(key, value if key.startswith("?") else key) == value for key, value in each.items())
+        ]  # fmt: skip
+    found = {row[asked] for row in rows}
     answer = {len(found)} if fold == "count" else found
     return answer, len(answer) > 0
 
@@ -97,6 +111,7 @@ MISTAKES = [
     ("signals.executor", keeps_what_is_true, "which is an answer"),
     ("signals.executor", counts_nothing_as_empty, "the empty set is none"),
     ("signals.executor", counts_rows, "not the rows in which they stand"),
+    ("signals.executor", one_key_per_pattern, "the same thing at both"),
     ("signals.executor", binds_anew, "yours is bound anew in each"),
     ("signals.executor", lambda *given: (execute(*given)[0], False), "keep it."),
     ("signals.executor", lambda *given: execute(*given)[0], "Return two things"),

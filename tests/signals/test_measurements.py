@@ -6,6 +6,7 @@ from support.house import driver, never
 
 from effattn_core.recordings import measured
 from effattn_core.signals import programs, questions, tokens
+from effattn_core.signals.claims.weights import above_table
 
 RUN, WEIGHTS = "signals/training-cpu", "signals/weights-cpu"
 
@@ -89,3 +90,12 @@ def test_the_recorded_rows_of_weights_are_whole():
         for name in ("accuracy", "auc", "right", "chance", "prior", "recall", "confidence", "nmi", "judge", "kept"):
             assert 0 <= (row.get(name) or 0) <= 1, row
     assert all(len(row["text"].split()) == len(row["output"].split()) for row in measured(WEIGHTS, what="sample"))
+
+
+def test_style_is_compared_where_as_many_words_are_kept():
+    """A table lies on its own curve; back-translation, below the table it starts from, is above the curve."""
+    assert above_table("table") == [0.0] * 3
+    for arm in ("back-translated", "back-translated, weighted"):
+        rows, tables = (measured(WEIGHTS, what="style", arm=each, strength=1.5) for each in (arm, "table"))
+        for row, start, above in zip(rows, tables, above_table(arm), strict=True):
+            assert row["judge"] < start["judge"] and row["kept"] > start["kept"] and above > 0

@@ -23,7 +23,7 @@ TRIPLES = frozenset(
     )
     for relation, things in (("who", who), ("in", play), ("on", scenes))
     for thing in things.split()
-)  # fmt: skip
+) | {("a", "knows", "b"), ("c", "knows", "c")}  # fmt: skip
 
 
 def _patterns(text):
@@ -38,6 +38,7 @@ CASES = [
     (_patterns("?p in Storm; ?p on ?s"), "?s", "count", {4}, True),
     (_patterns("?p who BEN; ?p in Calm; ?p on ?s"), "?s", "count", {0}, True),
     (_patterns("?p who ?x; ?p in Storm; ?q who ?x; ?q in Calm"), "?x", "set", {"ANN", "CEL"}, True),
+    (_patterns("?x knows ?x"), "?x", "set", {"c"}, True),
 ]
 
 
@@ -45,7 +46,8 @@ CASES = [
 def executor(function):
     """`function(triples, patterns, asked, fold)`: (answer as a set, whether to keep the program).
 
-    patterns: (left, relation, right), variables begin with "?"; asked: one of them; fold: "set" or "count".
+    patterns: (left, relation, right); left and right that begin with "?" are variables, a relation is a word; asked:
+    one of the variables; fold: "set" or "count".
     """
     for patterns, asked, fold, wanted, keeps in CASES:
         said = "; ".join(" ".join(each) for each in patterns)
@@ -68,6 +70,8 @@ def executor(function):
 
 def _other_answer(answer, wanted, patterns, asked, fold, said):
     """The sentence for a wrong answer."""
+    if any(left == right for left, _, right in patterns):
+        return f"“{said}”: a variable at both ends of a pattern means the same thing at both."
     alone = set()
     for left, relation, right in patterns:
         for subject, between, thing in TRIPLES:

@@ -4,7 +4,7 @@ from statistics import fmean, stdev
 
 from scipy.stats import f
 
-from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond, within
+from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond
 from effattn_core.recordings import measured
 from effattn_core.signals.claims.seeds import REACH, by_seed, compared
 
@@ -43,6 +43,14 @@ def _filtered():
     return differences("questions", "executes", "synthetic only", "accuracy")
 
 
+def _asking():
+    alone, kept = (fmean(values("questions", arm, "constrained")) for arm in ("synthetic only", "executes"))
+    return (
+        f"{PLAYS}; when the executor is asked at decoding too, it is {alone:.3f} without self-training and {kept:.3f} "
+        f"with; the abstract's 93 % of a fully supervised model is with annotations, and not judged here; {REACH}"
+    )
+
+
 def _own_verdicts():
     return differences("claims", "own verdicts", "synthetic only", "accuracy")
 
@@ -79,7 +87,7 @@ def _longer():
 
 
 PLAYS = "ten typed skeletons over the plays, users' wordings by hand, no annotated question, three seeds"
-DPT, FLEXKBQA, UCTRST = "Yao et al. 2022 (DPT)", "Li et al. 2023 (FlexKBQA)", "Li et al. 2022 (UCTR-ST)"
+DPT, FLEXKBQA, UCTRST = "Yao et al. 2022 (DPT)", "Li et al. 2023 (FlexKBQA)", "Li et al. 2022b (UCTR-ST)"
 CLAIMS: list[Claim] = [
     Claim(
         topic="signals",
@@ -115,7 +123,8 @@ CLAIMS: list[Claim] = [
         statement="Programs grounded step by step have an answer.",
         measured=Figure(_grounded, "share with an answer above random groundings, the least of three joins"),
         rule=at_least(0.5),
-        conditions="500 draws of each skeleton; a draw that is abandoned counts as one without an answer",
+        conditions="500 draws of each skeleton; where a partial query leaves no value for the next argument, a draw is "
+        "abandoned and counts as one without an answer",
     ),
     Claim(
         topic="signals",
@@ -123,21 +132,7 @@ CLAIMS: list[Claim] = [
         where="abstract; the filter is our reconstruction",
         statement="Self-training that keeps what executes improves a student of synthetic questions.",
         **compared(_filtered, "accuracy above synthetic questions only"),
-        conditions=f"{PLAYS}; {REACH}",
-    ),
-    Claim(
-        topic="signals",
-        paper=FLEXKBQA,
-        where="abstract",
-        statement="With few annotations it comes near the fully supervised model.",
-        published=93.0,
-        unit="% of the fully supervised model",
-        measured=Figure(
-            lambda: _of_supervised("questions", "best that executes", "all labelled"),
-            "% of the fully supervised student, by the best program that executes",
-        ),
-        rule=within(2, whole=100),
-        conditions=PLAYS,
+        conditions=_asking,
     ),
     Claim(
         topic="signals",

@@ -24,7 +24,7 @@ PAPERS: list[Paper] = [
         test="signals/test_programs.py::"
              "test_the_executor_answers_two_hundred_queries_as_a_reading_of_the_plays_does",
         measured=_row("questions", "best that executes", "accuracy", "accuracy, by the best that executes"),
-        claim=CLAIMS[5],
+        claim=CLAIMS[4],
     ),
     Paper(
         topic="signals", key="uctrst", name="UCTR-ST",
@@ -32,6 +32,6 @@ PAPERS: list[Paper] = [
         function="effattn_core.signals.tables.verdict_likelihood",
         test="signals/test_verdicts.py::test_the_likelihood_of_a_verdict_sums_over_programs_that_return_it",
         measured=_row("claims", "own verdicts", "accuracy", "accuracy of verdicts"),
-        claim=CLAIMS[6],
+        claim=CLAIMS[5],
     ),
 ]  # fmt: skip
