@@ -1,12 +1,10 @@
 """Names of countries: the groups are whole, and messages over tensors are those of the factor graph, one by one."""
 
-import itertools
-
 import pytest
 import torch
 
 from effattn_core.discrete import linking
-from effattn_core.discrete.factors import Factor, Graph, propagated
+from effattn_core.discrete.factors import propagated
 
 
 @pytest.fixture(scope="module")
@@ -20,30 +18,12 @@ def one_group():
     return names, {name: each.double() for name, each in weights.items()}
 
 
-def graph_of(names, weights, joint):
-    """The same distribution as a Graph: mentions first, then pairs."""
-    mentions, pairs = len(names.mentions), len(names.pairs)
-    factors = [Factor((each,), table) for each, table in enumerate(names.signals @ weights["link"])]
-    for pair, score in enumerate(names.pair_signals @ weights["pair"]):
-        factors.append(Factor((mentions + pair,), torch.stack([0 * score, score])))
-    if "transitivity" in joint:
-        table = torch.zeros(2, 2, 2, dtype=torch.float64)
-        for bits in itertools.product((0, 1), repeat=3):
-            table[bits] = -weights["transitivity"] if sum(bits) == 2 else 0.0
-        factors += [Factor(tuple(mentions + each for each in triple), table) for triple in names.triples.tolist()]
-    if "consistency" in joint:
-        agree = torch.eye(linking.CANDIDATES, dtype=torch.float64)
-        table = weights["consistency"] * torch.stack([1 - agree, agree])
-        factors += [Factor((mentions + pair, i, j), table) for pair, (i, j) in enumerate(names.pairs.tolist())]
-    return Graph((linking.CANDIDATES,) * mentions + (2,) * pairs, tuple(factors))
-
-
 @pytest.mark.parametrize("joint", [(), ("transitivity",), ("consistency",), linking.JOINT], ids=str)
 def test_messages_over_tensors_are_those_of_the_factor_graph(one_group, joint):
     names, weights = one_group
     mentions = len(names.mentions)
     found = linking.believed(names, weights, joint, tolerance=1e-13)
-    graph = graph_of(names, weights, joint)
+    graph = linking.as_graph(names, weights, joint)
     wanted = propagated(graph, damping=0.5, tolerance=1e-13)
     assert max(found.residual, wanted.residual) <= 1e-13
     torch.testing.assert_close(found.link, torch.stack(wanted.variables[:mentions]), rtol=0, atol=1e-11)
@@ -53,7 +33,7 @@ def test_messages_over_tensors_are_those_of_the_factor_graph(one_group, joint):
 def test_expected_features_are_sums_over_the_beliefs_of_the_factors(one_group):
     names, weights = one_group
     mentions = len(names.mentions)
-    found, graph = linking.believed(names, weights, tolerance=1e-12), graph_of(names, weights, linking.JOINT)
+    found, graph = linking.believed(names, weights, tolerance=1e-12), linking.as_graph(names, weights, linking.JOINT)
     wanted = propagated(graph, damping=0.5, tolerance=1e-12)
     sums = {name: 0.0 for name in linking.JOINT}
     for factor, belief in zip(graph.factors, wanted.factors, strict=True):
