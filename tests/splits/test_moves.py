@@ -25,14 +25,14 @@ def test_a_centre_weighs_each_example_by_its_probability():
 
 
 def test_a_class_that_nobody_had_gets_nobody():
-    """Its centre is 0, nearer than a centre on the other side: only the classes of the first look may be found."""
-    generator, differ = torch.Generator().manual_seed(0), 0
-    for _ in range(4000):  # rare: an example must lie on the other side of every centre that has somebody
-        features = 5 * torch.randn(5, 2, generator=generator)
-        probability = (2 * torch.randn(5, 5, generator=generator)).softmax(1)
-        longer = torch.nn.functional.normalize(torch.cat([features, torch.ones(5, 1)], 1), dim=1)
-        first = (longer @ centroids(longer, probability).T).argmax(1)
-        assert set(pseudo_labels(features, probability).tolist()) <= set(first.tolist())
-        own = torch.nn.functional.one_hot(first, 5).float()
-        differ += not set((longer @ centroids(longer, own).T).argmax(1).tolist()) <= set(first.tolist())
-    assert differ > 3, "no case tells"
+    """Its centre is 0, and nearer than a centre on the other side: a case where an example would go there."""
+    features = torch.tensor([[2.92, 1.05], [-0.71, 12.44], [-7.71, -6.74], [4.57, 4.57], [0.32, 10.45]])
+    probability = torch.tensor([
+        [0.536, 0.018, 0.017, 0.388, 0.041], [0.033, 0.002, 0.085, 0.002, 0.878], [0.163, 0.038, 0.001, 0.467, 0.331],
+        [0.010, 0.247, 0.419, 0.305, 0.019], [0.008, 0.047, 0.019, 0.365, 0.561],
+    ])  # fmt: skip
+    longer = torch.nn.functional.normalize(torch.cat([features, torch.ones(5, 1)], 1), dim=1)
+    first = (longer @ centroids(longer, probability).T).argmax(1)
+    own = torch.nn.functional.one_hot(first, 5).float()
+    assert not set((longer @ centroids(longer, own).T).argmax(1).tolist()) <= set(first.tolist())
+    assert set(pseudo_labels(features, probability).tolist()) <= set(first.tolist())
