@@ -158,8 +158,9 @@ def edited(rule=1, dropped="none"):
 def edited_says(rule=1, dropped="none"):
     """`edited` in a sentence."""
     _, words, support, wins, right, _ = _edited(rule, dropped)
+    kept = "with all its literals" if dropped == "none" else f"without the {dropped} of its literals"
     return (
-        f"Rule {rule} without {dropped} of its literals, {words}, is true of {support:.3f} of the boards; x wins on "
+        f"Rule {rule} {kept}, {words}, is true of {support:.3f} of the boards; x wins on "
         f"{wins:.3f} of these, and the net is right on {right:.3f}."
     )
 
