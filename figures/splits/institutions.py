@@ -86,7 +86,8 @@ def contours_says(steps=10, control=False):
     """`contours` in a sentence."""
     kind = "with control variates" if control else "without control variates"
     local = f"{steps} local step{'s' * (steps != 1)}"
-    return f"After {ROUNDS} rounds, {local} each, {kind}, the server stands {_missed(steps, control):.2f} from the optimum."
+    off = _missed(steps, control)
+    return f"After {ROUNDS} rounds, {local} each, {kind}, the server stands {off:.2f} from the optimum."
 
 
 def labels():
