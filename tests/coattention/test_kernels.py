@@ -6,6 +6,7 @@ import torch
 from effattn_core.coattention import attend, costs
 from effattn_core.coattention.fusion import fused
 from effattn_core.coattention.pooling import column_mass
+from effattn_core.costs import Traffic
 from kernels import coattention, runtime
 from kernels.coattention import columns, fusion, operators, sparse
 from kernels.trace import trace
@@ -99,9 +100,12 @@ def test_fusion_moves_exactly_what_the_formula_says(normalised, dtype):
                  ((batch, regions, hidden), (batch, asks, hidden), (3, hidden), (batch, regions, 32))]  # fmt: skip
         with trace() as moved:
             coattention.launch_fusion(*given, normalised)
-        blocks = dict(block_ask=fusion.BLOCK_ASK, block_region=fusion.BLOCK_REGION, element=dtype.itemsize)
+        blocks = dict(
+            block_ask=fusion.BLOCK_ASK, block_region=fusion.BLOCK_REGION, block_hidden=fusion.BLOCKS_HIDDEN[32],
+            element=dtype.itemsize,
+        )  # fmt: skip
         formula = costs.fusion_traffic(batch, asks, regions, hidden, 32, 3, normalised=normalised, **blocks)
-        assert (moved.loaded_bytes, moved.stored_bytes) == (formula.loaded, formula.stored)
+        assert Traffic(moved.loaded_bytes, moved.stored_bytes, moved.flops) == formula
 
 
 @watched
@@ -116,7 +120,7 @@ def test_a_graph_moves_exactly_its_live_blocks(dtype):
                 coattention.launch_graph_attention(*given, tiles, first, column, 0.3)
             read = (answers - sparse.BLOCK * column).clamp(max=sparse.BLOCK).sum().item()
             formula = costs.graph_traffic(2, asks, read, len(column), 32, 64, element=dtype.itemsize)
-            assert (moved.loaded_bytes, moved.stored_bytes) == (formula.loaded, formula.stored)
+            assert Traffic(moved.loaded_bytes, moved.stored_bytes, moved.flops) == formula
 
 
 @watched
@@ -130,7 +134,7 @@ def test_column_mass_moves_exactly_what_the_formula_says(causal, dtype):
                 drawn(dtype, 2, time, 32), drawn(dtype, 2, time, 32), torch.ones(2, time), 0.2, causal
             )
         formula = costs.column_traffic(2, time, 32, block=columns.BLOCKS[32], causal=causal, element=dtype.itemsize)
-        assert (moved.loaded_bytes, moved.stored_bytes) == (formula.loaded, formula.stored)
+        assert Traffic(moved.loaded_bytes, moved.stored_bytes, moved.flops) == formula
 
 
 def test_operators_pass_the_library_s_own_checks_and_compile_as_one_graph():
