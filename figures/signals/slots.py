@@ -31,12 +31,14 @@ def _world(draw):
 
 
 @functools.cache
-def _walked(slots, draw, hard=False):
-    """(angles of the new feature per round, accuracy per round, confidence per round)."""
+def _walked(slots, draw, hard=False, anchored=None):
+    """(angles of the new feature per round, accuracy per round, confidence per round). anchored: as `self_trained`."""
     (vectors, candidates), truth, labelled, features = _world(draw)
     parts = list(zip(vectors.chunk(slots), candidates.chunk(slots), strict=True))
     prior, new = torch.ones(2, dtype=torch.float64), torch.tensor([False, True])
-    path = self_trained(parts, labelled, features, prior, new, SCALE, rounds=ROUNDS, steps=1, hard=hard)
+    path = self_trained(
+        parts, labelled, features, prior, new, SCALE, rounds=ROUNDS, steps=1, hard=hard, anchored=anchored
+    )
     angles = [round(math.degrees(math.atan2(*found[1].flip(0).tolist())), 1) for found in path]
     shares = [posterior(vectors, candidates, found, prior, SCALE) for found in path]
     right = [round((share.argmax(1) == truth).double().mean().item(), 3) for share in shares]
@@ -44,7 +46,7 @@ def _walked(slots, draw, hard=False):
 
 
 def drift(slots=1, draw=4):
-    """The new entity's direction per round: labelled by itself, hard or soft, in one slot or several."""
+    """The new entity's direction per round: labelled by itself, hard or soft, in slots, or anchored."""
     import plotly.graph_objects as go
 
     traces = []
@@ -52,6 +54,7 @@ def drift(slots=1, draw=4):
     for name, (angles, _, _), colour, symbol, dash in (
         ("hard, 1 slot", _walked(1, draw, hard=True), theme.VERMILLION, "x", "dot"),
         (soft, _walked(slots, draw), theme.BLUE, "circle", "solid"),
+        ("soft, 1 slot, anchored", _walked(1, draw, anchored=True), theme.GREEN, "square", "dash"),
     ):
         traces.append(
             go.Scatter(
@@ -78,8 +81,9 @@ def drift(slots=1, draw=4):
 
 def drift_says(slots=1, draw=4):
     """`drift` in a sentence."""
-    angles, right, sure = _walked(slots, draw)
+    (angles, right, sure), (anchored, _, _) = _walked(slots, draw), _walked(1, draw, anchored=True)
     return (
-        f"Draw {draw}, {slots} slot{'s' * (slots > 1)}: from {angles[0]:.0f} to {angles[-1]:.0f} degrees, the truth at "
-        f"{NEW:.0f}; right {right[0]:.2f}, then {right[-1]:.2f}; confidence {sure[0]:.2f}, then {sure[-1]:.2f}."
+        f"Draw {draw}, {slots} slot{'s' * (slots > 1)}: from {angles[0]:.0f} to {angles[-1]:.0f} degrees (one anchored "
+        f"slot: {anchored[-1]:.0f}), the truth at {NEW:.0f}; right {right[0]:.2f}, then {right[-1]:.2f}; "
+        f"confidence {sure[0]:.2f}, then {sure[-1]:.2f}."
     )

@@ -103,7 +103,7 @@ SOLVED = {
     "signals.bias": math.log(4),
     "signals.filter": surest,
     "signals.weights": weights.weights,
-    "signals.alignment": 5 / 9,
+    "signals.alignment": 7 / 9,
     "signals.viterbi": viterbi,
 }
 MISTAKES = [
@@ -146,9 +146,9 @@ MISTAKES = [
     ("signals.weights", lambda each, meta: (each @ meta).relu() / (each @ meta).relu().sum(), "0 / 0 is not a number"),
     ("signals.weights", lambda each, meta: meta, "Return one weight per example"),
     ("signals.weights", lambda each, meta: clipped(each @ meta + 1), "It differs by"),
-    ("signals.alignment", 5 / 7, "clipped to 0 before the sum"),
-    ("signals.alignment", 5 / 11, "absolute value of -2"),
-    ("signals.alignment", 5, "divide by the sum"),
+    ("signals.alignment", 7 / 5, "clipped to 0 before the sum"),
+    ("signals.alignment", 7 / 13, "absolute value of -4"),
+    ("signals.alignment", 7, "divide by the sum"),
     ("signals.viterbi", lambda pairs, steps: pairs.argmax(1), "the steps between words count too"),
     ("signals.viterbi", lambda pairs, steps: viterbi(pairs, steps, True), "The path is turned round"),
     ("signals.viterbi", lambda pairs, steps: [0] * len(pairs), "Keep the best way per last state"),

@@ -25,7 +25,7 @@ from figures.signals import translation as styling
         ("filters", 300, dict(round=draw.ROUNDS)),
         ("claim", 600, dict(claim=draw.SHOWN, verdict=draw.VERDICTS)),
         ("labels", 300, dict(text=range(1, 9), behind=draw.WORDS)),
-        ("drift", 200, dict(slots=draw.SLOTS, draw=draw.DRAWS)),
+        ("drift", 230, dict(slots=draw.SLOTS, draw=draw.DRAWS)),
         ("reads", 300, dict(text=[1, 2, 8], size=draw.SIZES[1:], move=draw.MOVES)),
         ("styled", 600, dict(how=list(draw.ARMS), quote=draw.QUOTES)),
     ],
@@ -92,11 +92,25 @@ def test_the_drift_is_that_of_self_training():
         for angle, found in zip(soft.y, path, strict=True):
             turned = torch.tensor([math.cos(math.radians(angle)), math.sin(math.radians(angle))]).double()
             torch.testing.assert_close(turned, found[1], atol=2e-3, rtol=0)
+        held = slots.self_trained(
+            [(vectors, candidates)], labelled, features, prior, new, drifting.SCALE, rounds=6, steps=1, anchored=True
+        )[-1][1]
+        assert draw.drift(count, 2).data[2].y[-1] == pytest.approx(math.degrees(math.atan2(held[1], held[0])), abs=0.1)
         naive = slots.naive((vectors, candidates), labelled, features, prior, new, drifting.SCALE, 6)[1]
         assert hard.y[-1] == pytest.approx(math.degrees(math.atan2(naive[1], naive[0])), abs=0.1)
         share = slots.posterior(vectors, candidates, path[-1], prior, drifting.SCALE)
         right = (share.argmax(1) == truth).double().mean().item()
         assert f"→ {right:.2f}" in notes(draw.drift(count, 2))[0]
+
+
+def test_the_draw_that_is_shown_first_moves_the_feature_most_and_the_anchor_alone_holds_as_much_as_slots():
+    paths = {number: drifting._walked(1, number)[0] for number in draw.DRAWS}
+    assert max(paths, key=lambda number: abs(paths[number][-1] - paths[number][0])) == 4
+    start = paths[4][0]
+    moved = [abs(drifting._walked(count, 4)[0][-1] - start) for count in draw.SLOTS[1:]]
+    assert abs(drifting._walked(1, 4, anchored=True)[0][-1] - start) < min(moved)
+    anchored, free = drifting._walked(1, 5, anchored=True)[0], paths[5]
+    assert abs(anchored[-1] - drifting.NEW) > abs(free[-1] - drifting.NEW)  # held at three labels that are off
 
 
 def test_what_clusters_read_is_their_attention_and_the_adversary_moves_against_the_loss():

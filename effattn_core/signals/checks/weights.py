@@ -43,14 +43,14 @@ def weights(function):
 
 @exercise("signals.alignment", level="pencil")
 def alignment(answer):
-    """The weight of the first of (3, 1), (-2, 0), (0, 2) against the meta gradient (1, 2)."""
+    """The weight of the first of (3, 1), (-2, 0), (0, 2) against the meta gradient (2, 1)."""
     return compare_number(
         answer,
-        5 / 9,
+        7 / 9,
         [
-            (5 / 7, "Products are 5, -2 and 4. The harmful one is clipped to 0 before the sum."),
-            (5 / 11, "That takes the absolute value of -2; it is clipped to 0."),
-            (5, "That is the product; divide by the sum of those that are kept."),
+            (7 / 5, "Products are 7, -4 and 2. The harmful one is clipped to 0 before the sum."),
+            (7 / 13, "That takes the absolute value of -4; it is clipped to 0."),
+            (7, "That is the product; divide by the sum of those that are kept."),
         ],
     )
 
