@@ -63,7 +63,7 @@ def soft_conjunction(violated, weight, activation, *, binary):
 class StraightAnd(torch.autograd.Function):
     """AND at cut weights with the product's gradient there: zero for a row that violates two literals or more.
 
-    ∂y/∂W_i = -u_i [v = 0] for a weight below a half, -u_i [v = 1] above; v: violated literals (eq. discrete-straight).
+    ∂y/∂W_i = -u_i [k = 0] for a weight below a half, -u_i [k = 1] above; k: violated literals (eq. discrete-straight).
     """
 
     @staticmethod

@@ -1,7 +1,7 @@
 """A learned mask of voxels: scores are smoothed on their grid, then the best are kept, then training starts again hot.
 
 Source: the abstract of TROI (ICASSP 2025, arXiv 2502.00412); no formula and no code was readable. All of this is a
-RECONSTRUCTION: z = (v ⊙ m) W + b, with a penalty on the sum of absolute m.
+RECONSTRUCTION: z = (v ⊙ m) A + b, with a penalty on the sum of absolute m.
 """
 
 import math
@@ -13,7 +13,7 @@ from effattn_core.channels.masks import keep_top
 
 
 def oracle(voxels, mask, weight, bias):
-    """(v ⊙ m) W + b (eq. discrete-mask). voxels: [trials, voxels]; mask: [voxels]; weight: [voxels, dim]."""
+    """(v ⊙ m) A + b (eq. discrete-mask). voxels: [trials, voxels]; mask: [voxels]; weight: [voxels, dim]."""
     return (voxels * mask) @ weight + bias
 
 
@@ -40,7 +40,7 @@ def chosen(mask: torch.Tensor, weight: torch.Tensor, count: int, sigma: float) -
     """The `count` voxels to keep, bool [rows, columns]: smooth first, threshold after (eq. discrete-kept).
 
     mask: [rows, columns]; weight: [rows, columns, dim]. The score is absolute m times the norm of a voxel's weights,
-    for m may shrink while W grows and the product stays.
+    for m may shrink while A grows and the product stays.
     """
     if not 0 <= count <= mask.numel():
         raise ValueError(f"count must be at most {mask.numel()} voxels; it is {count}.")
@@ -49,7 +49,7 @@ def chosen(mask: torch.Tensor, weight: torch.Tensor, count: int, sigma: float) -
 
 
 def folded(mask: torch.Tensor, weight: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
-    """The input layer of the kept voxels, [kept, dim]: diag(m) W, so that the mask costs nothing afterwards."""
+    """The input layer of the kept voxels, [kept, dim]: diag(m) A, so that the mask costs nothing afterwards."""
     return (mask[..., None] * weight)[kept]
 
 

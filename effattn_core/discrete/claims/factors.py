@@ -127,7 +127,7 @@ FACTOR_CLAIMS = [
         rule=beyond(lambda: against_atl()[1], at_least(0.1)),
         conditions=lambda: (
             "our loss after the abstract, pairs of digits, linear model, three seeds; at the best threshold the two "
-            f"differ by {against_atl('best')[0]:+.3f} only"
+            f"differ by {against_atl('best')[0]:+.4f} only"
         ),
     ),
 ]
