@@ -139,6 +139,19 @@ def expand_traffic(rows: int, kept: int, dim: int, *, block_row: int, element: i
     return Traffic(loaded, rows * (dim * element + 4), 0)
 
 
+def exchanged_bytes(loads: Sequence[Sequence[int]], rank: int, width: int, *, element: int = 2) -> int:
+    """What a rank receives in a forward pass of experts by all-to-all: `effattn_core.routing.parallel` counts the same.
+
+    loads: of each rank, the rows of its tokens for each expert; experts lie on ranks in order. Rows of other ranks for
+    own experts come once, what others made of own rows comes back, and a count of eight bytes per expert and rank.
+    """
+    ranks, own = len(loads), len(loads[0]) // len(loads)
+    mine = slice(rank * own, (rank + 1) * own)
+    come = sum(sum(load[mine]) for other, load in enumerate(loads) if other != rank)
+    back = sum(loads[rank]) - sum(loads[rank][mine])
+    return (come + back) * width * element + 8 * own * (ranks - 1)
+
+
 def _brings(lines, context):
     """Experts in every layer: their weights, and what stands idle while plain top-k fills one of them."""
     flops = 6 * MODEL.layers * TOP_K * MODEL.width * INNER * context

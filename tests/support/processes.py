@@ -33,14 +33,18 @@ def finished(command, *, limit=LIMIT, tries=2, **settings):
             return subprocess.CompletedProcess(command, code, _text(stdout), _text(stderr))
 
 
-def on_two_processes(module):
-    """What `module` prints on two processes of a CPU, one thread each, started as a reader would: by torchrun."""
+def on_two_processes(module, *arguments, restarts=0):
+    """What `module` prints on two processes of a CPU, one thread each, started as a reader would: by torchrun.
+
+    restarts: how often torchrun starts all of them again after one was lost.
+    """
     with socket.socket() as free:
         free.bind(("localhost", 0))
         port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port)]
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
+               "--max-restarts", str(restarts)]  # fmt: skip
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = finished([*command, "-m", module], limit=300, env=environment)
+    done = finished([*command, "-m", module, *arguments], limit=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
