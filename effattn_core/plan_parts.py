@@ -18,11 +18,11 @@ CHUNK = 256  # tokens of a chunk of retention, as yoco.costs.prefill_parts has i
 STATE = 4  # bytes of a number of a state, and of a partial result that is sent
 
 
-# ---- collectives: bytes that each of `count` devices sends ------------------------------------------------------------
+# ---- collectives: bytes that each of `count` devices sends ---------------------------------------------------------
 
 
 def all_reduce(size, count):
-    """2 · (count - 1) / count · size: a ring that adds and then passes on (nccl-tests, doc/PERFORMANCE.md, AllReduce)."""
+    """2 · (count - 1) / count · size: a ring adds, then passes on (nccl-tests, doc/PERFORMANCE.md, AllReduce)."""
     return 2 * (count - 1) / count * size
 
 
@@ -36,7 +36,7 @@ def all_to_all(size, count):
     return (count - 1) / count * size
 
 
-# ---- what a device holds ----------------------------------------------------------------------------------------------
+# ---- what a device holds -------------------------------------------------------------------------------------------
 
 
 def texts(plan):
@@ -86,7 +86,7 @@ def kept(plan):
     return costs.Kept(costs.cache_bytes(held, plan.context, batch=batch, dtype=plan.cache), 0)
 
 
-# ---- operations and bytes moved ---------------------------------------------------------------------------------------
+# ---- operations and bytes moved ------------------------------------------------------------------------------------
 
 
 def token_flops(plan):
@@ -164,7 +164,7 @@ def _decode_mixing(plan, held):
     return held.layers * per_key * keys * (plan.share if plan.mixer == "sparse" else 1)
 
 
-# ---- bytes sent -------------------------------------------------------------------------------------------------------
+# ---- bytes sent ----------------------------------------------------------------------------------------------------
 
 
 def prompt_sent(plan):
@@ -186,8 +186,8 @@ def _sum(*parts):
 
 
 def _tensor_sent(plan, tokens, last):
-    """Two all-reduces per layer, after attention and after the feed-forward (gpt-fast, tp.py), and for the vocabulary one
-    of the embeddings and an all-gather of the logits. tokens: in the first half of the layers; last: in the second.
+    """Two all-reduces per layer, after attention and after the feed-forward (gpt-fast, tp.py), and for the vocabulary
+    one of the embeddings and an all-gather of the logits. tokens: in the first half of the layers; last: in the second.
     """
     if plan.tensor == 1:
         return 0, 0
@@ -224,7 +224,7 @@ def _sequence_sent_once(plan):
 
 
 def _sequence_sent_each(plan):
-    """Decoding joins what each device attended to: of every head an output and a log-sum-exp, in each attending layer."""
+    """Decoding joins what each device attended to: an output and a log-sum-exp per head, in each attending layer."""
     held = part(plan)
     layers = {"window": 0, "retention": 0, "yoco": held.layers - held.layers // 2}.get(plan.mixer, held.layers)
     if plan.sequence == 1 or layers == 0:

@@ -1,8 +1,8 @@
 """What serving a model takes on one device or many: memory, time and bytes sent, by the formulas of the chapters.
 
-A plan splits the work in four ways, and its devices are the product of the four degrees. Data: sequences. Tensor: heads,
+A plan splits the work in four ways, and its devices are the product of the four degrees. Data: texts. Tensor: heads,
 feed-forward and vocabulary. Sequence: the tokens of each text. Expert: the experts of a layer; these devices have
-sequences of their own too. `report` gives what one device of the plan does; `refusal` says why there is no such plan.
+texts of their own too. `report` gives what one device of the plan does; `refusal` says why there is no such plan.
 
 `book/_static/planner.js` holds the same formulas for the page; `tests/book/test_planner.py` holds the two together.
 """
@@ -49,9 +49,7 @@ def own_device(bandwidth=50e9, flops=1e12, memory=16e9, link=1e9):
 DEVICES = {
     device.name: device
     for device in (
-        Device(
-            costs.HARDWARE["A100 80GB SXM"], 300e9, "NVLink, 300 GB/s each way (G. K. Lockwood, processors/A100)"
-        ),
+        Device(costs.HARDWARE["A100 80GB SXM"], 300e9, "NVLink, 300 GB/s each way (G. K. Lockwood, processors/A100)"),
         Device(
             costs.HARDWARE["H100 SXM"], 450e9, "half of NVLink's 900 GB/s both ways (G. K. Lockwood, processors/h100)"
         ),
@@ -219,7 +217,7 @@ class Memory:
 
 
 def memory(plan):
-    """The Memory of one device. What grows is split over the sequence's devices; what is constant each of them keeps."""
+    """The Memory of one device. What grows is split by the sequence degree, what is constant is not."""
     check(plan)
     found = plan_parts.kept(plan)
     weights = int(plan_parts.parameters(plan) * costs.element_bytes(plan.weights))

@@ -1,9 +1,9 @@
 """What others measured while serving, beside what the planner says: one Row per published number, with where it is.
 
 gpt-fast: README.md, "Benchmarks" and "Tensor Parallelism" (read at commit 32971d3): 8 A100 80GB, each limited to 330 W,
-bfloat16, batch 1, a prompt of 5 tokens; generate.py writes 200 tokens unless told otherwise, so that 105 are kept in the
-mean. TensorRT-LLM: docs/source/performance.md (read at commit 138f96d): A100, float16; "Low Latency", the first token of
-a prompt at batch 1 (v0.5), and "Peak Throughput" of LLaMA 7B (v0.6.1), whose engines are of Llama 2.
+bfloat16, batch 1, a prompt of 5 tokens; generate.py writes 200 tokens unless told otherwise, so that 105 are kept in
+the mean. TensorRT-LLM: docs/source/performance.md (read at commit 138f96d): A100, float16; "Low Latency", the first
+token of a prompt at batch 1 (v0.5), and "Peak Throughput" of LLaMA 7B (v0.6.1), whose engines are of Llama 2.
 """
 
 from dataclasses import dataclass, replace

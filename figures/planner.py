@@ -46,10 +46,9 @@ class Form:
         """The <form>, with the presets as JSON; disabled until the script that answers to it has come."""
         plan, start = self.plan, plans.settings(self.plan)
         presets = {
-            "plan": start,
-            "model": {model.name: plans.settings(replace(plan, model=model))["model"] for model in plans.MODELS.values()},
-            "device": {name: plans.settings(replace(plan, device=each))["device"] for name, each in self.devices.items()},
-        }  # fmt: skip
+            kind: {name: plans.settings(replace(plan, **{kind: each}))[kind] for name, each in offered.items()}
+            for kind, offered in (("model", plans.MODELS), ("device", self.devices))
+        }
         script = json.dumps(presets).replace("<", "\\u003c")
         names, dtypes = {name: name for name in plans.MODELS}, {name: name for name in costs.BYTES}
         tied = '<div class="planner-tied"><input type="checkbox" id="planner--model.tied" data-path="model.tied">'
@@ -119,7 +118,7 @@ def _numbers(fields, start):
         )
 
 
-# ---- what a token costs over the context ------------------------------------------------------------------------------
+# ---- what a token costs over the context ---------------------------------------------------------------------------
 
 CONTEXTS = tuple(1 << power for power in range(12, 21))
 TENSORS = (1, 2, 4, 8)
@@ -137,7 +136,7 @@ def plan_of(context, mixer="softmax", tensor=8, batch=8):
 
 
 def over_context(tensor, batch):
-    """Where does the text begin to cost? Milliseconds of a token over the context, a line per mixer, dots: too large."""
+    """Where does the text begin to cost? Milliseconds of a token over the context; hollow: it does not fit."""
     import plotly.graph_objects as go
 
     traces = []

@@ -385,7 +385,7 @@
 
   form.addEventListener("input", ({target}) => {
     const [kind, size] = (target.dataset.path ?? "").split(".");
-    if (presets[kind] && kind !== "plan") {
+    if (presets[kind]) {
       if (size) own(kind);
       else fill(kind);
     }
