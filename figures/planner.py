@@ -1,4 +1,4 @@
-"""The planner: the form that `book/_static/planner.js` answers on the page, and what a token costs over the context.
+"""The planner's form, which `book/_static/planner.js` answers on the page.
 
 The form brings its models and devices as data, so that the script holds formulas and no sizes.
 """
@@ -8,15 +8,8 @@ import json
 from dataclasses import replace
 
 from effattn_core import costs, plans
-from figures import theme
+from figures.plans import MIXERS
 
-MIXERS = {
-    "softmax": "softmax, grouped heads",
-    "window": "window",
-    "retention": "retention, one state",
-    "yoco": "YOCO, one cache",
-    "sparse": "sparse decoding",
-}
 # A control per row: path in `plans.settings`, label, factor from what is typed to the plan's number.
 TEXT = (("context", "Tokens of each text", 1), ("batch", "Texts, on all devices", 1))
 MIXING = (("window", "Window, tokens", 1), ("share", "Sparse: share of the cache read", 1))
@@ -116,55 +109,3 @@ def _numbers(fields, start):
             f'<div><label for="planner--{path}">{label}</label><input type="number" step="any" inputmode="decimal" '
             f'id="planner--{path}" data-path="{path}" data-factor="{factor:g}" value="{value / factor:.10g}"></div>'
         )
-
-
-# ---- what a token costs over the context ---------------------------------------------------------------------------
-
-CONTEXTS = tuple(1 << power for power in range(12, 21))
-TENSORS = (1, 2, 4, 8)
-LOOKS = {
-    "softmax": (theme.BLUE, "solid"), "window": (theme.ORANGE, "dot"), "retention": (theme.GREEN, "dash"),
-    "yoco": (theme.PURPLE, "dashdot"), "sparse": (theme.VERMILLION, "longdash"),
-}  # fmt: skip
-
-
-def plan_of(context, mixer="softmax", tensor=8, batch=8):
-    """The plan of the figure: Llama 3 70B on H100s, all in bfloat16."""
-    return plans.Plan(
-        plans.LLAMA_70B, plans.DEVICES["H100 SXM"], context, batch=batch, mixer=mixer, tensor=tensor
-    )  # fmt: skip
-
-
-def over_context(tensor, batch):
-    """Where does the text begin to cost? Milliseconds of a token over the context; hollow: it does not fit."""
-    import plotly.graph_objects as go
-
-    traces = []
-    for mixer, (colour, dash) in LOOKS.items():
-        found = [plans.report(plan_of(context, mixer, tensor, batch)) for context in CONTEXTS]
-        traces.append(go.Scatter(
-            x=list(CONTEXTS), y=[1000 * each["decode"]["seconds"] for each in found], name=MIXERS[mixer],
-            mode="lines+markers", line=dict(color=colour, dash=dash, width=3),
-            marker=dict(size=10, symbol=["circle" if each["fits"] else "circle-open" for each in found]),
-            hovertemplate="%{y:.3g} ms<extra>" + MIXERS[mixer] + "</extra>",
-        ))  # fmt: skip
-    ticks = CONTEXTS[::2]
-    return theme.figure(
-        *traces, height=440, showlegend=True,
-        xaxis=dict(type="log", tickvals=list(ticks), ticktext=[theme.tokens(each) for each in ticks],
-                   title=dict(text="tokens of each text")),
-        yaxis=dict(type="log", range=[0.3, 3.2], dtick=1, title=dict(text="milliseconds per token")),
-        meta=dict(narrow={"height": 520}),
-    )  # fmt: skip
-
-
-def over_context_says(tensor, batch):
-    """`over_context` in a sentence: the least and the most of each mixer, and whether the longest text fits."""
-    parts = []
-    for mixer, name in MIXERS.items():
-        first, last = (plans.report(plan_of(context, mixer, tensor, batch)) for context in (CONTEXTS[0], CONTEXTS[-1]))
-        least, most = (theme.significant(1000 * each["decode"]["seconds"], 2) for each in (first, last))
-        parts.append(f"{name} {least} to {most} ms, {'which fits' if last['fits'] else 'which does not fit'}")
-    devices = "1 device" if tensor == 1 else f"{tensor} devices"
-    texts = "1 text" if batch == 1 else f"{batch} texts"
-    return f"A token of {texts} on {devices}, from {theme.tokens(CONTEXTS[0])} to 1M tokens: {'; '.join(parts)}."
