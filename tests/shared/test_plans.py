@@ -11,6 +11,7 @@ from support.house import ROOT
 
 from effattn_core import costs, plan_parts, plans, served
 from effattn_core.yoco import costs as yoco
+from figures import plans as draw
 
 H100 = plans.DEVICES["H100 SXM"]
 SMALL = costs.Model(
@@ -269,3 +270,35 @@ def test_the_recorded_cpu_is_a_device_and_reaches_less_than_its_own_rates():
     )
     assert [row.unit for row in rows] == ["ms", "tokens/s"] and all(0.1 < row.reached < 1 for row in rows)
     assert all("token" in row["timed"] or "prompt" in row["timed"] for row in served.table_rows(rows))
+
+
+# ---- the page's tables -----------------------------------------------------------------------------------------------
+
+
+def test_the_tables_say_what_the_page_says_of_them():
+    recording = json.loads((ROOT / "book" / "measurements" / "pretrained" / "cpu.json").read_text())
+    rows = draw.table_rows(draw.ladder(served.measured(recording["rows"])[0]))
+    assert [row["bound by"] for row in rows] == ["memory"] * len(rows)  # "wait for memory"
+    assert max(row["devices"] for row in rows) == 64 and [row["fits"] for row in rows].count("no") == 1
+    cut = {row["mixer"]: row for row in draw.cut_rows()}
+    assert cut["retention, one state"]["token sent"] == cut["window"]["token sent"] == "0 B"
+    softmax = plans.prompt(plans.Plan(costs.LLAMA_8B, H100, 1 << 20, sequence=8))
+    assert softmax.compute > 100 * softmax.communication  # "the operations make this prompt long, not the link"
+    assert sum("fixed" in row["over published"] for row in draw.fitted_rows()) == 2
+    assert draw.facts()["plan-weights"] == costs.format_bytes(costs.weight_bytes(plans.LLAMA_70B))
+
+
+def test_the_sentence_of_the_figure_says_what_fits_and_what_stays():
+    said = draw.over_context_says(8, 8)
+    assert said.startswith(
+        "A token of 8 texts on 8 devices, from 4K to 1M tokens: softmax, grouped heads 5.7 to 110 ms"
+    )
+    assert "retention, one state 5.4 ms throughout, fits" in said and "does not fit" in said
+
+
+@pytest.mark.parametrize(
+    ("value", "words"), [(0, "0 µs"), (3.2e-5, "32 µs"), (0.0154, "15.4 ms"), (119, "119 s"), (372, "6.2 min"),
+                         (7200, "2 h")]
+)  # fmt: skip
+def test_seconds_are_shown_in_the_unit_that_they_are_read_in(value, words):
+    assert draw.seconds(value) == words
