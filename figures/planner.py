@@ -81,7 +81,7 @@ def form(plan, devices=None):
 
 
 def _group(title, *controls):
-    return f"<fieldset><legend>{title}</legend>\n" + "\n".join(controls) + "\n</fieldset>"
+    return f"<fieldset><legend>{title}</legend>\n<div>\n" + "\n".join(controls) + "\n</div></fieldset>"
 
 
 def _folded(title, *controls):
