@@ -116,11 +116,11 @@ def measured(rows):
 
 def table_rows(found):
     """Rows for a table: what was published, what the planner says, and the share of its speed that was reached."""
-    words = {"decode": "a token", "prompt": "the prompt", "both": "prompt and {written:,} tokens"}
+    words = {"decode": "token after {:,}", "prompt": "prompt of {:,}", "both": "{:,} read, {:,} written"}
     return [
         {"model": row.plan.model.name, "devices": row.plan.devices, "batch": row.plan.batch,
-         "context": row.plan.context, "timed": words[row.what].format(written=row.written),
-         "published": f"{row.value:,.5g} {row.unit}", "planner": f"{row.estimate:,.4g} {row.unit}",
+         "timed": words[row.what].format(row.plan.context, row.written),
+         "published": f"{row.value:,.5g} {row.unit}", "planner": f"{row.estimate:,.4g}",
          "reached": round(row.reached, 2)}
         for row in found
     ]  # fmt: skip
