@@ -40,7 +40,8 @@ def _grows():
     rows = measured("attention/cpu", what="decode one token", name="this book")
     times = {row["tokens"]: row["median"] for row in rows}
     most, least = max(times), 1024
-    return f"a token takes {times[most] / times[least]:.0f} times as long after {most:,} tokens as after {least:,}, on a CPU"
+    slower = times[most] / times[least]
+    return f"a token takes {slower:.0f} times as long after {most:,} tokens as after {least:,}, on a CPU"
 
 
 def _lost():

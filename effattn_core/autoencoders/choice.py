@@ -20,7 +20,8 @@ def _distance(name):
 
 
 def _drawn_target():
-    return f"its teacher did not help drawing: Fréchet distance {_distance('GAE'):.1f}, {_distance('unit RMS'):.1f} without one"
+    with_it, without = _distance("GAE"), _distance("unit RMS")
+    return f"its teacher did not help drawing digits: Fréchet distance {with_it:.1f}, {without:.1f} without one"
 
 
 METHODS = [

@@ -21,7 +21,8 @@ def _score(method):
 
 
 def _in_every_pass():
-    return f"the graph in every pass ranks better: NDCG@5 {_score('graph in every pass'):.3f}, by SEvo {_score('SEvo, β 0.9'):.3f}"
+    there, here = _score("graph in every pass"), _score("SEvo, β 0.9")
+    return f"the graph in every pass ranks better: NDCG@5 {there:.3f}, SEvo {here:.3f}"
 
 
 METHODS = [
