@@ -1,7 +1,7 @@
-"""Which method, when: each method of the book beside the others, at the bill's sizes, and why one does not suit a reader.
+"""Which method, when: each method of the book beside the others, at the bill's sizes, and why one suits a reader not.
 
-A method lives with its topic: `<topic>/choice.py` has a list METHODS. Its bytes and operations are lines of the bill, or
-made from the topic's own formulas; what it recalls and where it loses come from recordings. Nothing is typed in twice.
+A method lives with its topic: `<topic>/choice.py` has a list METHODS. Its bytes and operations are lines of the bill,
+or made from the topic's own formulas; what it recalls and where it loses come from recordings. No number is typed in.
 """
 
 import functools
@@ -18,6 +18,7 @@ TASKS = {
     "pictures": "draw pictures or sound",
     "graph": "learn a table over a graph",
 }
+TEXT = ("prefill", "cache", "decode")  # lines that the length of a text decides
 KEPT = 0.95  # of what softmax attention recalls: from here on a recall counts as kept
 PARTLY = 0.5
 NOT_MEASURED, ITS_MODEL_S, NO_TEXT = "not recorded", "as its model", "reads no text"
@@ -25,7 +26,7 @@ NOT_MEASURED, ITS_MODEL_S, NO_TEXT = "not recorded", "as its model", "reads no t
 
 @dataclass(frozen=True)
 class Found:
-    """What a recording says. recording: "topic/file", as `recordings.measured` takes it; words: a sentence made of it."""
+    """What a recording says. recording: "topic/file", as `recordings.measured` takes it; words: made from its rows."""
 
     recording: str
     words: Callable[[], str]
@@ -35,8 +36,8 @@ class Found:
 class Recall:
     """A recorded recall beside softmax attention's of the same task, shares of right answers; or why there is none.
 
-    ours, dense: functions; dense is None for softmax attention itself. stated: NOT_MEASURED, ITS_MODEL_S or NO_TEXT where
-    nothing was recorded, and `because` says why.
+    ours, dense: functions; dense is None for softmax attention itself. stated: NOT_MEASURED, ITS_MODEL_S or NO_TEXT
+    where nothing was recorded, and `because` says why.
     """
 
     recording: str | None = None
@@ -64,12 +65,12 @@ class Recall:
 
 @dataclass(frozen=True, kw_only=True)
 class Method:
-    """One method. page: its chapter; task: a key of TASKS; training: a key of TRAINING, what a trained softmax model needs.
+    """One method. page: its chapter; task: a key of TASKS; training: a key of TRAINING, what a trained model needs.
 
     lines: from a context to lines of the bill (key -> Line); None for a method that no line of the bill prices, whose
-    `price` says in words what it costs. kernels: pairs (what it computes, the launcher's name in `kernels`). loses: where
-    it did worse. seen: pairs (model, key of the bibliography), as the chapter cites them. baseline: whether others are
-    held against it. place: part and number of the chapter, None where the topic's stage of the bill says it.
+    `price` says in words what it costs. kernels: pairs (what it computes, the launcher's name in `kernels`). loses:
+    where it did worse. seen: pairs (model, key of the bibliography), as the chapter cites them. baseline: whether
+    others are held against it. place: part and number of the chapter, None where the topic's stage of the bill says it.
     """
 
     topic: str
@@ -153,33 +154,43 @@ def order(method, context=1 << 24):
 
 
 def elsewhere(method, context=CONTEXT):
-    """Pairs (before, after) of lines other than cache and reading that differ from the baseline's, as they are shown."""
+    """Pairs (before, after) of lines other than prompt, cache and reading that differ from the baseline's as shown."""
     was = baseline().lines(context)
     if any(stage.topic == method.topic for stage in bill.stages()):
         was = bill.before(method.topic, context) | was
     now = method.lines(context) if method.lines else {}
-    changed = [(was[key], line) for key, line in now.items() if key not in ("cache", "decode")]
+    changed = [(was[key], line) for key, line in now.items() if key not in TEXT]
     return [(old, new) for old, new in changed if old.amount() != new.amount()]
 
 
 def gains(method, context):
     """Whether any line that a text causes is lower than the baseline's: prompt, what is kept, what is read."""
     was, now = baseline().lines(context), method.lines(context)
-    return any(now[key].value < was[key].value for key in ("prefill", "cache", "decode"))
+    return any(now[key].value < was[key].value for key in TEXT)
 
 
 def held(method, context):
-    """Bytes that serving one text keeps: all weights, and what the method keeps of the text."""
+    """(bytes that one card has to hold at least, what they are): of a text that is served, or of training.
+
+    Served: all weights and what is kept of the text. Trained: weights, as many bytes of gradients, optimizer states.
+    Activations are left out, of both.
+    """
     lines = method.lines(context)
-    return lines["weights"].value + lines["cache"].value
+    if method.task == "training":
+        return 2 * lines["weights"].value + lines["optimizer"].value, "weights, gradients and optimizer states"
+    return lines["weights"].value + lines["cache"].value, f"weights and what is kept of {context:,} tokens"
 
 
 def too_large(method, context, memory):
-    """A sentence if weights and what is kept of a text exceed the card's bytes, else None."""
-    if method.lines is None or held(method, context) <= memory:
+    """A sentence if what has to be held exceeds the card's bytes, else None."""
+    if method.lines is None:
         return None
-    kept = costs.format_bytes(held(method, context))
-    return f"weights and what is kept of {context:,} tokens take {kept}, more than the card's {memory / 1e9:.0f} GB"
+    size, what = held(method, context)
+    if size <= memory:
+        return None
+    return (
+        f"{what} take {costs.format_bytes(size)}, and the card's {memory / 1e9:.0f} GB are {costs.format_bytes(memory)}"
+    )
 
 
 def too_short(method, context):
@@ -203,7 +214,7 @@ def forgetful(method):
     """A sentence if a method was not seen to recall as softmax attention does, else None."""
     if method.recall.verdict in ("yes", ITS_MODEL_S):
         return None
-    return f"exact recall: {method.recall.verdict} ({method.recall.words})"
+    return f"exact recall: {method.recall.verdict}, {method.recall.words}"
 
 
 def elsewhere_used(method, task):

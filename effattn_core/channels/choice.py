@@ -27,7 +27,7 @@ METHODS = [
     Method(
         topic="channels", name="LeanK", page="4-sparse/channels", task="text", training="short",
         lines=lambda context: bill.lines("channels", context),
-        recall=Recall(READ, "numbers hidden in 768 tokens, 70 % of the channels asked to go",
+        recall=Recall(READ, "numbers hidden in 768 tokens, 70% of the channels asked to go",
                       lambda: _found(RULE, PRUNED), lambda: _found("dense", 0.0)),
         kernels=(("token", "channels.launch_decode"),),
         loses=Found(READ, _dearer),

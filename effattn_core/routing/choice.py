@@ -11,16 +11,13 @@ RUN = "routing/training-cpu"
 
 def _decoding():
     """What prices of the text itself and prices of the past lose, as they train and as they decode."""
-    found = {
-        router: [
-            fmean(row[when] for row in measured(RUN, what="bits", router=router)) for when in ("trained", "decoding")
-        ]
+    own, past = (
+        [fmean(row[when] for row in measured(RUN, what="bits", router=router)) for when in ("trained", "decoding")]
         for router in ("prices", "past_prices")
-    }
-    own, past = found["prices"], found["past_prices"]
+    )
     return (
-        f"prices of the text itself read its future: random bits cost {own[0]:.2f} nats in training and {own[1]:.2f} as it "
-        f"decodes; prices of the past {past[0]:.2f} and {past[1]:.2f}"
+        f"prices of the text itself read its future: random bits cost {own[0]:.2f} nats as trained and {own[1]:.2f} as "
+        f"decoded; prices of the past {past[0]:.2f} and {past[1]:.2f}"
     )
 
 

@@ -12,8 +12,8 @@ def _slower():
     speed = {row["way"]: row["speed_up"] for row in rows}
     head = max(value for way, value in speed.items() if way.startswith("trained head, chain"))
     return (
-        f"dear drafters: on a CPU SmolLM2's first third drafts at {speed['first third']:.2f} times plain speed, a trained "
-        f"head at {head:.2f}, and looking words up in the text, untrained, at {speed['lookup']:.2f}"
+        f"dear drafters: on a CPU SmolLM2's first third gives {speed['first third']:.2f} times plain speed, a trained "
+        f"head {head:.2f}, and looking words up in the text, untrained, {speed['lookup']:.2f}"
     )
 
 

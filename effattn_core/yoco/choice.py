@@ -18,7 +18,7 @@ def _lent():
     alone, lent = (
         fmean(row["loss"] for row in measured(LENT, what="lent", layer=layer)) for layer in (None, "every second")
     )
-    return f"not without training: if every second layer borrows, SmolLM2 goes from {alone:.1f} to {lent:.1f} nats per token"
+    return f"untrained: if every second layer borrows, SmolLM2 goes from {alone:.1f} to {lent:.1f} nats per token"
 
 
 METHODS = [
