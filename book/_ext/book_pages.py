@@ -105,6 +105,8 @@ def complete_page(app, pagename, templatename, context, doctree):
         app.add_js_file("explore.js")
     if any(mark in body for mark in ("data-done=", "data-predict=", "data-exercise=")):
         app.add_js_file("exercises.js", loading_method="defer")
+    if "data-which=" in body:
+        app.add_js_file("which.js", loading_method="defer")
     scripts = context["script_files"]
     context["script_files"] = [script for script in scripts if not (_is_thebe(script) or _is_mathjax(script))]
     # The bibliography calls itself a list without having list items, which misleads a screen reader.

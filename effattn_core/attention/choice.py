@@ -69,6 +69,6 @@ METHODS = [
                       lambda: found_of("StreamingLLM", 0.25), lambda: found_of("dense", 1.0)),
         kernels=(("prompt", "attention.launch_forward"), ("gradients", "attention.launch_backward")),
         loses=Found(SMOLLM2, _lost),
-        seen=(("Gemma 3, five of six layers", "gemma3"),),
+        seen=(("Gemma 3, windows in five of six layers", "gemma3"),),
     ),
 ]  # fmt: skip

@@ -63,7 +63,7 @@ METHODS = [
     Method(
         topic="recurrences", name="Gated delta rule", page="2-retention/delta", task="text", training="scratch",
         lines=lambda context: bill.lines("recurrences", context),
-        recall=Recall(HYBRID, "64 pairs", lambda: _hybrid("gated_delta", None), lambda: _hybrid("softmax", "all")),
+        recall=Recall(RUN, "32 pairs", lambda: recalled("gated_delta"), lambda: recalled("softmax")),
         kernels=(("prompt and token", "recurrences.launch_delta"),),
         loses=Found(HYBRID, _full),
         seen=(("Gated DeltaNet-2", "gateddelta2"),),

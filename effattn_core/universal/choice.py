@@ -8,9 +8,7 @@ from effattn_core.universal.recorded import DEEP, RUN, loss
 def _unshared():
     seeds = (0,)  # the one that the stack without sharing has
     looped, deep = loss("YOCO-U", 4, seeds=seeds), loss(*DEEP, seeds=seeds)
-    return (
-        f"four loops end at {looped:.2f} nats per letter, a stack as deep that shares nothing at {deep:.2f} (one seed)"
-    )
+    return f"four loops end at {looped:.2f} nats per letter, a stack as deep, unshared, at {deep:.2f} (one seed)"
 
 
 METHODS = [
