@@ -181,7 +181,7 @@ def bill_rows(context=choices.CONTEXT):
 
 
 END, GIB, ROW = 100 * 2.0**30, 2.0**30, 42  # the axis' end, and pixels per method
-WEIGHTS, TEXT = "rgba(0,114,178,0.4)", theme.BLUE
+WEIGHTS, TEXT = theme.QUIET, theme.BLUE
 
 
 @functools.cache
@@ -190,7 +190,7 @@ def _served():
 
 
 def fits(context=choices.CONTEXT):
-    """What does one conversation take of a card, by method? Weights pale, what is kept of the text after them."""
+    """What does one conversation take of a card, by method? Weights grey, what is kept of the text after them."""
     import plotly.graph_objects as go
 
     methods = _served()
