@@ -51,7 +51,7 @@ class Choosing:
         data = json.dumps([told(method) for method in self.methods], ensure_ascii=False).replace("<", "\\u003c")
         caption = (
             f"The methods of the book at the bill's sizes, after {theme.tokens(choices.CONTEXT)} tokens or as many as "
-            "you choose. Under each: where it did worse here, what runs it, who uses it."
+            "you choose. Under each: what it recalled and where it did worse here, what runs it, who uses it."
         )
         return "\n".join([
             '<div class="explorable-table sentences which" data-which="">', _controls(),
@@ -112,7 +112,7 @@ def _body(method):
     if method.lines:
         spans["cache"] += f" ({per_token(method)})"
         spans["prefill"] += f", {choices.order(method)}"
-    shown = [*spans.values(), choices.TRAINING[method.training], _recall(method.recall)]
+    shown = [*spans.values(), choices.TRAINING[method.training], method.recall.verdict]
     row = "".join(f'<td data-column="{name}">{text}</td>' for name, text in zip(COLUMNS[1:], shown, strict=True))
     link = f'<a href="../{method.page}.html">{html.escape(method.name)}</a>'
     said = " ".join(f"<b>{name}</b> {html.escape(text)}." for name, text in _said(method))
@@ -122,13 +122,10 @@ def _body(method):
     )
 
 
-def _recall(recall):
-    source = f" <small>({recall.recording})</small>" if recall.recording else ""
-    return f"<b>{recall.verdict}</b>: {html.escape(recall.words)}{source}"
-
-
 def _said(method):
     """Pairs (heading, text without its full stop) of the second row."""
+    source = f" ({method.recall.recording})" if method.recall.recording else ""
+    yield "Recall:", method.recall.words + source
     yield "Loses:", f"{method.loses.words()} ({method.loses.recording})"
     if method.price:
         yield "Costs:", method.price()
@@ -194,9 +191,10 @@ def fits(context=choices.CONTEXT):
     import plotly.graph_objects as go
 
     methods = _served()
-    traces, notes, narrow = [], [], {}
+    traces, notes = [], []
     for name, colour in (("weights", WEIGHTS), ("kept of the text", TEXT)):
-        traces.append(go.Bar(x=[None], y=[0], orientation="h", name=name, marker=dict(color=colour), hoverinfo="skip"))
+        look = dict(name=name, marker=dict(color=colour), showlegend=True, hoverinfo="skip")
+        traces.append(go.Bar(x=[None], y=[0], orientation="h", **look))
     for place, method in enumerate(methods):
         y, lines = len(methods) - place - 1, method.lines(context)
         weights, text = lines["weights"].value, lines["cache"].value
@@ -206,20 +204,18 @@ def fits(context=choices.CONTEXT):
         traces.append(go.Bar(x=[drawn], base=[weights], marker=dict(color=TEXT), **bar))
         sum_ = f"<b>{costs.format_bytes(weights + text)}</b>" + (" ▶" if text > drawn else "")
         notes += [_note(method.name, "left", y), _note(sum_, "right", y)]
-    for memory in (MEMORIES[0], MEMORIES[-1]):
-        notes.append(dict(text=_bytes(memory), x=memory, xref="x", y=1, yref="paper", yanchor="bottom",
-                          showarrow=False, font=dict(size=theme.SMALL, color=theme.INK)))  # fmt: skip
     shapes = [
-        dict(type="line", x0=memory, x1=memory, xref="x", y0=0, y1=1, yref="paper", layer="below",
+        dict(type="line", x0=memory, x1=memory, xref="x", y0=y - 0.3, y1=y + 0.3, yref="y",
              line=dict(color=theme.INK, width=2, dash="dot"))
         for memory in (MEMORIES[0], MEMORIES[-1])
+        for y in range(len(methods))
     ]  # fmt: skip
     narrow = {f"annotations.{place}.font.size": theme.SMALL for place in range(2 * len(methods))}
     ticks = [0, 25 * GIB, 50 * GIB, 75 * GIB, 100 * GIB]
     return theme.figure(
-        *traces, height=ROW * len(methods) + 110, annotations=notes, shapes=shapes, barmode="overlay", showlegend=True,
-        legend=dict(y=1, yanchor="bottom", x=0, itemclick=False, itemdoubleclick=False, yref="container"),
-        margin=dict(l=12, r=22, t=62, b=40), meta=dict(narrow=narrow),
+        *traces, height=ROW * len(methods) + 84, annotations=notes, shapes=shapes, barmode="overlay", showlegend=True,
+        legend=dict(y=1, yanchor="bottom", x=0, itemclick=False, itemdoubleclick=False),
+        margin=dict(l=12, r=22, t=36, b=40), meta=dict(narrow=narrow),
         xaxis=dict(range=[0, END], tickvals=ticks, ticktext=["0", *map(costs.format_bytes, ticks[1:])],
                    title=dict(text="bytes; dotted: cards of 24 and of 80 GB")),
         yaxis=dict(range=[-0.5, len(methods) - 0.2], showticklabels=False, showgrid=False),
