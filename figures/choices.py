@@ -205,7 +205,7 @@ def fits(context=choices.CONTEXT):
         sum_ = f"<b>{costs.format_bytes(weights + text)}</b>" + (" ▶" if text > drawn else "")
         notes += [_note(method.name, "left", y), _note(sum_, "right", y)]
     shapes = [
-        dict(type="line", x0=memory, x1=memory, xref="x", y0=y - 0.3, y1=y + 0.3, yref="y",
+        dict(type="line", x0=memory, x1=memory, xref="x", y0=y - 0.24, y1=y + 0.24, yref="y",
              line=dict(color=theme.INK, width=2, dash="dot"))
         for memory in (MEMORIES[0], MEMORIES[-1])
         for y in range(len(methods))
