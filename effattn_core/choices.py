@@ -205,9 +205,9 @@ def too_dear(method, allowed):
     ranks = list(TRAINING)
     if ranks.index(method.training) <= ranks.index(allowed):
         return None
-    return {"short": "it has to be trained, if shortly", "scratch": "the model has to be trained from scratch"}[
-        method.training
-    ]
+    if method.training == "scratch":
+        return "the model has to be trained from scratch"
+    return "it acts while a model is trained" if method.task == "training" else "it has to be trained, if shortly"
 
 
 def forgetful(method):

@@ -138,6 +138,7 @@ def test_a_reason_names_the_number_that_decides():
     assert reasons(named("FocusLLM"), Reader(8192)) == [
         "at 8,192 tokens it keeps, reads and computes no less than softmax attention, grouped"
     ]
+    assert reasons(named("SOLO, states in 4 and 2 bits"), Reader(training="no")) == ["it acts while a model is trained"]
     assert reasons(named("SEvo"), Reader(task="text")) == ["it is for those who learn a table over a graph"]
     (training,) = reasons(named("Experts: MaxScore, prices of the past"), Reader(memory=80e9))
     assert training.startswith("weights, gradients and optimizer states take 279 GiB")
