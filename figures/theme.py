@@ -111,8 +111,8 @@ def inline(text):
 class Table:
     """A table that a notebook shows as the same HTML on every machine. Made by `table`."""
 
-    def __init__(self, rows, caption, columns):
-        self.rows, self.caption, self.columns = rows, caption, columns
+    def __init__(self, rows, caption, columns, cards=False):
+        self.rows, self.caption, self.columns, self.cards = rows, caption, columns, cards
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.to_html(), "text/plain": str(self)}
@@ -120,11 +120,13 @@ class Table:
     def to_html(self):
         """The table in a region that scrolls sideways on a phone, so that the page does not.
 
-        Where a cell holds sentences, a phone shows each row as a card instead: cells then carry their column's name.
+        Where a cell holds sentences, or `cards` asks for it, a phone shows each row as a card instead: cells then carry
+        their column's name.
         """
         sentences = any(len(_cell(row.get(key))) > SENTENCE for row in self.rows for key in self.columns)
-        kind = "explorable-table sentences" if sentences else "explorable-table"
-        name = {key: f' data-column="{html.escape(title)}"' if sentences else "" for key, title in self.columns.items()}
+        kind = "explorable-table" + (" sentences" if sentences else " cards" if self.cards else "")
+        named = sentences or self.cards
+        name = {key: f' data-column="{html.escape(title)}"' if named else "" for key, title in self.columns.items()}
         numeric = {key for key in self.columns if all(_is_number(row.get(key)) for row in self.rows)}
         side = {key: ' class="number"' if key in numeric else "" for key in self.columns}
         head = "".join(f'<th scope="col"{side[key]}>{inline(title)}</th>' for key, title in self.columns.items())
@@ -163,10 +165,11 @@ def _cell(value):
     return significant(value) if isinstance(value, float) else str(value)
 
 
-def table(rows, *, caption, columns=None):
+def table(rows, *, caption, columns=None, cards=False):
     """A table of `rows` (dicts): numbers to three digits and aligned right, True and False as yes and no.
 
     columns: the keys to show, in order, or a dict from key to heading; by default every key of the first row.
+    cards: whether a phone shows a card per row even where no cell holds a sentence, as a table of many columns needs.
     Raises ValueError if there is no row, or no row has one of the columns.
     """
     rows = [dict(row) for row in rows]
@@ -177,4 +180,4 @@ def table(rows, *, caption, columns=None):
     absent = [key for key in columns if not any(key in row for row in rows)]
     if absent:
         raise ValueError(f"table has no column {absent[0]!r}; its rows have {', '.join(map(str, rows[0]))}.")
-    return Table(rows, caption, columns)
+    return Table(rows, caption, columns, cards)

@@ -135,6 +135,19 @@ def test_controls_answer_to_keyboard_and_mouse_and_the_address_keeps_them(visit)
     assert wrong == []
 
 
+def test_the_table_of_methods_hides_by_keyboard_what_does_not_suit_and_says_why(visit):
+    page, wrong = visit("8-whole/which")
+    rows, hidden = page.locator("tbody[data-method]:visible"), page.locator(".which-hidden li")
+    every = rows.count()
+    assert every > 15 and hidden.count() == 0
+    page.locator("#which--training").focus()
+    page.keyboard.press("ArrowDown")  # no training
+    assert 0 < rows.count() < every and rows.count() + hidden.count() == every
+    assert f"{rows.count()} of {every} methods suit" in page.get_by_role("status").first.inner_text()
+    assert "Retention: the model has to be trained from scratch." in hidden.all_text_contents()
+    assert wrong == []
+
+
 def test_mathematics_and_search_need_no_network(visit):
     page, wrong = visit("1-attention/attention")
     page.wait_for_selector("mjx-container", timeout=15000)

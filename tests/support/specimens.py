@@ -9,6 +9,7 @@ import hashlib
 from figures import (
     autoencoders,
     bill,
+    choices,
     coattention,
     discrete,
     focus,
@@ -135,6 +136,7 @@ SPECIMENS = {
         dict(triples=list(coattention.TRIPLES[:2]), seed=coattention.SEEDS[:1]),
     ),
     "coattention-decays": (coattention.decays, coattention.decays_says, dict(hops=coattention.WALKS)),
+    "which-fits": (choices.fits, choices.fits_says, dict(context=choices.CONTEXTS)),
     "coattention-ending": (coattention.ending, coattention.ending_says, dict(slope=coattention.SLOPES[1:3])),
 }
 
