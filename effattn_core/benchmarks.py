@@ -129,7 +129,7 @@ class Recording:
 
     @cached_property
     def alone(self):
-        """Timed rows that stand in no pair: parts of something, and baselines at shapes that only they were timed at."""
+        """Timed rows that stand in no pair: parts of something, and shapes at which one alone was timed."""
         used = {id(row) for pair in self.pairs for row in (pair.ours, pair.theirs)}
         return [row for row in self.timed if id(row) not in used]
 

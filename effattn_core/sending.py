@@ -27,7 +27,8 @@ LETTER = """Recordings of *Efficient Attention, from Softmax to Two Bits*
 Each file under measurements/ was made by `make bench` on the device that manifest.json names, and passed `make send`.
 
 Where to send it: open an issue at {url}/issues with the title
-"Recordings: {devices}", and attach this zip; or put the files under book/measurements/ in a fork and open a pull request.
+"Recordings: {devices}", and attach this zip; or put the files under book/measurements/ in a fork and open a pull
+request.
 No name, path or address of your machine is in it: read manifest.json and the files, they are short.
 """
 
@@ -95,7 +96,8 @@ def _faults_of_row(row):
         yield f"quartiles and median are not in order above 0: {low}, {middle}, {high}."
     elif (high - low) / middle > MOST_SPREAD:
         spread = (high - low) / middle
-        yield f"its quartiles lie {spread:.0%} of the median apart, above {MOST_SPREAD:.0%}: quieten the machine, and {AGAIN}."
+        apart = f"its quartiles lie {spread:.0%} of the median apart, above {MOST_SPREAD:.0%}"
+        yield f"{apart}: quieten the machine, and {AGAIN}."
     if not isinstance(row["repeats"], int) or row["repeats"] < LEAST_REPEATS:
         yield f"it was timed {row['repeats']} times; wanted are {LEAST_REPEATS} or more."
 

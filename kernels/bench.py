@@ -132,8 +132,8 @@ def slug(name):
 def recording_path(folder, kind, prefix=""):
     """The file of this device among a topic's measurements: one per device, so that none overwrites another's.
 
-    kind "gpu": gpu-nvidia-h200.json, by the device's name. kind "cpu": cpu.json, or where another CPU has made that one,
-    or as many threads as here did not, a file of its own: cpu-apple-m3-8-threads.json. prefix: "parts-" and the like.
+    kind "gpu": gpu-nvidia-h200.json, by the device's name. kind "cpu": cpu.json, or where another CPU or another number
+    of threads made that one, a file of its own: cpu-apple-m3-8-threads.json. prefix: "parts-" and the like.
     """
     folder = Path(folder)
     if kind == "gpu":
