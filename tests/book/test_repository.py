@@ -137,6 +137,12 @@ def test_the_readme_starts_with_the_two_commands_and_names_what_exists():
         assert f"{package} {CONSTRAINTS[package]}" in text
 
 
+def test_the_readme_names_the_parts_of_the_book():
+    parts = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert [part["caption"] for part in parts if part["caption"] not in text] == []
+
+
 def test_no_file_is_too_long_to_hold_in_mind():
     tracked = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True).stdout.split()
     for name in tracked or [str(path.relative_to(ROOT)) for path in ROOT.rglob("*.py") if ".venv" not in path.parts]:

@@ -1,4 +1,4 @@
-"""The page of benchmarks: every recording is on it, what loses is what the numbers say, and a new device just appears."""
+"""The page of benchmarks: every recording is on it, what loses is what the numbers say, a new device just appears."""
 
 import json
 import math
