@@ -21,7 +21,7 @@ ROOT = MEASUREMENTS.parents[1]
 PROVENANCE = ("command", "date", "commit", "device", "cpu", "python", "torch", "triton", "seed")
 TIMING = ("correct", "median", "lower_quartile", "upper_quartile", "repeats")
 LEAST_REPEATS = 3
-AGAIN = "run make bench again at a clean commit"
+AGAIN = "remove the file, and run make bench again at a clean commit"  # it goes on after rows that are stored
 LETTER = """Recordings of *Efficient Attention, from Softmax to Two Bits*
 
 Each file under measurements/ was made by `make bench` on the device that manifest.json names, and passed `make send`.
@@ -66,7 +66,7 @@ def _faults_of_provenance(made, path):
     if device.lower() in ("unknown", "cuda", "gpu", "cpu"):
         yield f'its device is {device!r}, which names none; wanted is a name as "NVIDIA H200" or "CPU, 8 threads".'
     if device and not device.startswith("CPU") and path.stem.endswith("cpu"):
-        yield f"its device is {device}, but the file is called {path.name}; rename nothing, and {AGAIN}."
+        yield f"its device is {device}, but the file is called {path.name}; {AGAIN}."
     try:
         if date and datetime.date.fromisoformat(date) > datetime.date.today() + datetime.timedelta(days=1):
             yield f"its date, {date}, is yet to come: set the clock, and {AGAIN}."
@@ -97,7 +97,7 @@ def _faults_of_row(row):
     elif (high - low) / middle > MOST_SPREAD:
         spread = (high - low) / middle
         apart = f"its quartiles lie {spread:.0%} of the median apart, above {MOST_SPREAD:.0%}"
-        yield f"{apart}: quieten the machine, and {AGAIN}."
+        yield f"{apart}: quieten the machine, {AGAIN}."
     if not isinstance(row["repeats"], int) or row["repeats"] < LEAST_REPEATS:
         yield f"it was timed {row['repeats']} times; wanted are {LEAST_REPEATS} or more."
 
@@ -161,15 +161,25 @@ def main(arguments=None, root=ROOT):
     parser.add_argument("files", nargs="*", type=Path, help="recordings; by default those that git does not have yet")
     parser.add_argument("--to", type=Path, default=Path(root) / "_build" / "recordings.zip", help="the zip to write")
     given = parser.parse_args(arguments)
+    given.to.unlink(missing_ok=True)  # what an earlier command packed
     try:
-        manifest = pack(given.files or new_recordings(root), given.to, repository_url(root))
+        found = [(path, faults(path)) for path in given.files or new_recordings(root)]
+        refused = [f"refused: {path.parent.name}/{path.name}: {fault}" for path, wrong in found for fault in wrong]
+        print("\n".join(refused), end="\n" if refused else "", file=sys.stderr)
+        sound = [path for path, wrong in found if not wrong]
+        manifest = pack(sound, given.to, repository_url(root)) if sound or not found else []
     except ValueError as error:
-        print(f"{error}\nNothing was packed.", file=sys.stderr)
+        print(error, file=sys.stderr)
         return 1
     for entry in manifest:
         print(f"sound: {entry['path']}, {entry['rows']} rows, {entry['device']}, commit {entry['commit']}")
-    print(f"{given.to} holds them, with their hashes. Send it as its SEND.txt says: {repository_url(root)}/issues")
-    return 0
+    if manifest:
+        print(
+            f"{given.to} holds what is sound, with hashes. Send it as its SEND.txt says: {repository_url(root)}/issues"
+        )
+    else:
+        print("Nothing was packed.", file=sys.stderr)
+    return 1 if refused else 0
 
 
 if __name__ == "__main__":

@@ -115,5 +115,13 @@ def test_the_command_packs_what_git_does_not_have_and_says_why_not(tmp_path, cap
     said = capsys.readouterr().out
     assert "sound: measurements/attention/gpu-nvidia-h200.json, 1 rows, NVIDIA H200" in said
     assert (root / "_build" / "recordings.zip").exists() and "training" not in said
+    stored(root / "book" / "measurements", row={"correct": None}, name="gpu-other.json")
+    assert sending.main([], root) == 1  # the sound one is packed, the other refused
+    said, (wrong,) = capsys.readouterr(), [each for each in root.rglob("gpu-other.json")]
+    assert "refused: attention/gpu-other.json: row 0" in said.err and "sound:" in said.out
+    with zipfile.ZipFile(root / "_build" / "recordings.zip") as archive:
+        assert not [name for name in archive.namelist() if "other" in name]
+    wrong.unlink()
     path.write_text("{")
     assert sending.main([], root) == 1 and "Nothing was packed" in capsys.readouterr().err
+    assert not (root / "_build" / "recordings.zip").exists()
