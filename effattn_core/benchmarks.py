@@ -145,6 +145,7 @@ class Pair:
     theirs: dict
     kind: str
     turns: bool
+    fastest: bool  # whether the other is the fastest of several
 
     @property
     def ratio(self):
@@ -227,7 +228,7 @@ def pairs_of(recording):
             for ours in (row for row in rows if _any(name_of(row), rule.ours)):
                 for theirs in beside:
                     kind = rule.beside[_any(name_of(theirs), rule.beside)]
-                    found.append(Pair(recording, what, shape, ours, theirs, kind, rule.turns))
+                    found.append(Pair(recording, what, shape, ours, theirs, kind, rule.turns, rule.fastest))
     return found
 
 

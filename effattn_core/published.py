@@ -98,6 +98,17 @@ def _training():
         yield Published(NONE, "liger", "Liger Kernel", what, shape, hardware, figure, unit, LIGER_README)
 
 
+def by_hardware(rows):
+    """(source, hardware, topic, place, rows of a table) of each source and device: a column for each name compared."""
+    groups = {}
+    for row in rows:
+        table = groups.setdefault((row.source, row.hardware, row.topic, row.place), {})
+        line = {"what and shape": f"{row.what}, {row.shape}", "unit": row.unit}
+        table.setdefault((row.what, row.shape, row.unit), line)[row.name] = f"{row.figure:,}"
+    for key, table in groups.items():
+        yield *key, list(table.values())
+
+
 def slower(rows, ours="chunk_retention", theirs="flash_attn"):
     """(what, shape, times) of each published shape at which a peer's own table has `ours` slower than `theirs`."""
     taken = {(row.what, row.shape, row.name): row.figure for row in rows if row.unit == "ms"}

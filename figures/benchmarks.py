@@ -8,7 +8,7 @@ from figures import theme
 ALL = "all topics"
 KINDS = {PEER: (theme.BLUE, "circle"), METHOD: (theme.ORANGE, "diamond")}
 FIELDS = {"head_dim": "head dim {}", "architecture": "sm_{}"}  # of a compiled kernel, in words
-TICKS = (0.003, 0.01, 0.03, 0.1, 0.3, 1, 3, 10, 30, 100)
+TICKS = (0.001, 0.01, 0.1, 1, 10, 100)
 
 
 class Folded:
@@ -83,15 +83,15 @@ def alone_table(recording, caption):
 
 def recording_table(recordings, caption):
     """One row per recording: its file, device, versions, commit, date, and what of it is timed."""
-    return theme.table(
-        [
-            {"recording": each.name, "device": each.device, "processor": each.provenance["processor"],
-             **{field: each.provenance[field] for field in ("python", "torch", "triton", "commit", "date")},
-             "timed rows": len(each.timed), "pairs": len(each.pairs)}
-            for each in recordings
-        ],
-        caption=caption,
-    )  # fmt: skip
+    rows = []
+    for each in recordings:
+        made = each.provenance
+        rows.append(
+            {"recording": each.name, "device": f"{each.device} ({made['processor']})",
+             "versions": f"Python {made['python']}, torch {made['torch']}, Triton {made['triton']}",
+             "commit": made["commit"], "date": made["date"], "timed": len(each.timed), "pairs": len(each.pairs)}
+        )  # fmt: skip
+    return theme.table(rows, caption=caption)
 
 
 def losing_summary(recordings, caption):
@@ -99,12 +99,12 @@ def losing_summary(recordings, caption):
     rows = []
     for each in recordings:
         lost = sorted((pair for pair in each.pairs if pair.loses), key=lambda pair: pair.ratio)
+        worst = lost[0] if lost else None
         if each.pairs:
-            worst = [f"{times(pair)}: {names(pair)}, {where(pair)}" for pair in lost]
             rows.append(
-                {"recording": each.name, "device": each.device, "pairs": len(each.pairs), "lose": len(lost),
-                 "to a peer": sum(pair.kind == PEER for pair in lost), "not certain": sum(pair.open for pair in lost),
-                 "the worst": worst[0] if lost else "none loses"}
+                {"topic": each.name.removesuffix(".json"), "pairs": len(each.pairs), "lose": len(lost),
+                 "to a peer": sum(pair.kind == PEER for pair in lost), "open": sum(pair.open for pair in lost),
+                 "worst": times(worst) if lost else "none loses", "which": worst and f"{names(worst)}, {where(worst)}"}
             )  # fmt: skip
     return theme.table(rows, caption=caption)
 
@@ -157,7 +157,7 @@ def ratios(pairs, topic=ALL, device=None):
     one = dict(type="line", x0=1, x1=1, y0=0, y1=1, yref="paper", line=dict(color=theme.INK, width=2, dash="dash"))
     return theme.figure(
         *traces, height=max(300, 130 + 30 * len(lines)), showlegend=True, shapes=[one],
-        xaxis=dict(type="log", title=dict(text="times as fast as what it stands beside (1: equal)"),
+        xaxis=dict(type="log", title=dict(text="times as fast (1: equal)"),
                    tickvals=TICKS, ticktext=[theme.significant(tick) for tick in TICKS]),
         yaxis=dict(type="category", categoryorder="array", categoryarray=lines[::-1]),
     )  # fmt: skip
@@ -166,7 +166,8 @@ def ratios(pairs, topic=ALL, device=None):
 def _line(pair, topic):
     if topic == ALL:
         return pair.recording.topic
-    return f"{name_of(pair.ours)}<br>beside {name_of(pair.theirs)}"
+    other = "the fastest way without" if pair.fastest else name_of(pair.theirs)
+    return f"{name_of(pair.ours)}<br>beside {other}"
 
 
 def ratios_says(pairs, topic=ALL, device=None):
