@@ -149,14 +149,14 @@ class Pair:
 
     @property
     def ratio(self):
-        return self.theirs["median"] / self.ours["median"]
+        return taken(self.theirs, "median") / taken(self.ours, "median")
 
     @property
     def interval(self):
         """The least and the most that the quartiles allow: their fast quarter over our slow one, and the reverse."""
         return (
-            self.theirs["lower_quartile"] / self.ours["upper_quartile"],
-            self.theirs["upper_quartile"] / self.ours["lower_quartile"],
+            taken(self.theirs, "lower_quartile") / taken(self.ours, "upper_quartile"),
+            taken(self.theirs, "upper_quartile") / taken(self.ours, "lower_quartile"),
         )
 
     @property
@@ -168,6 +168,11 @@ class Pair:
         """Whether the interval holds 1: which of the two is faster, these quartiles do not say."""
         low, high = self.interval
         return low <= 1 <= high
+
+
+def taken(row, key):
+    """Seconds of a row at its median or a quartile, with its share of what is done only now and then (`amortised`)."""
+    return row[key] + row.get("amortised", 0.0)
 
 
 def name_of(row):

@@ -2,11 +2,12 @@
 
 import html
 
-from effattn_core.benchmarks import METHOD, PEER, name_of
+from effattn_core.benchmarks import METHOD, PEER, name_of, taken
 from figures import theme
 
 ALL = "all topics"
 KINDS = {PEER: (theme.BLUE, "circle"), METHOD: (theme.ORANGE, "diamond")}
+SHORT = {"this book": "ours", "flash-linear-attention": "FLA"}
 FIELDS = {"head_dim": "head dim {}", "architecture": "sm_{}"}  # of a compiled kernel, in words
 TICKS = (0.001, 0.01, 0.1, 1, 10, 100)
 
@@ -32,7 +33,9 @@ def shape_words(shape):
 
 def seconds(row):
     """Median and quartiles in milliseconds: "30 (29.8–31.6)"."""
-    middle, low, high = (theme.significant(1e3 * row[key]) for key in ("median", "lower_quartile", "upper_quartile"))
+    middle, low, high = (
+        theme.significant(1e3 * taken(row, key)) for key in ("median", "lower_quartile", "upper_quartile")
+    )
     return f"{middle} ({low}–{high})"
 
 
@@ -60,7 +63,7 @@ def pair_table(pairs, caption):
     rows = [
         {"what and shape": ", ".join([pair.what, *([varying] if varying else [])]),
          "ours": name_of(pair.ours), "ours, ms": seconds(pair.ours),
-         "beside": name_of(pair.theirs), "beside, ms": seconds(pair.theirs), "times as fast": times(pair),
+         "beside": name_of(pair.theirs), "beside, ms": seconds(pair.theirs), "ratio": times(pair),
          "beside is": pair.kind}
         for pair in pairs
         for varying in [shape_words((field, value) for field, value in pair.shape if field not in shared)]
@@ -87,9 +90,10 @@ def recording_table(recordings, caption):
     for each in recordings:
         made = each.provenance
         rows.append(
-            {"recording": each.name, "device": f"{each.device} ({made['processor']})",
-             "versions": f"Python {made['python']}, torch {made['torch']}, Triton {made['triton']}",
-             "commit": made["commit"], "date": made["date"], "timed": len(each.timed), "pairs": len(each.pairs)}
+            {"recording": each.name, "device": each.device,
+             "versions": f"{made['processor']}, Python {made['python']}, "
+                         f"torch {made['torch']}, Triton {made['triton']}",
+             "commit": made["commit"], "date": made["date"], "timed": len(each.timed)}
         )  # fmt: skip
     return theme.table(rows, caption=caption)
 
@@ -110,7 +114,7 @@ def losing_summary(recordings, caption):
 
 
 def passes(recording):
-    """Rows of compiled kernels, summed per pass: ours beside the peer's; `times the bytes` is ours over theirs."""
+    """Rows of compiled kernels, summed per pass: ours beside the peer's; `ratio` is our bytes over theirs."""
     groups, fields = {}, ("part", "pass", "head_dim", "dtype", "architecture")
     for row in recording.rows:
         key = tuple((field, row[field]) for field in fields if field in row)
@@ -120,10 +124,10 @@ def passes(recording):
         ours, words = total.get("this book"), ", ".join(FIELDS.get(field, "{}").format(value) for field, value in key)
         for library, rows in libraries.items():
             yield {
-                "pass": words, "library": library, "kernels": len(rows),
-                "bytes": total[library], "ours over it": ours / total[library] if ours else None,
-                "most registers": max(row["registers"] for row in rows), "spills": sum(row["spills"] for row in rows),
-                "least occupancy": min(row["occupancy"] for row in rows),
+                "pass": words, "of": SHORT.get(library, library), "kernels": len(rows),
+                "bytes": total[library], "ratio": ours / total[library] if ours else None,
+                "registers": max(row["registers"] for row in rows), "spills": sum(row["spills"] for row in rows),
+                "occupancy": min(row["occupancy"] for row in rows),
             }  # fmt: skip
 
 
