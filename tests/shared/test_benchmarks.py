@@ -73,7 +73,8 @@ def test_losing_shapes_are_exactly_those_with_a_ratio_below_one():
 
 
 def test_each_topic_with_a_bench_has_rules_and_its_rows_meet_them():
-    assert set(benchmarks.drivers()) == set(benchmarks.RULES)
+    want = "a topic's bench needs a rule in effattn_core/benchmarks.py"
+    assert set(benchmarks.drivers()) == set(benchmarks.RULES), want
     for recording in RECORDINGS:
         assert recording.compiled or recording.pairs, recording.name
         for rule in benchmarks.RULES[recording.topic]:
