@@ -15,7 +15,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench runs new inspect lint clean named
+.PHONY: help book test lab notebooks bench send runs new inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -36,6 +36,9 @@ notebooks: $(VENV)/.installed-lab  ## execute, pair and store the chapters (CHAP
 
 bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, store book/measurements/<topic>/*.json
 	@set -e; for driver in $(sort $(wildcard book/measurements/*/bench*.py)); do $(BIN)/python $$driver; done
+
+send: $(VENV)/.installed-bench  ## check what make bench recorded here, and pack it into one zip for sending
+	$(BIN)/python -m effattn_core.sending
 
 runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/<topic>/*.json
 	@set -e; for driver in $(sort $(wildcard book/measurements/*/run*.py)); do $(BIN)/python $$driver; done

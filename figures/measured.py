@@ -2,9 +2,9 @@
 
 import re
 
+from effattn_core.benchmarks import MOST_SPREAD
 from figures import theme
 
-MOST_SPREAD = 0.5  # of a median: quartiles further apart say that the machine was busy, and not what a call costs
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
 SYMBOLS = ("circle", "square", "diamond", "triangle-up", "cross", "star")
 

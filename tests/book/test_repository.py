@@ -16,7 +16,7 @@ from support.house import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-COMMANDS = "book test lab notebooks bench runs new inspect clean".split()
+COMMANDS = "book test lab notebooks bench send runs new inspect clean".split()
 
 
 def test_bare_make_lists_every_command_with_a_line_of_help():
@@ -135,6 +135,12 @@ def test_the_readme_starts_with_the_two_commands_and_names_what_exists():
         assert (ROOT / name).exists(), name
     for package in ("torch", "triton", "jupyter-book"):
         assert f"{package} {CONSTRAINTS[package]}" in text
+
+
+def test_the_readme_names_the_parts_of_the_book():
+    parts = yaml.safe_load((ROOT / "book" / "_toc.yml").read_text())["parts"]
+    text = " ".join((ROOT / "README.md").read_text().split())
+    assert [part["caption"] for part in parts if part["caption"] not in text] == []
 
 
 def test_no_file_is_too_long_to_hold_in_mind():

@@ -104,7 +104,7 @@ def test_a_dry_bench_holds_every_way_and_budget_and_goes_on_where_it_stopped(dri
     monkeypatch.setattr(driver, "shakespeare", lambda: "to be or not to be, that is the question. " * 400)
     monkeypatch.setattr(driver, "reproducible", lambda *given: None)
     provenance = bench.provenance
-    monkeypatch.setattr(bench, "provenance", lambda command: provenance(command) | {"commit": "abc"})
+    monkeypatch.setattr(bench, "provenance", lambda *given, **more: provenance(*given, **more) | {"commit": "abc"})
     settings = dict(budgets=(0.1, 0.25), timed=0.25, queries=3, probes=2, folder=tmp_path)
     driver.main(contexts=(256,), **settings)
     path = tmp_path / "cpu.json"

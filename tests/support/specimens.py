@@ -5,9 +5,12 @@ Two processes must print the same, whatever their hash seed and their threads: a
 
 import functools
 import hashlib
+from pathlib import Path
 
+from effattn_core.benchmarks import Recording
 from figures import (
     autoencoders,
+    benchmarks,
     bill,
     choices,
     coattention,
@@ -35,7 +38,22 @@ from figures.splits import comparison, institutions, linking, samples
 from figures.yoco import model as yoco
 
 IMPORTANCE = channels.frozen([[[0.1 * head + 0.01 * place for place in range(16)] for head in range(4)]])
+TIMES = {"PyTorch SDPA": 2.0, "this book": 4.0, "tiled": 1.5, "naive, scores stored": 9.0}
+PAIRS = Recording(
+    Path("attention/cpu.json"),
+    {"device": "CPU, 2 threads"},
+    [
+        {"what": "forward", "tokens": 64, "name": name, "median": time, "lower_quartile": time, "upper_quartile": time,
+         "repeats": 9}
+        for name, time in TIMES.items()
+    ],
+).pairs  # fmt: skip
 SPECIMENS = {
+    "benchmarks-ratios": (
+        functools.partial(benchmarks.ratios, PAIRS),
+        functools.partial(benchmarks.ratios_says, PAIRS),
+        dict(topic=[benchmarks.ALL, "attention"]),
+    ),
     "attention-online-softmax": (attention.online_softmax, attention.online_softmax_says, dict(step=range(7))),
     "machine-roofline": (machine.roofline, machine.roofline_says, dict(tokens=machine.TOKENS[::4])),
     "token-rotary": (token.rotary, token.rotary_says, dict(query=[0, 7], key=[4], pair=token.PAIRS)),

@@ -1,6 +1,6 @@
 """Attention against PyTorch's: forward, forward and backward, windows, and decoding as the cache grows.
 
-python book/measurements/attention/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/attention/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 "this book" is `attention` left to itself, "tiled" the form that the chapter teaches. PyTorch takes a window as a mask,
 made beforehand and not timed.
@@ -91,7 +91,7 @@ def main():
     reproducible(0)
     device = runtime.device()
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
-    path = Path(__file__).with_name(f"{'gpu' if device.type == 'cuda' else 'cpu'}.json")
+    path = bench.recording_path(Path(__file__).parent, "gpu" if device.type == "cuda" else "cpu")
     source = bench.provenance("make bench")
     rows = bench.stored(path, source["commit"])
     done = {(row["what"], row["tokens"]) for row in rows}

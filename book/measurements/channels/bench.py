@@ -1,6 +1,6 @@
 """One decoded token over a pruned cache against a whole one: time, bytes read, and how far the next token's law moves.
 
-python book/measurements/channels/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/channels/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 The model and its masks are those of run.py, read from .cache/runs or made. A text of each length is read once
 with whole attention; every method then goes on from those keys and values. Before it is timed, the cache of each mask
@@ -119,7 +119,7 @@ def measure(model, caches, letters, masks, texts, repeats):
             kl, _, _ = divergence(model, texts, kept, **run.REGION)
             facts[name] |= {"kl": kl, "kl_here": here, "kept": kept.double().mean().item(), "loss": loss_of(found)}
         candidates[name] = functools.partial(logits_of, *start(caches, model, kept, more), letters[:1])
-    timings = bench.compare(candidates, repeats=repeats, warmup=3, device=runtime.device())
+    timings = bench.compare(candidates, checked=True, repeats=repeats, warmup=3, device=runtime.device())
     return [{"method": timing.name} | facts[timing.name] | row for timing, row in
             zip(timings, bench.rows_of({"what": "decode"}, timings), strict=True)]  # fmt: skip
 
@@ -141,7 +141,7 @@ def main(
     length = run.SIZES["context"] + 1
     texts = held_out[: run.TEXTS * length].view(-1, length).to(device)
     kind = "gpu" if device.type == "cuda" else "cpu"
-    path = target or Path(__file__).with_name(f"{kind}.json")
+    path = target or bench.recording_path(Path(__file__).parent, kind)
     source = bench.provenance("make bench")
     rows = [] if target else bench.stored(path, source["commit"])
     done = {row["tokens"] for row in rows}

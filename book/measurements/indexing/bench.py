@@ -58,7 +58,7 @@ def timed_rows(reader, text, tokens, query, repeats):
         "gathering": lambda: gather_rows(cache.key, cache.value, rows), "attention": lambda: read(near, rows),
     }  # fmt: skip
     case = {"what": "time of a token", "tokens": tokens, "layers": LAYERS, "top_k": count}
-    return bench.rows_of(case, bench.compare(candidates, repeats=repeats, warmup=2))
+    return bench.rows_of(case, bench.compare(candidates, checked=True, repeats=repeats, warmup=2))
 
 
 @torch.no_grad()
@@ -68,8 +68,8 @@ def main(contexts=CONTEXTS, repeats=15, folder=Path(__file__).parent):
     plain = plain_letters(shakespeare())
     letters = Characters(plain)
     text, reader = letters.encode(plain), Reader(len(letters))
-    path = Path(folder) / "cpu.json"
-    source = bench.provenance("make bench") | {"device": f"CPU, {torch.get_num_threads()} threads"}
+    path = bench.recording_path(folder, "cpu")
+    source = bench.provenance("make bench", on="cpu")
     rows = bench.stored(path, source["commit"])
     done = {row["tokens"] for row in rows}
     with torch.enable_grad():

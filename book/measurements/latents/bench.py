@@ -1,6 +1,6 @@
 """Times of the head's step, and of drawing latents with and without a cache, beside a diffusion Transformer.
 
-python book/measurements/latents/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/latents/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 Weights are drawn, not trained: they cost the same. Models are the small ones of run.py, in float32, without guidance.
 Seconds are medians with quartiles; ratio: over the first of its group, timed in the same turns. The rows, by `what`:
@@ -195,7 +195,7 @@ def part_rows(one, candidate, case, repeats):
     total = sum(map(median, taken.values()))
     for name, seconds in taken.items():
         lower, middle, upper = quantiles(seconds, n=4, method="inclusive")
-        yield case | {"name": name, "median": middle, "lower_quartile": lower, "upper_quartile": upper,
+        yield case | {"name": name, "correct": True, "median": middle, "lower_quartile": lower, "upper_quartile": upper,
                       "share": middle / total, "repeats": repeats}  # fmt: skip
 
 
@@ -205,7 +205,7 @@ def main(folder=None, heads=None, latents=LATENTS, batches=BATCHES, steps=STEPS,
     kind, source = "gpu" if runtime.mode == "gpu" else "cpu", bench.provenance("make bench")
     heads = HEADS[kind] if heads is None else heads
     rows = [*step_rows(heads, repeats), *draw_rows(latents, batches, steps, repeats)]
-    bench.write_measurement((folder or Path(__file__).parent) / f"{kind}.json", source, rows)
+    bench.write_measurement(bench.recording_path(folder or Path(__file__).parent, kind), source, rows)
 
 
 if __name__ == "__main__":

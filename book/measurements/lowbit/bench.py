@@ -1,6 +1,6 @@
 """Times of a step of the optimizers beside torch.optim.AdamW, in one process, over the weights of a real layer.
 
-python book/measurements/lowbit/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/lowbit/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 Weights are those of decoder layers of SmolLM2, and many vectors by themselves, gradients are random and stay. Before
 anything is timed each optimizer's first step must be AdamW's. On a GPU SOLO's steps are the fused kernel's. Peers,
@@ -96,7 +96,8 @@ def step_rows(what, shapes, made, repeats=REPEATS, device="cpu"):
         optimizers[name].step()
         for weight, right in zip(weights, wanted, strict=True):
             assert torch.allclose(weight, right, rtol=1e-5, atol=1e-6), f"{name}: its first step is not AdamW's"
-    timings = bench.compare({name: each.step for name, each in optimizers.items()}, repeats=repeats, device=device)
+    steps = {name: each.step for name, each in optimizers.items()}
+    timings = bench.compare(steps, checked=True, repeats=repeats, device=device)
     return [
         row | {"states": state, "moved": bytes_per_parameter(state)}
         for row in bench.rows_of({"what": what, "tensors": len(shapes), "parameters": count}, timings)
@@ -108,7 +109,7 @@ def main(folder=None, sets=None, names=None, repeats=REPEATS):
     """sets: what -> shapes, by default of LAYERS layers and VECTORS vectors; names: of optimizers, by default all."""
     reproducible(0)
     kind, device = ("gpu", "cuda") if runtime.mode == "gpu" else ("cpu", "cpu")
-    path = Path(folder or Path(__file__).parent) / f"{kind}.json"
+    path = bench.recording_path(folder or Path(__file__).parent, kind)
     made, absent = makers()
     made = {name: make for name, make in made.items() if name in (names or made)}
     source = bench.provenance("make bench") | {"absent": absent}

@@ -1,6 +1,6 @@
 """SmolLM2 in this book's model beside `transformers`: loading, a prompt, a decoded token.
 
-python book/measurements/pretrained/bench.py     writes cpu.json beside this file, or gpu.json on a GPU
+python book/measurements/pretrained/bench.py     writes cpu.json beside this file, or gpu-NAME.json on a GPU
 
 Both read the same file in one process, in float32 on a CPU, on the same threads; logits are compared first. `formula`
 of a row: what `effattn_core.costs` says that it computes (FLOP), reads or keeps (bytes). The rates of rows "rate" are
@@ -74,7 +74,7 @@ def prompt_rows(ours, theirs, tokens, repeats, device):
         "this book": lambda: ours.prefill(tokens),
         "transformers": lambda: theirs(tokens, use_cache=True, logits_to_keep=1),
     }
-    timings = bench.compare(candidates, repeats=repeats, warmup=1, device=device)
+    timings = bench.compare(candidates, checked=True, repeats=repeats, warmup=1, device=device)
     flops = costs.prefill_flops(costs.SMOLLM2, tokens.shape[1])
     return bench.rows_of({"what": "prompt", "tokens": tokens.shape[1], "formula": flops, "unit": "FLOP"}, timings)
 
@@ -88,7 +88,7 @@ def token_rows(ours, theirs, tokens, repeats, device):
         "this book": lambda: ours.prefill(token, states),
         "transformers": lambda: theirs(token, past_key_values=cache, use_cache=True),
     }
-    timings = bench.compare(candidates, repeats=repeats, warmup=3, device=device)
+    timings = bench.compare(candidates, checked=True, repeats=repeats, warmup=3, device=device)
     name = str(ours.head.weight.dtype)[6:]
     moved = costs.decode_bytes(costs.SMOLLM2, tokens.shape[1], dtype=name, weights=name)
     return bench.rows_of({"what": "token", "tokens": tokens.shape[1], "formula": moved, "unit": "B"}, timings)
@@ -99,7 +99,7 @@ def main(prompt=PROMPT, repeats=REPEATS, target=None):
     reproducible(0)
     gpu = runtime.mode == "gpu"
     device, dtype = ("cuda", torch.bfloat16) if gpu else ("cpu", torch.float32)
-    target = target or Path(__file__).with_name("gpu.json" if gpu else "cpu.json")
+    target = target or bench.recording_path(Path(__file__).parent, "gpu" if gpu else "cpu")
     source = bench.provenance("make bench")
     smollm2.path()  # the digest is checked once, before anything is timed
     (ours, tokenizer), ours_loaded = loaded("this book", lambda: pretrained.load("smollm2", dtype=dtype, device=device))

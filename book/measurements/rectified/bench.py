@@ -13,8 +13,6 @@ import math
 import statistics
 from pathlib import Path
 
-import torch
-
 from effattn_core import frontier, reproducible
 from effattn_core.data import Characters, shakespeare
 from effattn_core.reader import Reader, plain_letters
@@ -70,7 +68,7 @@ def timed_rows(caches, asked, tokens, budget, repeats):
     for name, period in periods.items():
         newest = asked[0].expand(-1, -1, period, -1).contiguous()
         candidates[f"{name}: rectification"] = functools.partial(dense_pass, newest, dense.key, dense.value)
-    timings = bench.compare(candidates, repeats=repeats, warmup=3)
+    timings = bench.compare(candidates, checked=True, repeats=repeats, warmup=3)
     spent = {timing.name: timing.median for timing in timings}
     rows = bench.rows_of({"what": "time of a token", "tokens": tokens, "budget": budget}, timings)
     for row in rows:
@@ -86,8 +84,8 @@ def main(contexts=CONTEXTS, budgets=BUDGETS, timed=TIMED, queries=QUERIES, probe
     text = plain_letters(shakespeare())
     letters = Characters(text)
     tokens_of_text, reader = letters.encode(text), Reader(len(letters))
-    path = Path(folder) / "cpu.json"
-    source = bench.provenance("make bench") | {"device": f"CPU, {torch.get_num_threads()} threads"}
+    path = bench.recording_path(folder, "cpu")
+    source = bench.provenance("make bench", on="cpu")
     rows = bench.stored(path, source["commit"])
     done = {row["tokens"] for row in rows}
     short = tokens_of_text[: min(contexts)]

@@ -1,6 +1,6 @@
 """Retention against softmax attention, and on a GPU against flash-linear-attention: whole sequences and decoding.
 
-python book/measurements/retention/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/retention/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 Forward, forward and backward, and one decoded token as the past grows. Softmax attention computes something else: it is
 there for its cost. Before anything is timed, retention and its gradients must agree with the float64 oracle at the
@@ -212,7 +212,7 @@ def main(times=TIMES, contexts=CONTEXTS, sizes=None, fit_from=FIT_FROM, peer=Non
     dtype = torch.bfloat16 if on_gpu else torch.float32
     batches, head_dims, sdpa_limit = sizes or (GPU if on_gpu else CPU)
     peer = find_peer(device) if peer is None else peer
-    path = Path(folder) / f"{'gpu' if on_gpu else 'cpu'}.json"
+    path = bench.recording_path(folder, "gpu" if on_gpu else "cpu")
     source = bench.provenance("make bench")
     tune_at = min(TUNE_AT, max(times))
     if peer is not None:

@@ -89,7 +89,7 @@ def rows_of(library, head_dim, pairs):
 
 def main(head_dims=HEAD_DIMS, folder=Path(__file__).parent):
     """Compile both and write the rows. Without the peer its stored rows stand, with their date; with none, say why."""
-    path, source = Path(folder) / "compiled.json", bench.provenance("make bench")
+    path, source = Path(folder) / "compiled.json", bench.provenance("make bench", on="cpu")
     kept = None
     if importlib.util.find_spec("fla") is None:
         if not path.exists():

@@ -1,6 +1,6 @@
 """Times of the solvers against the exact one, and of a layer of experts against others' and a dense one.
 
-python book/measurements/routing/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/routing/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 Seconds are medians with quartiles; ratio: over the first of its group, timed in the same turns. The rows, by `what`:
 
@@ -33,6 +33,7 @@ WIDTH = 256
 LAYERS = ((8, 2, 512), (64, 16, 64))  # experts, of them per token, inner: equal operations
 TOKENS = (1, 16, 512, 2048)
 TRAINED = 512  # tokens from which on a batch is one of training: fewer are only decoded
+UNBOUNDED = ("top-k", "quantile, 5 rounds, not rounded")  # what no capacity holds
 SPREAD = 0.4  # of the median, between its quartiles
 DENSE, EVERY, OURS = "dense layer", "every expert", "this book"
 GROUPED, LOOP = "PyTorch grouped_mm", "Transformers, Mixtral"
@@ -95,9 +96,15 @@ def solver_rows(sizes, skews, repeats):
             exact = tokens * experts <= EXACT
             quick, slow = solvers(values, capacity, exact)
             best = optimum(values, TOP_K, capacity).value if exact else None
-            timings = timed(quick, repeats=repeats, progress=False)
+
+            def check(name, found, capacity=capacity):
+                mask = found[0]
+                if (mask.sum(1) > TOP_K).any() or (name not in UNBOUNDED and (mask.sum(0) > capacity).any()):
+                    raise AssertionError(f"{name}: a token or an expert has more than its share: it is not timed")
+
+            timings = timed(quick, check=check, repeats=repeats, progress=False)
             if slow:
-                timings += timed(slow, repeats=3, warmup=0, progress=False)
+                timings += timed(slow, check=check, repeats=3, warmup=0, progress=False)
             case = {"what": "solver", "tokens": tokens, "experts": experts, "skew": skew}
             for timing in timings:
                 mask, prices = {**quick, **slow}[timing.name]()
@@ -205,7 +212,7 @@ def main(folder=None, sizes=SIZES, skews=SKEWS, layers=LAYERS, tokens=TOKENS, wi
     reproducible(0)
     kind, source = "gpu" if runtime.mode == "gpu" else "cpu", bench.provenance("make bench")
     rows = [*layer_rows(layers, tokens, width, repeats), *solver_rows(sizes, skews, repeats)]
-    bench.write_measurement((folder or Path(__file__).parent) / f"{kind}.json", source, rows)
+    bench.write_measurement(bench.recording_path(folder or Path(__file__).parent, kind), source, rows)
 
 
 if __name__ == "__main__":

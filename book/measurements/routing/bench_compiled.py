@@ -61,7 +61,7 @@ def compiled(library, architecture, examples):
 
 def main(folder=Path(__file__).parent):
     """Compile both and write the rows. Without the peer its stored rows stand, with their date; with none, say why."""
-    path, source = Path(folder) / "compiled.json", bench.provenance("make bench")
+    path, source = Path(folder) / "compiled.json", bench.provenance("make bench", on="cpu")
     checkout, theirs = peers.checkout(), []
     if checkout is None and not path.exists():
         print(f"compiled.json is not written: {peers.PLACE} names no checkout of {PEER}; ours alone is no comparison")

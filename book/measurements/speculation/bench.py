@@ -176,7 +176,7 @@ def speed_rows(name, prompt, made, new=NEW, repeats=REPEATS, temperature=0.0):
         said = new - 1  # the first word comes with the prompt
         rows.append({
             "what": "speed", "text": name, "way": way, "kept": made[way][2], "temperature": temperature, "words": said,
-            "same": same, "per_cycle": round(1 + accepted / cycles, 4) if cycles else 1.0,
+            "correct": True, "same": same, "per_cycle": round(1 + accepted / cycles, 4) if cycles else 1.0,
             "drafted_per_cycle": round(drafted / cycles, 3) if cycles else 0.0,
             "cycle_seconds": round(sum(seconds) / (cycles or said * repeats), 5),
             "words_per_second": round(said / median(seconds), 3), "speed_up": round(base / median(seconds), 4),
@@ -191,8 +191,8 @@ def main(
     best=BEST, new=NEW, repeats=REPEATS, only=None, folder=None, target=None,
 ):  # fmt: skip
     reproducible(0)
-    path, folder = target or Path(__file__).with_name("cpu.json"), folder or RUNS / "speculation"
-    source_of = bench.provenance("make bench")
+    path, folder = target or bench.recording_path(Path(__file__).parent, "cpu"), folder or RUNS / "speculation"
+    source_of = bench.provenance("make bench", on="cpu")
     model, tokenizer = pretrained.load(source, context=1024, dtype=torch.float32, device="cpu")
     model.requires_grad_(False)
     words = model.sizes.vocabulary

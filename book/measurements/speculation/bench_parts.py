@@ -22,7 +22,9 @@ KEPT = (128, 512, 2048, 8192, 32768)
 
 def told(timing):
     """A timing in a measurement's words."""
-    return {name: getattr(timing, name) for name in ("median", "lower_quartile", "upper_quartile", "repeats")}
+    return {
+        name: getattr(timing, name) for name in ("correct", "median", "lower_quartile", "upper_quartile", "repeats")
+    }
 
 
 @torch.inference_mode()
@@ -70,20 +72,27 @@ def step_rows(model, kept, context=CONTEXT, repeats=REPEATS):
     subsets = {size: Subset(torch.arange(size) * (words // size), words) for size in kept} | {words: None}
     heads = {size: Head(model.head.weight, subset) for size, subset in subsets.items()}
     parts = {("block", None): block} | {("head", size): lambda head=head: step(head) for size, head in heads.items()}
+
+    def check(key, _):
+        part, size = key
+        if part == "head" and size != words:  # its logits are those of the whole head, at its words
+            kept_words = torch.arange(size) * (words // size)
+            torch.testing.assert_close(heads[size](hidden), heads[words](hidden)[..., kept_words], atol=2e-3, rtol=1e-3)
+
     return [
         {"what": "step", "part": timing.name[0], "kept": timing.name[1]} | told(timing)
-        for timing in bench.compare(parts, repeats=repeats)
+        for timing in bench.compare(parts, check=check, repeats=repeats)
     ]
 
 
 def main(source="smollm2", rows=ROWS, context=CONTEXT, kept=KEPT, repeats=REPEATS, target=None):
     reproducible(0)
-    made_by = bench.provenance("make bench")
+    made_by = bench.provenance("make bench", on="cpu")
     model, _ = pretrained.load(source, context=1024, dtype=torch.float32, device="cpu")
     model.requires_grad_(False)
     models = {"usual": model, "few rows": quick(model)}
     made = pass_rows(models, rows, context, repeats) + step_rows(models["few rows"], kept, context, repeats)
-    bench.write_measurement(target or Path(__file__).with_name("parts-cpu.json"), made_by, made)
+    bench.write_measurement(target or bench.recording_path(Path(__file__).parent, "cpu", "parts-"), made_by, made)
 
 
 if __name__ == "__main__":

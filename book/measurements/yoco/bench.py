@@ -1,6 +1,6 @@
 """Whole small models of equal parameters: reading a prompt, and one decoded token after it, as the text grows.
 
-python book/measurements/yoco/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/yoco/bench.py      writes cpu.json or gpu-NAME.json beside this file
 
 Weights are random: what is timed does not depend on them. Before anything is timed, what a model says after a prefill
 must be what its whole forward pass says, at the shortest length.
@@ -62,14 +62,22 @@ def _first(model, given):
 @torch.no_grad()
 def measure_decoding(name, times, device):
     """The rows of one model: a decoded token after each length, in turns; and what it keeps, summed over tensors."""
-    candidates, kept = {}, {}
+    candidates, kept, shortest = {}, {}, min(times)
     for tokens in times:
         model, given = made(MODELS[name], tokens, device), text(tokens, device)
         _, states = model.prefill(given)
         kept[tokens] = kept_bytes(states)
         candidates[tokens] = _stepper(model, states, given[:, :1])
+        if tokens == shortest:
+            truth = model(torch.cat((given, given[:, :1]), 1))[0][:, -1:]
+
+    def check(tokens, logits):
+        error = (logits - truth).abs().max() / truth.abs().max() if tokens == shortest else 0.0
+        if not error <= 1e-4:
+            raise AssertionError(f"{name}: a decoded token is off by {error:.2g} at {tokens} tokens: it is not timed")
+
     rows = []
-    for timing in bench.compare(candidates, repeats=REPEATS, warmup=5, device=device):
+    for timing in bench.compare(candidates, check=check, repeats=REPEATS, warmup=5, device=device):
         case = {"what": "decode", "tokens": timing.name, "bytes": kept[timing.name]}
         rows += [row | {"name": name} for row in bench.rows_of(case, [timing])]
     return rows
@@ -90,7 +98,7 @@ def main(times=TIMES, folder=Path(__file__).parent):
     """Measure and store after each case; a run at the same commit goes on where the last one stopped."""
     reproducible(0)
     device = runtime.device()
-    path = Path(folder) / f"{'gpu' if device.type == 'cuda' else 'cpu'}.json"
+    path = bench.recording_path(folder, "gpu" if device.type == "cuda" else "cpu")
     source = bench.provenance("make bench")
     rows = bench.stored(path, source["commit"])
     done = {(row["what"], row["tokens"]) for row in rows if row["what"] == "prefill"}

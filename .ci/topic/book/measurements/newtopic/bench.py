@@ -1,6 +1,6 @@
 """Times of newtopic against what a user would take instead: TO WRITE, in a line.
 
-python book/measurements/newtopic/bench.py      writes cpu.json or gpu.json beside this file
+python book/measurements/newtopic/bench.py      writes cpu.json or gpu-NAME.json beside this file
 """
 
 from pathlib import Path
@@ -14,8 +14,8 @@ def main(folder=None):
     reproducible(0)
     kind, rows = ("gpu" if runtime.mode == "gpu" else "cpu"), []
     raise NotImplementedError("TO WRITE: the rows of bench.py, right before it is timed.")
-    name = f"{kind}.json"
-    bench.write_measurement((folder or Path(__file__).parent) / name, bench.provenance("make bench"), rows)
+    path = bench.recording_path(folder or Path(__file__).parent, kind)
+    bench.write_measurement(path, bench.provenance("make bench"), rows)
 
 
 if __name__ == "__main__":
