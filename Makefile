@@ -15,7 +15,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench runs new inspect lint clean named
+.PHONY: help book test lab notebooks bench runs colab new inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -39,6 +39,9 @@ bench: $(VENV)/.installed-bench  ## time kernels and CPU forms against peers, st
 
 runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/<topic>/*.json
 	@set -e; for driver in $(sort $(wildcard book/measurements/*/run*.py)); do $(BIN)/python $$driver; done
+
+colab: $(VENV)/.installed-lab  ## the chapters with a first cell that installs, for Colab (_build/colab)
+	$(BIN)/python book/_ext/colab.py _build/colab
 
 new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")
 	@$(or $(PYTHON),python3) .ci/new.py "$(TOPIC)" "$(PART)" --with "$(WITH)" --caption "$(CAPTION)"
