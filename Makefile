@@ -15,7 +15,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench runs colab new inspect lint clean named
+.PHONY: help book test lab notebooks bench runs colab print teach offline site new inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -42,6 +42,9 @@ runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store boo
 
 colab: $(VENV)/.installed-lab  ## the chapters with a first cell that installs, for Colab (_build/colab)
 	$(BIN)/python book/_ext/colab.py _build/colab
+
+teach: $(VENV)/.installed-lab  ## the chapters without solutions, for a class (_build/teach)
+	$(BIN)/python book/_ext/teaching.py _build/teach
 
 new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")
 	@$(or $(PYTHON),python3) .ci/new.py "$(TOPIC)" "$(PART)" --with "$(WITH)" --caption "$(CAPTION)"
