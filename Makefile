@@ -46,6 +46,9 @@ colab: $(VENV)/.installed-lab  ## the chapters with a first cell that installs, 
 teach: $(VENV)/.installed-lab  ## the chapters without solutions, for a class (_build/teach)
 	$(BIN)/python book/_ext/teaching.py _build/teach
 
+offline:  ## the built pages as a zip that opens without a network (after make book)
+	$(BIN)/python book/_ext/offline.py $(PAGES)
+
 new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")
 	@$(or $(PYTHON),python3) .ci/new.py "$(TOPIC)" "$(PART)" --with "$(WITH)" --caption "$(CAPTION)"
 
