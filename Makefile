@@ -46,6 +46,12 @@ colab: $(VENV)/.installed-lab  ## the chapters with a first cell that installs, 
 teach: $(VENV)/.installed-lab  ## the chapters without solutions, for a class (_build/teach)
 	$(BIN)/python book/_ext/teaching.py _build/teach
 
+print: $(VENV)/.installed-test  ## the built pages as one PDF, by Chromium (after make book)
+	$(BIN)/python book/_ext/printed.py $(PAGES)
+
+site:  ## what is published: the built pages, beside the editions in _build/releases (after make book)
+	$(BIN)/python book/_ext/editions.py $(PAGES) _build/releases _build/site
+
 offline:  ## the built pages as a zip that opens without a network (after make book)
 	$(BIN)/python book/_ext/offline.py $(PAGES)
 

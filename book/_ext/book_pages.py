@@ -147,5 +147,6 @@ def colophon(source, pagename, title):
     )
     return (
         f'<aside class="colophon" aria-label="Colophon"><p>{html.escape(made)} Commit {commit(7)}.</p>'
-        f"<p>How to cite this page: {html.escape(text)}</p></aside>"
+        f"<p>How to cite this page: {html.escape(text)}</p>"
+        f'<p>Edition {cite["version"]}; <a href="{site()}editions.html">other editions</a>.</p></aside>'
     )
