@@ -162,3 +162,12 @@ def test_the_notebooks_of_colab_are_pushed_as_a_branch_without_touching_the_chec
     listed = subprocess.run(["git", "ls-tree", "-r", "--name-only", COLAB_BRANCH], cwd=tmp_path / "remote",
                             capture_output=True, text=True, check=True).stdout.split()  # fmt: skip
     assert listed == ["0-before/token.ipynb", "index.ipynb"] and git("status", "--porcelain") == ""
+
+
+def test_the_reader_is_told_of_every_command_in_the_pages_and_in_the_readme():
+    how_to, readme = (ROOT / "book" / "how-to.md").read_text(), (ROOT / "README.md").read_text()
+    for command in ("make teach", "make print", "make offline"):
+        assert f"`{command}`" in how_to and f"`{command}`" in readme, command
+    assert (
+        f"({site()}editions.html)" in how_to and "`make colab`" in how_to and "docker build --tag effattn ." in how_to
+    )
