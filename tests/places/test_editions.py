@@ -168,6 +168,5 @@ def test_the_reader_is_told_of_every_command_in_the_pages_and_in_the_readme():
     how_to, readme = (ROOT / "book" / "how-to.md").read_text(), (ROOT / "README.md").read_text()
     for command in ("make teach", "make print", "make offline"):
         assert f"`{command}`" in how_to and f"`{command}`" in readme, command
-    assert (
-        f"({site()}editions.html)" in how_to and "`make colab`" in how_to and "docker build --tag effattn ." in how_to
-    )
+    assert f"({site()}editions.html)" in how_to and "`make colab`" in how_to
+    assert "docker build --tag effattn ." in how_to
