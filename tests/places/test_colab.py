@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 
+import book_pages
 import colab
 import nbformat
 import pytest
@@ -13,7 +14,7 @@ import yaml
 from notebooks import chapters
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
-from repository import address, carriers
+from repository import COLAB_BRANCH, address, carriers
 from support.house import ROOT, notebooks
 
 BOOK = ROOT / "book"
@@ -39,6 +40,17 @@ def test_every_chapter_gets_one_cell_before_all_that_is_stored(tmp_path):
 def test_the_stored_notebooks_know_nothing_of_colab():
     for path in notebooks():
         assert "/content/" not in path.read_text() and '"accelerator"' not in path.read_text(), path.name
+
+
+def test_the_rocket_opens_the_copy_and_the_edit_button_the_text():
+    blob = "https://colab.research.google.com/github/a/b/blob/main/book/0-before/token.ipynb"
+    rockets = dict(
+        buttons=[dict(text="Colab", url=blob), dict(text="Binder", url="https://mybinder.org/x/book/x.ipynb")]
+    )
+    edit = dict(label="source-edit-button", url="https://github.com/a/b/edit/main/book/0-before/token.ipynb")
+    book_pages.edit_the_text(None, "", "", dict(header_buttons=[rockets, edit]), None)
+    assert rockets["buttons"][0]["url"] == blob.replace("/blob/main/book/", f"/blob/{COLAB_BRANCH}/")
+    assert rockets["buttons"][1]["url"].endswith("/book/x.ipynb") and edit["url"].endswith("/book/0-before/token.md")
 
 
 IMPORTS = """
