@@ -49,10 +49,10 @@ teach: $(VENV)/.installed-lab  ## the chapters without solutions, for a class (_
 print: $(VENV)/.installed-test  ## the built pages as one PDF, by Chromium (after make book)
 	$(BIN)/python book/_ext/printed.py $(PAGES)
 
-site:  ## what is published: the built pages, beside the editions in _build/releases (after make book)
+site: $(VENV)/.installed-book  ## what is published: the built pages, beside the editions in _build/releases (after make book)
 	$(BIN)/python book/_ext/editions.py $(PAGES) _build/releases _build/site
 
-offline:  ## the built pages as a zip that opens without a network (after make book)
+offline: $(VENV)/.installed-book  ## the built pages as a zip that opens without a network (after make book)
 	$(BIN)/python book/_ext/offline.py $(PAGES)
 
 new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")

@@ -41,13 +41,14 @@ def test_a_note_says_how_to_open_it(unpacked):
 @pytest.mark.browser
 def test_without_a_network_figures_move_formulas_are_set_and_the_search_finds(unpacked, browser):
     context = browser.new_context(offline=True)
+    context.set_default_timeout(120_000)  # of a loaded machine
     page, asked, failed = context.new_page(), [], []
     page.on("request", lambda request: asked.append(request.url))
     page.on("requestfailed", lambda request: failed.append(request.url))
     page.goto((unpacked / "1-attention" / "attention.html").as_uri())
     page.locator("figure.explorable").first.scroll_into_view_if_needed()
     page.wait_for_selector("figure.explorable[data-drawn]")
-    page.wait_for_selector("mjx-container mjx-c")
+    page.wait_for_selector("mjx-container mjx-c", state="attached")  # the first may be folded
     page.wait_for_function("[...document.fonts].some(f => f.family.startsWith('MJX') && f.status === 'loaded')")
     before = page.locator("figure.explorable .explorable-says").first.text_content()
     page.locator("figure.explorable input[type=range]").first.press("ArrowRight")
