@@ -10,7 +10,17 @@ from bs4 import BeautifulSoup
 from repository import site
 from support.house import chapters
 
-SOME = ["index", "how-to", "0-before/token", "4-sparse/channels"]
+SOME = ["index", "how-to", "0-before/token", "4-sparse/channels", "8-whole/papers"]
+
+# What reaches beyond the right edge of the paper. Plotly and MathJax keep measures of their own outside it.
+WIDE = """() => {
+    const edge = document.querySelector("main").getBoundingClientRect().right + 4;
+    return [...document.querySelectorAll("main *:not(svg *, mjx-container *, .explorable-chart *)")]
+        .filter((each) => each.getBoundingClientRect().right > edge)
+        .map((each) => `${each.tagName} ${each.textContent.slice(0, 40)}`); }"""
+# Cells of a table in which no word fits.
+CRUSHED = """() => [...document.querySelectorAll("td")]
+    .filter((each) => each.clientWidth < 40 && each.textContent.trim().length > 20).map((each) => each.textContent)"""
 
 
 @pytest.fixture(scope="module")
@@ -81,6 +91,8 @@ def test_the_contents_name_the_page_of_each_chapter_and_controls_are_left_out(so
     assert page.locator(".explorable-controls").count() > 10
     assert not page.locator(".explorable-controls").first.is_visible()
     assert page.locator(".explorable-says").first.is_visible() and page.locator("mjx-container").count() > 50
+    assert page.evaluate(CRUSHED) == []
+    assert page.evaluate(WIDE) == []
     pdf = printed.print_with_contents(page)
     places = printed.destinations(pdf)
     assert pdf.startswith(b"%PDF") and printed.pages_of(pdf) > 40
