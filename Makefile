@@ -15,7 +15,7 @@ export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench send runs new inspect lint clean named
+.PHONY: help book test lab notebooks bench send runs colab print teach offline site new inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -42,6 +42,21 @@ send: $(VENV)/.installed-bench  ## check what make bench recorded here, and pack
 
 runs: $(VENV)/.installed-lab  ## train what is too long for a chapter, store book/measurements/<topic>/*.json
 	@set -e; for driver in $(sort $(wildcard book/measurements/*/run*.py)); do $(BIN)/python $$driver; done
+
+colab: $(VENV)/.installed-lab  ## the chapters with a first cell that installs, for Colab (_build/colab)
+	$(BIN)/python book/_ext/colab.py _build/colab
+
+teach: $(VENV)/.installed-lab  ## the chapters without solutions, for a class (_build/teach)
+	$(BIN)/python book/_ext/teaching.py _build/teach
+
+print: $(VENV)/.installed-test  ## the built pages as one PDF, by Chromium (after make book)
+	$(BIN)/python book/_ext/printed.py $(PAGES)
+
+site: $(VENV)/.installed-book  ## what is published: the built pages, beside the editions in _build/releases (after make book)
+	$(BIN)/python book/_ext/editions.py $(PAGES) _build/releases _build/site
+
+offline: $(VENV)/.installed-book  ## the built pages as a zip that opens without a network (after make book)
+	$(BIN)/python book/_ext/offline.py $(PAGES)
 
 new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")
 	@$(or $(PYTHON),python3) .ci/new.py "$(TOPIC)" "$(PART)" --with "$(WITH)" --caption "$(CAPTION)"

@@ -5,14 +5,14 @@ import codecs
 import hashlib
 import html
 import json
-import subprocess
+import re
 import tarfile
 from pathlib import Path
 
 import yaml
 from docutils import nodes
+from repository import COLAB_BRANCH, ROOT, commit, site
 
-ROOT = Path(__file__).resolve().parents[2]
 # plotly's own build for flat axes, as npm serves it: a third of the whole library, and ready a second sooner. It lies
 # here so that a build needs neither npm nor a network. `npm view plotly.js-cartesian-dist-min dist.integrity` says the
 # same of it; the installed plotly of constraints.txt writes for this version.
@@ -55,8 +55,7 @@ def finish_configuration(app, config):
         "pygments_light_style": "a11y-high-contrast-light",
         "pygments_dark_style": "a11y-high-contrast-dark",
     }
-    owner, name = config.html_theme_options["repository_url"].rstrip("/").split("/")[-2:]
-    config.ogp_site_url = f"https://{owner}.github.io/{name}/"
+    config.ogp_site_url = site(config.html_theme_options["repository_url"])
     config.ogp_site_name = config.html_title
     # Jupyter Book adds whatever lies in _static to every page, plotly too. `complete_page` adds what a page needs.
     config.html_css_files, config.html_js_files = [], []
@@ -121,11 +120,13 @@ def complete_page(app, pagename, templatename, context, doctree):
 
 
 def edit_the_text(app, pagename, templatename, context, doctree):
-    """The edit button of a chapter leads to its .md, which people edit, and not to the executed pair."""
+    """The edit button leads to a chapter's .md, which people edit; Colab's to the copy whose first cell installs."""
     groups = [button for button in context.get("header_buttons", []) if button.get("buttons")]
     for button in [*context.get("header_buttons", []), *(each for group in groups for each in group["buttons"])]:
         if button.get("label") == "source-edit-button":
             button["url"] = button["url"].replace(".ipynb", ".md")
+        if button.get("text") == "Colab":
+            button["url"] = re.sub(r"/blob/.*?/book/", f"/blob/{COLAB_BRANCH}/", button["url"])
 
 
 def _is_mathjax(script):
@@ -147,18 +148,10 @@ def colophon(source, pagename, title):
     cite = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))
     text = (
         f"{cite['authors'][0]['name']}, “{title}”, in {cite['title']}, version {cite['version']}, "
-        f"commit {commit()}, {cite['repository-code']}."
+        f"commit {commit(7)}, {cite['repository-code']}."
     )
     return (
-        f'<aside class="colophon" aria-label="Colophon"><p>{html.escape(made)} Commit {commit()}.</p>'
-        f"<p>How to cite this page: {html.escape(text)}</p></aside>"
+        f'<aside class="colophon" aria-label="Colophon"><p>{html.escape(made)} Commit {commit(7)}.</p>'
+        f"<p>How to cite this page: {html.escape(text)}</p>"
+        f'<p>Edition {cite["version"]}; <a href="{site()}editions.html">other editions</a>.</p></aside>'
     )
-
-
-def commit():
-    """The short name of the commit that is built, or a word where there is no git."""
-    try:
-        command = ["git", "rev-parse", "--short", "HEAD"]
-        return subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", check=True).stdout.strip()
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"

@@ -16,7 +16,7 @@ from support.house import ROOT
 
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
 CONSTRAINTS = dict(re.findall(r"^([\w.-]+)==(\S+)$", (ROOT / "constraints.txt").read_text(), re.MULTILINE))
-COMMANDS = "book test lab notebooks bench send runs new inspect clean".split()
+COMMANDS = "book test lab notebooks bench send runs colab print teach offline site new inspect clean".split()
 
 
 def test_bare_make_lists_every_command_with_a_line_of_help():
