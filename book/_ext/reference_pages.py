@@ -11,7 +11,7 @@ import pkgutil
 import re
 
 PACKAGES = ("effattn_core", "kernels", "figures")
-HIDDEN = ("checks", "claims")  # endings of modules whose public names are no interface
+HIDDEN = {"checks", "claims"}  # modules, and folders of them, whose public names are no interface
 END = r"(?=(?:^|(?<=[.;\s]))(?:[Rr]eturns?|Raises?|Yields?)\s)"
 
 EACH_ERROR = r"([\w.]+Error) (.*?)(?=,? (?:and )?[\w.]+Error |$)"
@@ -30,7 +30,7 @@ def modules():
         root = importlib.import_module(package)
         walked = pkgutil.walk_packages(root.__path__, f"{package}.")
         for name in sorted([package, *(each.name for each in walked)]):
-            if name.endswith(HIDDEN):
+            if HIDDEN & set(name.split(".")):
                 continue
             module = importlib.import_module(name)
             if hasattr(module, "__path__"):
