@@ -33,7 +33,7 @@ def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
     for normalised in (True, False):
         launch_fusion(region, context, weight, value, normalised)
     states, lse = torch.zeros(2 * batch, 64, head_dim, **like), torch.zeros(2 * batch, 64, device=device)
-    blocks = live_blocks(torch.zeros(64, 64, device=device))
+    blocks = [each.to(device) for each in live_blocks(torch.zeros(64, 64))]  # counted where there are values to count
     launch_graph_attention(states, states, states, *blocks, head_dim**-0.5)
     for causal in (True, False):
         launch_column_mass(states, states, lse, head_dim**-0.5, causal)

@@ -35,12 +35,14 @@ MATRIX_KERNELS = ("sweep_kernel",)
 
 
 def example_launches(dtype=torch.float32, head_dim=64, device="cpu", batch=1):
-    """A sweep and a slope over 4 · head_dim literals, by φ and by the logarithm."""
+    """A sweep and a slope over 4 · head_dim literals, by φ and by the logarithm: a batch has more rows, or nodes."""
+    like = dict(dtype=dtype, device=device)
     violated = torch.zeros(64 * batch, 4 * head_dim, dtype=torch.uint8, device=device)
-    weight = torch.zeros(4 * head_dim, 128, dtype=dtype, device=device)
+    weight, more = torch.zeros(4 * head_dim, 128, **like), torch.zeros(4 * head_dim, 128 * batch, **like)
+    grad = torch.zeros(64, 128 * batch, device=device)
     for stretched in (False, True):
-        total, _ = launch_sweep(violated, weight, 0.9, 3.0, stretched)
-        launch_slope(violated, weight, total, 0.9, 3.0, stretched)
+        launch_sweep(violated, weight, 0.9, 3.0, stretched)
+        launch_slope(violated[:64], more, grad, 0.9, 3.0, stretched)
 
 
 def ragged_launches(dtype=torch.float32, device="cpu"):
