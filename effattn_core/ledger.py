@@ -14,6 +14,7 @@ claim's rule, so that a changed number changes it:
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import stdev
 
 from effattn_core import topic_modules
 
@@ -147,6 +148,12 @@ def beyond(noise, rule, *, neutral=0.0) -> Rule:
         return UNSEEN if abs(numbers.ours - neutral) <= reach and not excluded else rule(numbers)
 
     return judge
+
+
+def two_errors(values) -> float:
+    """Two standard errors of the mean of `values`: what `beyond` takes for the noise of differences paired by seed."""
+    values = list(values)
+    return 2 * stdev(values) / len(values) ** 0.5
 
 
 def against(control, rule) -> Rule:
