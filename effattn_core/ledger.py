@@ -172,6 +172,14 @@ def claims():
     return [claim for module in topic_modules("claims") for claim in module.CLAIMS]
 
 
+def stated(claims, statement) -> Claim:
+    """The claim of this statement among `claims`. Raises ValueError where none, or more than one, has it."""
+    found = [claim for claim in claims if claim.statement == statement]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} claims say {statement!r}; one is wanted.")
+    return found[0]
+
+
 def ledger(topic=None):
     """Rows for a table: each claim (of a topic) with its source, the published figure, both of ours, the verdict."""
     return [_row(claim) for claim in claims() if topic in (None, claim.topic)]

@@ -155,4 +155,3 @@ CLAIMS = [
         conditions="digits 0 to 4 alone, entropy and diversity; three teachers",
     ),
 ]
-BY_NAME = {claim.statement: claim for claim in CLAIMS}
