@@ -104,6 +104,14 @@ def compare_number(answer, wanted, mistakes=(), within=0.01):
     return f"{answer:g} is too {'large' if abs(ratio) > 1 else 'small'}, by a factor of {max(ratio, 1 / ratio):.3g}."
 
 
+def known_mistake(found, mistakes, **tolerance):
+    """The sentence of the first known way to go wrong that gives `found`, a tensor; None if none does.
+
+    mistakes: (tensor, sentence) of each; tolerance: as of `torch.allclose`.
+    """
+    return next((sentence for mistake, sentence in mistakes if found.allclose(mistake, **tolerance)), None)
+
+
 def _near(answer, wanted, within):
     return math.isclose(answer, wanted, rel_tol=within, abs_tol=0 if wanted else within)
 

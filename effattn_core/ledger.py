@@ -14,6 +14,7 @@ claim's rule, so that a changed number changes it:
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from statistics import stdev
 
 from effattn_core import topic_modules
 
@@ -149,6 +150,12 @@ def beyond(noise, rule, *, neutral=0.0) -> Rule:
     return judge
 
 
+def two_errors(values) -> float:
+    """Two standard errors of the mean of `values`: what `beyond` takes for the noise of differences paired by seed."""
+    values = list(values)
+    return 2 * stdev(values) / len(values) ** 0.5
+
+
 def against(control, rule) -> Rule:
     """`rule`, or UNSEEN where it passes and the measurement of a method that ought to fail, `control()`, does too."""
 
@@ -163,6 +170,14 @@ def against(control, rule) -> Rule:
 def claims():
     """All claims, topic by topic."""
     return [claim for module in topic_modules("claims") for claim in module.CLAIMS]
+
+
+def stated(claims, statement) -> Claim:
+    """The claim of this statement among `claims`. Raises ValueError where none, or more than one, has it."""
+    found = [claim for claim in claims if claim.statement == statement]
+    if len(found) != 1:
+        raise ValueError(f"{len(found)} claims say {statement!r}; one is wanted.")
+    return found[0]
 
 
 def ledger(topic=None):

@@ -32,6 +32,17 @@ def once(path, make):
     return torch.load(path, weights_only=True, map_location=None if torch.cuda.is_available() else "cpu")
 
 
+def rounded(value, digits=4):
+    """Floats to so many decimals, however deep they lie in dicts, lists, tuples or a tensor; all else as it is."""
+    if isinstance(value, torch.Tensor):
+        return rounded(value.tolist(), digits)
+    if isinstance(value, dict):
+        return {key: rounded(each, digits) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [rounded(each, digits) for each in value]
+    return round(value, digits) if isinstance(value, float) else value
+
+
 def finished(model, batches, path, *, steps, learning_rate=6e-3):
     """The losses of a training that goes on from its checkpoint if there is one; leaves the program if stopped."""
     history = train(model, batches, steps=steps, learning_rate=learning_rate, checkpoint=path)

@@ -4,6 +4,7 @@ Rows live with their topic: `<topic>/papers.py` has a list PAPERS. A verdict is 
 was measured comes from a recording, so neither can be typed in.
 """
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -56,8 +57,9 @@ def over_seeds(values):
     values = list(values)
     mean = sum(values) / len(values)
     spread = (sum((value - mean) ** 2 for value in values) / max(len(values) - 1, 1)) ** 0.5
-    return f"{_short(mean)} ± {_short(spread)}"
+    return " ± ".join(short(each) if abs(each) < 1 else f"{each:.3g}" for each in (mean, spread))
 
 
-def _short(value):
-    return f"{value:.3f}".replace("0.", ".", 1) if abs(value) < 1 else f"{value:.3g}"
+def short(value, sign=""):
+    """Three decimals, without a zero before the point: .571. sign: "+" to show it always."""
+    return re.sub(r"^([+-]?)0\.", r"\1.", f"{value:{sign}.3f}")

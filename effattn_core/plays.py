@@ -1,6 +1,7 @@
 """The plays of Shakespeare as records: who says what, in which scene. The text is that of `effattn_core.data`."""
 
 import functools
+import itertools
 import re
 from dataclasses import dataclass
 
@@ -45,6 +46,12 @@ class Play:
         for speech in self.speeches:
             count[speech.speaker] = count.get(speech.speaker, 0) + 1
         return sorted(count, key=lambda name: (-count[name], name))
+
+    def answers(self):
+        """Pairs of speeches, one and the next of the same scene by another speaker: an iterator."""
+        for one, other in itertools.pairwise(self.speeches):
+            if (one.act, one.scene) == (other.act, other.scene) and one.speaker != other.speaker:
+                yield one, other
 
 
 def words(text):

@@ -93,13 +93,12 @@ class Sliced:
 
 
 def sliced(play, slices=SLICES):
-    """A play as Sliced: consecutive speeches of a scene by two speakers are an answer, in the slice of the second."""
+    """A play as Sliced: an answer lies in the slice of who gives it."""
     speakers = tuple(play.speakers)
-    place, speeches = {name: number for number, name in enumerate(speakers)}, play.speeches
+    place = {name: number for number, name in enumerate(speakers)}
     counts = torch.zeros(slices, len(speakers), len(speakers), dtype=torch.float64)
-    for number, (one, other) in enumerate(zip(speeches, speeches[1:], strict=False), start=1):
-        if (one.act, one.scene) == (other.act, other.scene) and one.speaker != other.speaker:
-            counts[number * slices // len(speeches), place[other.speaker], place[one.speaker]] += 1
+    for one, other in play.answers():
+        counts[other.place * slices // len(play.speeches), place[other.speaker], place[one.speaker]] += 1
     return Sliced(play.title, speakers, counts)
 
 

@@ -73,12 +73,7 @@ def timeline(play, speaker):
 
 def _ties(play, early):
     """Pairs that answer each other, a set of frozensets."""
-    speeches = [each for each in play.speeches if (each.act <= EARLY) == early]
-    return {
-        frozenset((one.speaker, other.speaker))
-        for one, other in zip(speeches, speeches[1:], strict=False)
-        if (one.act, one.scene) == (other.act, other.scene) and one.speaker != other.speaker
-    }
+    return {frozenset((one.speaker, other.speaker)) for one, other in play.answers() if (one.act <= EARLY) == early}
 
 
 def pairs(play):

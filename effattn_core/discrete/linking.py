@@ -18,8 +18,6 @@ from torch.nn import functional
 from effattn_core.discrete.factors import Factor, Graph
 
 CANDIDATES, MENTIONS, GROUPS = 4, 3, 60  # of a group; of a country at most; in all
-LINK_SIGNALS = ("names alike", "population", "its capital is said")
-PAIR_SIGNALS = ("always 1", "rare words shared", "letters shared")
 JOINT = ("transitivity", "consistency")
 START = (3.2, 1.6)  # of the joint factors' weights
 
@@ -59,10 +57,11 @@ def alike(one, other):
 
 @dataclass(frozen=True)
 class Names:
-    """Some groups in one graph. mentions: int64 [M], the right candidate of each; signals: float64 [M, 4, 3] of links.
+    """Some groups in one graph. mentions: int64 [M], the right candidate of each; signals: float64 [M, 4, 3] of links:
+    whether names are alike, the population, and whether its capital is said.
 
-    pairs: int64 [P, 2] of mentions of one group; same: bool [P]; pair_signals: [P, 3]; triples: int64 [T, 3], the pairs
-    (i j), (j k), (i k) of three mentions; written: the mentions as texts.
+    pairs: int64 [P, 2] of mentions of one group; same: bool [P]; pair_signals: [P, 3], a 1, rare words shared, letters
+    shared; triples: int64 [T, 3], the pairs (i j), (j k), (i k) of three mentions; written: the mentions as texts.
     """
 
     mentions: torch.Tensor

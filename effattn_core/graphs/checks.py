@@ -2,7 +2,7 @@
 
 import torch
 
-from effattn_core.exercises import compare_number, exercise
+from effattn_core.exercises import compare_number, exercise, known_mistake
 from effattn_core.graphs.adjacency import normalised
 from effattn_core.graphs.costs import smoothing_flops
 from effattn_core.graphs.forms import iterated, oracle, scale_of_series
@@ -79,16 +79,17 @@ def series(function):
             continue
         scale = scale_of_series(beta, layers)
         last = torch.linalg.matrix_power(beta * matrix, layers) @ step
-        for mistake, sentence in (
+        mistakes = (
             (wanted / scale, "The sum is right; its weights sum to more than 1: multiply by (1-β) / (1-β^(L+1))."),
             (wanted / scale * (1 - beta), "That is not rescaled: its weights sum to 1-β^(L+1), and steps are short."),
             (scale * last, "That is the last power alone: sum all of them, the step itself too."),
             (iterated(step, adjacency, beta, layers), "That is the iteration, whose gains turn negative."),
             (oracle(step, adjacency, beta, layers + 1), "That is one hop too many: the step itself is the 0-th power."),
-        ):
-            if torch.allclose(found, mistake):
-                return sentence
-        return f"With beta {beta} and {layers} hops it differs by {(found - wanted).abs().max():.2g}."
+        )
+        return (
+            known_mistake(found, mistakes)
+            or f"With beta {beta} and {layers} hops it differs by {(found - wanted).abs().max():.2g}."
+        )
     return None
 
 
@@ -184,17 +185,15 @@ def step(function):
         return f"Return the table, {tuple(table.shape)}."
     if torch.allclose(found, wanted):
         return None
-    for mistake, sentence in (
+    mistakes = (
         (table - rate * psi(update + decay * table), "Decay is smoothed here: it belongs outside of ψ."),
         ((table - rate * psi(update)) * (1 - rate * decay), "Decay comes first, and does not shrink the step."),
         (psi(table * (1 - rate * decay) - rate * update), "That smooths the table. ψ is for the step alone."),
         (table * (1 - rate * decay) - psi(update), "The learning rate of the step is missing."),
         (table - rate * psi(update), "The decay is missing: E (1 - ηλ)."),
         (table * (1 - rate * decay) + rate * psi(update), "The sign is turned: a step is taken off."),
-    ):
-        if torch.allclose(found, mistake):
-            return sentence
-    return f"It differs by {(found - wanted).abs().max():.2g}: E (1 - ηλ) - η ψ(Δ)."
+    )
+    return known_mistake(found, mistakes) or f"It differs by {(found - wanted).abs().max():.2g}: E (1 - ηλ) - η ψ(Δ)."
 
 
 @exercise("graphs.hop", level="kernel")

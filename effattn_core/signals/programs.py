@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from effattn_core.plays import plays
 
 LEAST = 10  # speeches that make a speaker a character of the knowledge base
-FOLDS = ("set", "count", "largest", "greater")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ import torch
 from torch.nn import functional
 
 from effattn_core.signals.programs import SKELETONS, Program, at_random, execute, grounded, knowledge
+from effattn_core.signals.word_counts import WordCounts
 
 NAME = "name"  # what a name becomes before the student reads: it is to learn the words around
 # skeleton -> (two phrasings of the synthetic set, five of the users)
@@ -139,12 +140,9 @@ class Student:
     """A linear softmax from the words of a question, one by one and in pairs, to the skeleton."""
 
     def __init__(self, questions, labels, decay=1e-3, steps=150):
-        self.places = {}
-        for question in questions:
-            for each in _features(question):
-                self.places.setdefault(each, len(self.places))
+        self.matrix = WordCounts(questions)
         matrix, target = self.matrix(questions), torch.tensor([NAMES.index(each) for each in labels])
-        self.weight = torch.zeros(matrix.shape[1], len(NAMES), requires_grad=True)
+        self.weight = torch.zeros(self.matrix.width, len(NAMES), requires_grad=True)
         optimizer = torch.optim.Adam([self.weight], lr=0.1)
         for _ in range(steps):
             optimizer.zero_grad()
@@ -152,25 +150,10 @@ class Student:
             loss.backward()
             optimizer.step()
 
-    def matrix(self, questions):
-        """Counts of the known features, [questions, features + 1]; the last column is 1."""
-        found = torch.zeros(len(questions), len(self.places) + 1)
-        found[:, -1] = 1
-        for row, question in enumerate(questions):
-            for each in _features(question):
-                if each in self.places:
-                    found[row, self.places[each]] += 1
-        return found
-
     @torch.no_grad()
     def probabilities(self, questions):
         """p(skeleton | words), [questions, 10]."""
         return functional.softmax(self.matrix(questions) @ self.weight, -1)
-
-
-def _features(question):
-    words = ("<", *question.masked, ">")
-    return [*question.masked, *zip(words, words[1:], strict=False)]
 
 
 def chosen(probabilities, question, constrained):

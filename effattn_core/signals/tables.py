@@ -16,6 +16,7 @@ import torch
 
 from effattn_core.plays import plays
 from effattn_core.signals.programs import LEAST
+from effattn_core.signals.word_counts import WordCounts
 
 COLUMNS = ("speeches", "words", "scenes")
 ROWS = 12  # of a table: the characters with most speeches
@@ -240,22 +241,8 @@ class Student:
     """p(program | words), linear in the words of a claim, one by one and in pairs."""
 
     def __init__(self, claims, decay=1e-3):
-        self.places = {}
-        for claim in claims:
-            for each in _features(claim):
-                self.places.setdefault(each, len(self.places))
-        self.decay = decay
-        self.weight = torch.zeros(len(self.places) + 1, len(PROGRAMS), requires_grad=True)
-
-    def matrix(self, claims):
-        """Counts of the known features, [claims, features + 1]; the last column is 1."""
-        found = torch.zeros(len(claims), len(self.places) + 1)
-        found[:, -1] = 1
-        for row, claim in enumerate(claims):
-            for each in _features(claim):
-                if each in self.places:
-                    found[row, self.places[each]] += 1
-        return found
+        self.matrix, self.decay = WordCounts(claims), decay
+        self.weight = torch.zeros(self.matrix.width, len(PROGRAMS), requires_grad=True)
 
     def logits(self, claims):
         """[claims, programs]."""
@@ -287,11 +274,6 @@ class Student:
         (fits, verdicts), logits = outcomes(claims), self.logits(claims)
         weights = torch.softmax(logits.masked_fill(~fits, float("-inf")), -1)
         return (weights * verdicts).sum(-1), weights.argmax(-1)
-
-
-def _features(claim):
-    words = ("<", *claim.masked, ">")
-    return [*claim.masked, *zip(words, words[1:], strict=False)]
 
 
 def scored(student, claims):

@@ -25,7 +25,7 @@ class WordVectors:
             raise ValueError(f"{len(self.words)} words occur in {least} texts or more; {dim} dimensions need more.")
         self.number = {word: place for place, word in enumerate(self.words)}
         self.rarity = torch.tensor([math.log(len(texts) / inside[word]) for word in self.words])
-        leading = _leading(_information(self._counts(texts, window)), dim)
+        leading = _leading(information(self._counts(texts, window)), dim)
         self.table = torch.nn.functional.normalize(torch.tensor(leading, dtype=torch.float32), dim=1)
 
     def _counts(self, texts, window):
@@ -51,8 +51,8 @@ class WordVectors:
         return torch.nn.functional.normalize(total, dim=0)
 
 
-def _information(counts):
-    """max(0, log(p(a, b) / (p(a) p(b)))) at the entries of `counts`."""
+def information(counts):
+    """Positive pointwise mutual information, max(0, log(p(a, b) / (p(a) p(b)))), at the entries of sparse `counts`."""
     entries, total = counts.tocoo(), counts.sum()
     share = numpy.asarray(counts.sum(1)).ravel()
     value = numpy.log(entries.data * total / (share[entries.row] * share[entries.col]))

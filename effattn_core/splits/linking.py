@@ -16,6 +16,7 @@ from torch.nn import functional
 
 from effattn_core.mentions import bearers, entities, mentions
 from effattn_core.plays import plays
+from effattn_core.signals.word_vectors import information
 
 DIM, TOP, TEMPERATURE = 64, 16, 0.05  # numbers per vector; candidates that are re-ranked; of the bi-encoder's softmax
 RARE, WINDOW, LONGEST = 4, 5, 320  # least count of a word; words beside it that count; words of a description
@@ -134,11 +135,7 @@ def _vectors(texts, wanted):
     right = np.concatenate([row[apart:] for apart in range(1, WINDOW + 1) for row in rows])
     both = (left > 0) & (right > 0)
     pairs = sparse.coo_matrix((np.ones(both.sum()), (left[both], right[both])), (size, size)).tocsr()
-    pairs = (pairs + pairs.T).tocoo()
-    often = np.asarray(pairs.sum(1))[:, 0].clip(1)
-    shared = np.log(pairs.data * pairs.data.sum() / (often[pairs.row] * often[pairs.col])).clip(0)
-    table = sparse.coo_matrix((shared, (pairs.row, pairs.col)), (size, size)).tocsr()
-    left, strength, _ = svds(table, k=DIM, rng=np.random.default_rng(0))
+    left, strength, _ = svds(information(pairs + pairs.T), k=DIM, rng=np.random.default_rng(0))
     vectors = torch.tensor(left * np.sqrt(strength), dtype=torch.float32)
     return number, functional.normalize(vectors, dim=1)
 

@@ -1,8 +1,8 @@
 """What the abstract on Universal YOCO says, and how this library measures it. No table of the paper was found."""
 
-from statistics import fmean, stdev, variance
+from statistics import fmean, variance
 
-from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond
+from effattn_core.ledger import Claim, Figure, at_least, at_most, beyond, two_errors
 from effattn_core.recordings import measured
 from effattn_core.universal import costs as costs_universal
 from effattn_core.universal.recorded import RUN, flops, loss, losses
@@ -38,7 +38,7 @@ def _noise_paired():
     """Two standard errors of the mean of the ratios that each seed has."""
     four, one = (losses("YOCO-U", loops) for loops in (4, 1))
     ratios = [four[seed] / one[seed] for seed in four]
-    return 2 * stdev(ratios) / len(ratios) ** 0.5
+    return two_errors(ratios)
 
 
 def _noise_says():

@@ -1,17 +1,11 @@
-"""How often does the wrong system win, and how many cases do published decimals admit?"""
+"""How often does the wrong system win?"""
 
 from functools import cache
 
-from effattn_core.splits.comparison import sizes_that_fit, winners
+from effattn_core.splits.comparison import winners
 from figures import theme
 
 CASES, GAPS, DISAGREE = (20, 38, 61, 100, 200, 400), (0.01, 0.03, 0.05, 0.1), 0.2
-PUBLISHED = {
-    "ADNI, .820 and .852": (".820", ".852"),
-    "PUMCH, .737 and .789": (".737", ".789"),
-    "PUMCH, all four": (".737", ".789", ".632", ".763"),
-}
-UPTO = 200
 
 
 @cache
@@ -58,28 +52,3 @@ def wrong_winner_says(cases=61, gap=0.03):
         f"system wins {found['wrong']:.3f} of experiments and ties {found['tie']:.3f}; the better one reaches "
         f"p below .05 in {found['seen']:.3f}."
     )
-
-
-def sizes(published="ADNI, .820 and .852"):
-    """Which numbers of test cases could have given these decimals? A mark for each that fits, up to 200."""
-    import plotly.graph_objects as go
-
-    found = sizes_that_fit(PUBLISHED[published], UPTO)
-    traces = [
-        go.Scatter(x=found, y=[0] * len(found), mode="markers", showlegend=False,
-                   hovertemplate="n = %{x}<extra></extra>",
-                   marker=dict(color=theme.BLUE, symbol="line-ns", size=26, line=dict(color=theme.BLUE, width=2)))
-    ]  # fmt: skip
-    return theme.figure(
-        *traces, height=170, annotations=[theme.heading(f"<b>at least {found[0]} cases</b>")],
-        margin=dict(l=8, r=8, t=30, b=8),
-        meta=dict(narrow={"annotations.0.text": f"<b>at least {found[0]}</b>"}),
-        xaxis=dict(title=dict(text="test cases that fit"), range=[0, UPTO + 2]),
-        yaxis=dict(visible=False, range=[-1, 1]),
-    )  # fmt: skip
-
-
-def sizes_says(published="ADNI, .820 and .852"):
-    """`sizes` in a sentence."""
-    found = sizes_that_fit(PUBLISHED[published], UPTO)
-    return f"{published}: the least number of test cases that fits is {found[0]}; up to {UPTO} there are {len(found)}."

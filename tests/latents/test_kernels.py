@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from support.placed import roundings, times_lost
+from support.placed import allowed
 
 from effattn_core import costs as shared_costs
 from effattn_core.latents import head_oracle
@@ -59,7 +59,7 @@ def assert_within(found, lost, wanted, what):
     assert found.dtype == lost.dtype and found.isfinite().all(), what
     if wanted.numel():
         error, budget = ((each.double() - wanted).abs().max().item() for each in (found, lost))
-        budget = max(times_lost(found.dtype) * budget, roundings(found.dtype) * wanted.abs().max().item())
+        budget = allowed(budget, wanted, found.dtype)
         print(f"{what}: error {error:.2e}, budget {budget:.2e}")
         assert error <= budget, what
 

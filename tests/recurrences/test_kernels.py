@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from support.placed import roundings, times_lost
+from support.placed import allowed
 from torch.nn.functional import logsigmoid
 
 from effattn_core import costs
@@ -70,8 +70,7 @@ def compare(inputs, floor=0.0):
         names, results(by_kernel, inputs), results(by_chunks, inputs), exact, strict=True
     ):
         error, lost = ((each.double() - wanted).abs().max().item() for each in (ours, theirs))
-        free = max(floor, roundings(inputs[0].dtype))
-        budget = max(times_lost(inputs[0].dtype) * lost, free * wanted.abs().max().item())
+        budget = allowed(lost, wanted, inputs[0].dtype, floor)
         print(f"{name}: error {error:.2e}, budget {budget:.2e}")
         assert error <= budget, name
 

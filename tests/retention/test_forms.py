@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from support.placed import placed, roundings, times_lost
+from support.placed import allowed, placed
 
 from effattn_core import costs
 from effattn_core.retention import chunkwise, decay_mask, decay_schedule, half_life, parallel, recurrent, retention
@@ -80,8 +80,7 @@ def test_outputs_states_and_gradients_lose_at_most_twice_what_plain_pytorch_lose
     ours = distances(lambda *qkvd, state: retention(*qkvd, state=state, **IMPLEMENTATIONS[name]), inputs, decay, truth)
     for what, error, lost, each in zip(NAMES, ours, losses, truth, strict=True):
         # With one token there is hardly a sum in which PyTorch could lose anything: four roundings in any dtype.
-        free = max(roundings(dtype), 4 * torch.finfo(dtype).eps if case["time"] == 1 else 0.0)
-        budget = max(times_lost(dtype) * lost, free * each.abs().max().item())
+        budget = allowed(lost, each, dtype, 4 * torch.finfo(dtype).eps if case["time"] == 1 else 0.0)
         print(f"{what}: error {error:.2e}, budget {budget:.2e}")
         assert error <= budget, what
 

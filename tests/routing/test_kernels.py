@@ -4,7 +4,7 @@ import inspect as python_inspect
 
 import pytest
 import torch
-from support.placed import roundings, times_lost
+from support.placed import allowed
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from effattn_core import costs as shared_costs
@@ -62,7 +62,7 @@ def test_the_kernels_lose_at_most_twice_what_plain_pytorch_loses(name, dtype, na
             continue
         error, budget = ((each.double() - wanted).abs().max().item() for each in (found, lost))
         # What is exact in plain PyTorch may be rounded here: a few roundings of the largest number are allowed.
-        budget = max(times_lost(dtype) * budget, roundings(dtype) * wanted.abs().max().item())
+        budget = allowed(budget, wanted, dtype)
         print(f"{what}: error {error:.2e}, budget {budget:.2e}")
         assert error <= budget, what
     empty = [expert for expert in range(EXPERTS) if not tensors[1][:, expert].any()]

@@ -133,6 +133,19 @@ def test_a_claim_needs_a_figure_of_ours():
         dataclasses.replace(CLAIMS[1], formula=None)
 
 
+def test_a_claim_is_found_by_its_statement_and_a_statement_that_none_or_two_have_is_refused():
+    one, other = CLAIMS[:2]
+    assert house.stated([one, other], other.statement) is other
+    for claims, count in (([other], 0), ([one, other, one], 2)):
+        with pytest.raises(ValueError, match=f"^{count} claims say"):
+            house.stated(claims, one.statement)
+
+
+def test_two_errors_are_two_standard_errors_of_a_mean():
+    assert house.two_errors([1.0, 3.0]) == pytest.approx(2.0)
+    assert house.two_errors(each for each in (4.0, 4.0, 4.0)) == 0.0
+
+
 def test_a_claim_that_fails_stays_and_says_so(monkeypatch):
     failed = dataclasses.replace(CLAIMS[1], formula=Figure(lambda: 0.5, "times fewer bytes"))
     monkeypatch.setattr(house, "claims", lambda: [failed])

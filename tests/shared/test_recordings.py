@@ -3,8 +3,10 @@
 import json
 
 import pytest
+import torch
 
 from effattn_core import recordings
+from effattn_core.measurements import rounded
 
 
 @pytest.fixture
@@ -35,3 +37,9 @@ def test_a_file_is_read_once(stored):
 def test_what_is_not_there_says_how_to_make_it(stored):
     with pytest.raises(FileNotFoundError, match="topic/gpu.json is not recorded yet: run make bench or make runs"):
         recordings.measured("topic/gpu")
+
+
+def test_floats_are_rounded_however_deep_they_lie_and_nothing_else_is():
+    given = {"a": 0.123456, "b": [1, True, "x", (2.00009, None)], "c": torch.tensor([[0.5, 1 / 3]])}
+    assert rounded(given) == {"a": 0.1235, "b": [1, True, "x", [2.0001, None]], "c": [[0.5, 0.3333]]}
+    assert rounded(1 / 3, 2) == 0.33

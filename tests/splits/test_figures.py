@@ -7,7 +7,7 @@ import pytest
 from support.legible import check_legible, check_states, notes
 
 from effattn_core.recordings import measured
-from effattn_core.splits.comparison import sizes_that_fit, winners
+from effattn_core.splits.comparison import winners
 from effattn_core.splits.federated import oracle
 from effattn_core.splits.institutions import COUNTS
 from figures.splits import comparison, institutions, linking, samples
@@ -62,7 +62,6 @@ def test_the_sheet_of_samples_holds_ten_images():
 def test_states_of_comparing_and_linking_are_legible_too():
     check_states(linking.ceiling, linking.ceiling_says, 230, encoder=list(linking.ENCODERS), k=[1, 4, 16, 64])
     check_states(comparison.wrong_winner, comparison.wrong_winner_says, 260, cases=[20, 61], gap=comparison.GAPS)
-    check_states(comparison.sizes, comparison.sizes_says, 150, published=list(comparison.PUBLISHED))
 
 
 def test_the_ceiling_is_the_recordings_recall_and_the_star_lies_under_it():
@@ -78,10 +77,8 @@ def test_the_ceiling_is_the_recordings_recall_and_the_star_lies_under_it():
             assert "Re-ranking" not in linking.ceiling_says(encoder, k)
 
 
-def test_winners_and_sizes_are_those_of_the_library():
+def test_winners_are_those_of_the_library():
     figure, found = comparison.wrong_winner(38, 0.05), winners(38, 0.05, comparison.DISAGREE)
     drawn = {trace.name: trace.y[comparison.CASES.index(38)] for trace in figure.data}
     for name, key in (("better wins", "right"), ("worse wins", "wrong"), ("tie", "tie"), ("better, p < .05", "seen")):
         assert drawn[name] == pytest.approx(found[key], abs=1e-4)
-    for name, decimals in comparison.PUBLISHED.items():
-        assert list(comparison.sizes(name).data[0].x) == sizes_that_fit(decimals, comparison.UPTO)

@@ -35,6 +35,11 @@ def roundings(dtype):
     return (8 if dtype == torch.float32 else 1) * torch.finfo(dtype).eps
 
 
+def allowed(lost, wanted, dtype, least=0.0):
+    """How far from `wanted` a result may lie where plain PyTorch loses `lost`. least: of the largest number, always."""
+    return max(times_lost(dtype) * lost, max(least, roundings(dtype)) * wanted.abs().max().item())
+
+
 def placed(arguments):
     """The arguments of a call, on the GPU, where one is, if they ask for the kernels by name; as they are otherwise.
 

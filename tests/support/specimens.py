@@ -93,7 +93,6 @@ SPECIMENS = {
     "splits-adaptation": (samples.adaptation, samples.adaptation_says, dict(target=list(samples.TARGETS))),
     "splits-ceiling": (linking.ceiling, linking.ceiling_says, dict(encoder=linking.ENCODERS, k=[1, 16])),
     "splits-winner": (comparison.wrong_winner, comparison.wrong_winner_says, dict(cases=[20, 61], gap=comparison.GAPS)),
-    "splits-sizes": (comparison.sizes, comparison.sizes_says, dict(published=list(comparison.PUBLISHED))),
     "coattention-bound": (coattention.bound, coattention.bound_says, dict(norm=coattention.NORMS[:2])),
     "coattention-noisy": (coattention.noisy, coattention.noisy_says, dict(noise=coattention.NOISES)),
     "coattention-columns": (

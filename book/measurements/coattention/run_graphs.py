@@ -25,7 +25,7 @@ import torch
 
 from effattn_core import reproducible
 from effattn_core.coattention import languages, slices, trees, views, votes
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import RUNS, once, rounded
 from effattn_core.plays import plays
 from kernels import bench, runtime
 
@@ -38,10 +38,6 @@ DECAYS, HOPS = ("global", 0, 0.5, 1, 2, 3, 6, math.inf), (1, 3)
 
 def row(mechanism, arm, seed, **told):
     return {"mechanism": mechanism, "arm": arm, "seed": seed, **told}
-
-
-def rounded(value):
-    return round(value, 4)
 
 
 def votes_rows(seed, questions):

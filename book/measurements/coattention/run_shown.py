@@ -13,15 +13,12 @@ import torch
 
 from effattn_core import pretrained, reproducible
 from effattn_core.coattention import aspects, attend
+from effattn_core.measurements import rounded
 from effattn_core.pretrained import probe
 from kernels import bench, runtime
 
 SENTENCE = "The play's the thing wherein I'll catch the conscience of the king."
 SHOWN = (2, 4, 8, 13)
-
-
-def rounded(tensor, digits=4):
-    return [[round(each, digits) for each in row] for row in tensor.tolist()]
 
 
 def columns():
@@ -46,8 +43,8 @@ def of_aspects(steps=300, shown=SHOWN):
             model, error = aspects.trained("guided + graph" if graph else "guided", count, 0, steps)
             weight = model.user.detach().softmax(1)[0]
             truth = aspects.tasting(count, 0).preference[0]
-            (weight,), (truth,) = rounded(weight[None], 3), rounded(truth[None], 3)
-            found.append(dict(what="aspects", shown=count, graph=graph, weight=weight, truth=truth))
+            told = dict(weight=rounded(weight, 3), truth=rounded(truth, 3))
+            found.append(dict(what="aspects", shown=count, graph=graph, **told))
     return found
 
 

@@ -16,7 +16,7 @@ import torch
 from effattn_core import reproducible
 from effattn_core.discrete import linking, margins, masks, pairs, voxels
 from effattn_core.discrete.factors import Factor, Graph, enumerated, propagated
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import RUNS, once, rounded
 from kernels import bench, runtime
 
 SEEDS, TRIALS, MISSING, STRENGTHS, GRAPHS = (0, 1, 2), (200, 600), (0.0, 0.4, 0.7), (0.5, 1.0, 2.0), 10
@@ -24,10 +24,6 @@ MODELS = {
     "separate": (), "transitivity": ("transitivity",), "consistency": ("consistency",), "joint": linking.JOINT,
 }  # fmt: skip
 TOLERANCE = 1e-6
-
-
-def rounded(row):
-    return {name: round(each, 4) if isinstance(each, float) else each for name, each in row.items()}
 
 
 def voxel_rows(seed, counts, steps, tuning):
@@ -43,7 +39,7 @@ def voxel_rows(seed, counts, steps, tuning):
         rows.append({"what": "areas", "trials": count, "seed": seed} | rounded(areas))
         if seed == 0 and count == counts[0]:
             rows.append({"what": "sheet", "trials": count, "seed": seed,
-                         "score": [[round(each, 4) for each in line] for line in score.tolist()],
+                         "score": rounded(score),
                          "region": few.region.int().tolist(), "annotated": few.annotated.int().tolist()})  # fmt: skip
     return rows
 

@@ -21,7 +21,7 @@ from effattn_core import reproducible
 from effattn_core.graphs import AdamWSEvo, iterated, smooth
 from effattn_core.graphs.prediction import Task, trained, untrained
 from effattn_core.graphs.worlds import world
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import RUNS, once, rounded
 from kernels import bench, runtime
 
 NAMES = ("les miserables", "karate", "davis")
@@ -102,10 +102,6 @@ def untrained_rows(task, name):
         {"what": "untrained", "graph": name, "method": method, "scores": rounded(scores)}
         for method, scores in untrained(task).items()
     ]  # fmt: skip
-
-
-def rounded(scores):
-    return [round(each, 4) for each in scores.tolist()]
 
 
 def main(

@@ -27,7 +27,7 @@ from effattn_core.indexing.neighbours import (
     trained_indexer,
     unmasked_scores,
 )
-from effattn_core.measurements import EVERY, RUNS, curve, finished, once
+from effattn_core.measurements import EVERY, RUNS, curve, finished, once, rounded
 from effattn_core.model import Configuration
 from kernels import bench, runtime
 
@@ -47,10 +47,6 @@ def agreement_rows(seed, agreement, steps=400):
     rows = choices(found.weights, scores, TOP_K, torch.Generator().manual_seed(seed))
     caught = {name: coverage(found.weights, row).mean().item() for name, row in rows.items()}
     return [{"what": "agreement", "agreement": agreement, "seed": seed, "top_k": TOP_K, "kl": loss, "coverage": caught}]
-
-
-def rounded(values):
-    return [round(value, 4) for value in values]
 
 
 def sizes(vocabulary):
@@ -82,7 +78,7 @@ def text_rows(model, layer_scores, inputs, targets, stage, seed):
         rows = choices(weights, scores, top_k, dice) | {"newest": choose_rows(newest, top_k)}
         if layer_scores is not None:
             rows["trained per layer"] = torch.stack([choose_rows(each, top_k, 0) for each in layer_scores(before)])
-        caught = {name: rounded(coverage(weights, row).tolist()) for name, row in rows.items()}
+        caught = {name: rounded(coverage(weights, row)) for name, row in rows.items()}
         lists = {name: row for name, row in rows.items() if row.ndim == 3}
         lists["trained shared"] = choose_rows(scores, top_k)  # as decoding reads: the newest token among them
         losses = {name: reading_loss(model, inputs, targets, mask_of(row, CONTEXT)) for name, row in lists.items()}

@@ -13,7 +13,7 @@ from torch.nn import functional
 
 from effattn_core.indexing import choose_rows, hide_future, mask_of
 from effattn_core.indexing.model import LightningIndexer, distillation
-from effattn_core.measurements import RUNS, once, record_pretrained
+from effattn_core.measurements import RUNS, once, record_pretrained, rounded
 from effattn_core.pretrained import probe
 from effattn_core.states import KeyValueCache
 from effattn_core.train import learning_rate_at
@@ -109,10 +109,6 @@ def lists(weights, count, scores=None):
 def queries_of(time, every=EVERY, device=None):
     """The positions of the queries that are judged: of the second half, some apart."""
     return torch.arange(time // 2, time, every, device=device)
-
-
-def rounded(tensor):
-    return [round(each, 4) for each in tensor.tolist()]
 
 
 @torch.no_grad()

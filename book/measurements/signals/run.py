@@ -23,7 +23,7 @@ from pathlib import Path
 import torch
 
 from effattn_core import reproducible
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import RUNS, once, rounded
 from effattn_core.signals import programs, questions, tables, tokens
 from kernels import bench, runtime
 
@@ -145,11 +145,6 @@ def main(
         rows += once(store / f"claims-{seed}.pt", partial(claim_rows, seed, *claims))
         rows += once(store / f"tokens-{seed}.pt", partial(token_rows, seed, steps, batch, few, long))
     bench.write_measurement((folder or Path(__file__).parent) / f"training-{kind}.json", made, rounded(rows))
-
-
-def rounded(rows):
-    """Rows with their floats to four decimals."""
-    return [{key: round(each, 4) if isinstance(each, float) else each for key, each in row.items()} for row in rows]
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from effattn_core import reproducible
-from effattn_core.measurements import RUNS, once
+from effattn_core.measurements import RUNS, once, rounded
 from effattn_core.splits import institutions, writers
 from effattn_core.splits.transfer import PSEUDO
 from kernels import bench, runtime
@@ -53,7 +53,7 @@ def federated_rows(arm, seed, rounds, epochs):
         data, *institutions.trained(data, method, rounds=rounds, epochs=epochs, seed=seed, pull=pull)
     )
     row = {"what": "federated", "arm": arm, "rounds": rounds, "epochs": epochs, "seed": seed}
-    return [row | {name: _rounded(value) for name, value in found.items()}]
+    return [row | rounded(found)]
 
 
 def transfer_rows(seed, *, epochs, steps, pixel_steps, count, adapting, grid):
@@ -121,19 +121,15 @@ def _asked(model, shown, seed):
     said = probability.argmax(1)
     found = {
         "sure": probability.max(1).values.mean().item(),
-        "classes": _rounded((said.bincount(minlength=10) / len(said)).tolist()),
+        "classes": rounded(said.bincount(minlength=10) / len(said)),
         "unlike": model.statistics_loss(shown).item(),
     }
     if seed == 0:
         order = [(said == digit).nonzero()[:1, 0] for digit in range(10)]
         chosen = torch.cat([*order, torch.arange(10)])[:10]
-        found["images"] = [_rounded(each.tolist(), 2) for each in shown[chosen]]
+        found["images"] = rounded(shown[chosen], 2)
         found["read"] = said[chosen].tolist()
     return found
-
-
-def _rounded(value, digits=4):
-    return [round(each, digits) for each in value] if isinstance(value, list) else round(value, digits)
 
 
 def main(

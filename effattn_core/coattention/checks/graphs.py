@@ -7,7 +7,7 @@ import torch
 from effattn_core.coattention.attend import attend
 from effattn_core.coattention.slices import mass
 from effattn_core.coattention.votes import agreement, votes
-from effattn_core.exercises import compare_number, exercise
+from effattn_core.exercises import compare_number, exercise, known_mistake
 
 CHANCE = 0.2  # of pointing at one of five pictures
 
@@ -39,14 +39,14 @@ def ballot(function):
         if torch.allclose(found, wanted, atol=1e-12):
             continue
         same = agreement(answers).double()
-        for mistake, sentence in (
+        mistakes = (
             (same.sum(1), "That counts heads: the value is the weight of the voter, not 1."),
             (weight.sum().expand(count), "Everybody is counted: the mask lets through only those who agree."),
             (same @ weight - weight, "A respondent agrees with himself: leave the diagonal of the mask."),
             (same @ weight**2, "The weight enters twice: once as a value is enough, and a logarithm of it is no bias."),
-        ):
-            if torch.allclose(found, mistake, atol=1e-9):
-                return sentence
+        )
+        if said := known_mistake(found, mistakes, atol=1e-9):
+            return said
         if torch.allclose(mean, wanted, atol=1e-9) or torch.allclose(found, wanted / same.sum(1), atol=1e-9):
             return "The sum is divided by the number of those who agree: a bias of 0 gives log_sum_exp = ln of it."
         return (

@@ -1,13 +1,13 @@
 """Claims on co-attention, facts, pooling and aspects: Dual-MFA, R-VQA, MGH with ATA pooling, KCF-PLM."""
 
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 
 from effattn_core.coattention.attend import attend
 from effattn_core.coattention.fusion import fused, fused_scores
 from effattn_core.coattention.pooling import pooled
-from effattn_core.ledger import Claim, Figure, at_least, beyond, exact
+from effattn_core.ledger import Claim, Figure, at_least, beyond, exact, two_errors
 from effattn_core.recordings import measured
 
 RUN = "coattention/training-cpu"
@@ -31,7 +31,7 @@ def over(ours, other):
 
 def noise(ours, other):
     """Two standard errors of that difference."""
-    return 200 * stdev(one - two for one, two in zip(ours, other, strict=True)) / len(ours) ** 0.5
+    return 100 * two_errors(one - two for one, two in zip(ours, other, strict=True))
 
 
 def _compared(ours, other, conditions):

@@ -2,6 +2,7 @@
 
 from effattn_core.coattention.claims.fusion import FUSION as CLAIMS
 from effattn_core.coattention.claims.fusion import both_kinds, of
+from effattn_core.ledger import stated
 from effattn_core.papers import Paper, over_seeds
 
 _PLACE, _TESTS = "effattn_core.coattention", "coattention/test_fusion.py"
@@ -37,7 +38,7 @@ FUSION = [
         function=f"{_PLACE}.fusion.fused",
         test=f"{_TESTS}::test_two_products_give_the_scores_of_the_product_formed_in_full",
         measured=_dual,
-        claim=CLAIMS[0],
+        claim=stated(CLAIMS, "Free-form regions and detection boxes answer more together than either alone."),
     ),
     Paper(
         topic="coattention",
@@ -47,7 +48,7 @@ FUSION = [
         function=f"{_PLACE}.fusion.two_hops",
         test=f"{_TESTS}::test_two_hops_are_what_their_equations_say",
         measured=_facts,
-        claim=CLAIMS[3],
+        claim=stated(CLAIMS, "Facts are to be asked after the picture has been looked at: in sequence."),
     ),
     Paper(
         topic="coattention",
@@ -57,7 +58,7 @@ FUSION = [
         function=f"{_PLACE}.pooling.pooled",
         test=f"{_TESTS}::test_a_sum_of_columns_is_the_mean_after_one_more_hop_and_the_logarithm_is_not",
         measured=_pooling,
-        claim=CLAIMS[4],
+        claim=stated(CLAIMS, "Weighting states by the attention that they get is better than their mean."),
         reconstruction=True,
     ),
     Paper(
@@ -68,7 +69,9 @@ FUSION = [
         function=f"{_PLACE}.aspects.guided",
         test=f"{_TESTS}::test_an_item_of_which_nothing_is_shown_gives_zero_and_a_graph_fills_it",
         measured=_aspects,
-        claim=CLAIMS[6],
+        claim=stated(
+            CLAIMS, "Attention guided by the user and a knowledge graph predict ratings better than unguided aspects."
+        ),
         reconstruction=True,
     ),
 ]

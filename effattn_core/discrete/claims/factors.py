@@ -1,8 +1,8 @@
 """Claims on voxel masks, joint decisions by messages, and margins."""
 
-import math
-from statistics import fmean, stdev
+from statistics import fmean
 
+from effattn_core.discrete.claims.rules import difference
 from effattn_core.ledger import Claim, Figure, at_least, beyond
 from effattn_core.recordings import measured
 
@@ -14,12 +14,6 @@ LEARNED, FEW = "learned, sigma 2", 200
 def values(field, **wanted):
     """What the run gave for a field, seed by seed."""
     return [row[field] for row in sorted(measured(RUN, **wanted), key=lambda row: row["seed"])]
-
-
-def difference(one, other):
-    """(mean difference seed by seed, two standard errors of it) of two lists of figures."""
-    found = [a - b for a, b in zip(one, other, strict=True)]
-    return fmean(found), 2 * stdev(found) / math.sqrt(len(found))
 
 
 def against_annotated():

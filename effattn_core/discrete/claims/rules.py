@@ -1,10 +1,10 @@
 """Claims on rule nets: activations, estimators, random binarisation."""
 
 import math
-from statistics import fmean, stdev
+from statistics import fmean
 
 from effattn_core.discrete.activations import LAF, PRODUCT, mean_slope
-from effattn_core.ledger import Claim, Figure, at_least, beyond, exact
+from effattn_core.ledger import Claim, Figure, at_least, beyond, exact, two_errors
 from effattn_core.recordings import measured
 
 RUN = "discrete/training-cpu"
@@ -19,7 +19,7 @@ def tests(**wanted):
 def difference(one, other):
     """(mean difference seed by seed, two standard errors of it) of two lists of accuracies."""
     found = [a - b for a, b in zip(one, other, strict=True)]
-    return fmean(found), 2 * stdev(found) / math.sqrt(len(found))
+    return fmean(found), two_errors(found)
 
 
 def against_straight():

@@ -1,6 +1,7 @@
 """The papers on rule nets."""
 
 from effattn_core.discrete.claims.rules import RULE_CLAIMS, tests
+from effattn_core.ledger import stated
 from effattn_core.papers import Paper, over_seeds
 
 
@@ -21,7 +22,7 @@ RULE_PAPERS = [
             dict(table="digits", arm="grafted NLAF .9/3/3"),
             dict(table="digits", arm="straight-through"),
         ),
-        claim=RULE_CLAIMS[2],
+        claim=stated(RULE_CLAIMS, "Grafting trains a hard net better than the straight-through estimator."),
     ),
     Paper(
         topic="discrete",
@@ -35,7 +36,7 @@ RULE_PAPERS = [
             dict(what="depth", layers=3, estimator="grafted"),
             dict(what="depth", layers=3, estimator="single"),
         ),
-        claim=RULE_CLAIMS[3],
+        claim=stated(RULE_CLAIMS, "Grafting layer by layer helps where grafting once fails, in deeper nets."),
     ),
     Paper(
         topic="discrete",
@@ -48,6 +49,8 @@ RULE_PAPERS = [
         measured=lambda: _pair(
             "without, four levels, cut", dict(what="random", share=0.25), dict(what="random", share=0.0)
         ),
-        claim=RULE_CLAIMS[4],
+        claim=stated(
+            RULE_CLAIMS, "Cutting a random share of the weights in training narrows the gap that the last cut opens."
+        ),
     ),
 ]

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from effattn_core.exercises import compare_number, exercise
+from effattn_core.exercises import compare_number, exercise, known_mistake
 from effattn_core.signals import questions
 from effattn_core.signals.programs import Program
 from effattn_core.signals.tokens import label_probabilities
@@ -103,7 +103,7 @@ def scores(function):
         if torch.allclose(found, wanted):
             continue
         raw = logits[:, position] + bias
-        for mistake, sentence in (
+        mistakes = (
             (1 - wanted, "The sign is turned: the logit is that of “replaced”, and a label that fits is original."),
             ((-raw).softmax(-1), "That is a softmax over the labels. Each has a loss of its own, so each a sigmoid."),
             (raw.softmax(-1), "That is a softmax, and of “replaced”: one minus a sigmoid per label is asked."),
@@ -113,10 +113,11 @@ def scores(function):
             (1 - torch.sigmoid(logits[:, position] - bias), "The bias is added to the logit; here it is taken away."),
             (1 - torch.sigmoid(logits[:, -labels:] + bias), "Read the logits at `position`, not those of the end."),
             (1 - torch.sigmoid(logits[:, position + 1] + bias), "That reads the token behind each label's."),
-        ):
-            if torch.allclose(found, mistake):
-                return sentence
-        return f"It differs by {(found - wanted).abs().max():.2g}: 1 - σ(z + b) at the labels' tokens."
+        )
+        return (
+            known_mistake(found, mistakes)
+            or f"It differs by {(found - wanted).abs().max():.2g}: 1 - σ(z + b) at the labels' tokens."
+        )
     return None
 
 

@@ -5,7 +5,7 @@ import math
 
 import torch
 
-from effattn_core.exercises import compare_number, exercise
+from effattn_core.exercises import compare_number, exercise, known_mistake
 
 
 @exercise("signals.weights", level="code")
@@ -28,16 +28,17 @@ def weights(function):
         if torch.allclose(found, wanted):
             continue
         flipped = (-raw).clamp(min=0)
-        for mistake, sentence in (
+        mistakes = (
             (raw.abs() / raw.abs().sum(), "abs() gives weight to examples that harm: clip them with max(0, ·)."),
             ((raw / raw.sum()).clamp(min=0), "Clip first, then normalise: else the weights do not sum to 1."),
             (flipped / flipped.sum().clamp(min=1e-30), "The sign is turned: aligned gradients lower the meta loss."),
             (raw.softmax(0), "Softmax gives everyone some weight; a rectifier gives those that harm none."),
             (kept, "They are clipped but not normalised: divide by their sum."),
-        ):
-            if torch.allclose(found, mistake):
-                return sentence
-        return f"It differs by {(found - wanted).abs().max():.2g}: max(0, ⟨g_i, G⟩), divided by the sum."
+        )
+        return (
+            known_mistake(found, mistakes)
+            or f"It differs by {(found - wanted).abs().max():.2g}: max(0, ⟨g_i, G⟩), divided by the sum."
+        )
     return None
 
 

@@ -2,7 +2,7 @@
 
 import torch
 
-from effattn_core.exercises import compare_number, exercise
+from effattn_core.exercises import compare_number, exercise, known_mistake
 from effattn_core.splits.federated import CONTROLLED, bytes_per_round
 from effattn_core.splits.transfer import batchnorm_loss, information
 
@@ -77,16 +77,17 @@ def scaffold(function):
         wanted = own - server + (start - right) / (steps * rate)
         if torch.allclose(variate, wanted):
             continue
-        for mistake, sentence in (
+        mistakes = (
             (own - server, "c_i is updated with the new w: (w − w_i) needs the model that the round began with."),
             (own - server + (start - right) / rate, "Divide by the number of steps too: c_i is a mean gradient."),
             (own - server + (right - start) / (steps * rate), "The sign: w − w_i, against the way it went."),
             (own + (start - right) / (steps * rate), "c is missing: c_i − c + … takes the correction out again."),
             (gradient(right), "That is the gradient at the end; the mean over the steps is asked."),
-        ):
-            if torch.allclose(variate, mistake):
-                return sentence
-        return f"c_i differs by {(variate - wanted).abs().max():.2g}: divide by steps taken, not by epochs."
+        )
+        return (
+            known_mistake(variate, mistakes)
+            or f"c_i differs by {(variate - wanted).abs().max():.2g}: divide by steps taken, not by epochs."
+        )
     return None
 
 
@@ -105,7 +106,7 @@ def statistics(function):
             continue
         means = (inputs.mean(0) - mean).square()
         unbiased, biased = ((inputs.var(0, correction=each) - variance) for each in (1, 0))
-        for mistake, sentence in (
+        mistakes = (
             (
                 means.sum() + unbiased.square().sum(),
                 "The variance is the unbiased one; the biased one is asked, divided by the batch.",
@@ -114,10 +115,8 @@ def statistics(function):
             (biased.square().sum(), "The means are missing."),
             (means.mean() + biased.square().mean(), "Squared norms are sums over the features, not means."),
             (means.sum().sqrt() + biased.square().sum().sqrt(), "The norms are squared: no root."),
-        ):
-            if torch.allclose(found, mistake):
-                return sentence
-        return f"It gives {found.item():.4g}; {wanted.item():.4g} is wanted."
+        )
+        return known_mistake(found, mistakes) or f"It gives {found.item():.4g}; {wanted.item():.4g} is wanted."
     return None
 
 

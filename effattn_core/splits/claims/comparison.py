@@ -145,4 +145,3 @@ CLAIMS = [
         ),
     ),
 ]
-BY_NAME = {claim.statement: claim for claim in CLAIMS}

@@ -1,12 +1,11 @@
 """What is said of data that stays where it is (FedCVD) and of knowledge that moves without its data (the survey)."""
 
 import functools
-import math
-from statistics import fmean, stdev
+from statistics import fmean
 
 import torch
 
-from effattn_core.ledger import Claim, Figure, at_least, beyond, exact
+from effattn_core.ledger import Claim, Figure, at_least, beyond, exact, two_errors
 from effattn_core.recordings import measured
 from effattn_core.splits.federated import (
     AVERAGED,
@@ -25,14 +24,12 @@ SMALL = "MNIST 14 × 14 in the proportions of ten labels of Fed-ECG, 40 rounds, 
 
 
 def difference(arm, other, measure, rounds=40):
-    """Paired differences of an accuracy between two arms, a seed each."""
+    """Paired differences of an accuracy between two arms, a seed each.
+
+    Two standard errors of them are too few: seeds draw from the same 4,000 digits and share the test.
+    """
     rows = [{row["seed"]: row[measure] for row in measured(RUN, arm=each, rounds=rounds)} for each in (arm, other)]
     return [rows[0][seed] - rows[1][seed] for seed in sorted(rows[0])]
-
-
-def noise(values):
-    """Two standard errors: too few, for seeds draw from the same 4,000 digits and share the test."""
-    return 2 * stdev(values) / math.sqrt(len(values))
 
 
 def scores(arm, classes="all"):
@@ -108,7 +105,7 @@ CLAIMS = [
         where="released code: methods compared as they are meant",
         statement="Control variates raise the accuracy on rare classes.",
         measured=Figure(lambda: fmean(difference("Scaffold", "FedAvg, equal", "tail")), "above equal FedAvg, tail"),
-        rule=beyond(lambda: noise(difference("Scaffold", "FedAvg, equal", "tail")), at_least(0.0)),
+        rule=beyond(lambda: two_errors(difference("Scaffold", "FedAvg, equal", "tail")), at_least(0.0)),
         conditions=SMALL,
     ),
     Claim(
@@ -119,7 +116,7 @@ CLAIMS = [
         measured=Figure(
             lambda: fmean(difference("FedProx .01", "FedAvg, equal", "macro")), "above equal FedAvg, all classes alike"
         ),
-        rule=beyond(lambda: noise(difference("FedProx .01", "FedAvg, equal", "macro")), at_least(0.0)),
+        rule=beyond(lambda: two_errors(difference("FedProx .01", "FedAvg, equal", "macro")), at_least(0.0)),
         conditions=SMALL,
     ),
     Claim(
@@ -158,4 +155,3 @@ CLAIMS = [
         conditions="digits 0 to 4 alone, entropy and diversity; three teachers",
     ),
 ]
-BY_NAME = {claim.statement: claim for claim in CLAIMS}

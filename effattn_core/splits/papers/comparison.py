@@ -1,7 +1,8 @@
 """Rows of the two papers: the survey of entity linking, and GPT-4 among models of tables."""
 
+from effattn_core.ledger import stated
 from effattn_core.papers import Paper, over_seeds
-from effattn_core.splits.claims.comparison import BY_NAME, accuracies, linked, reranked
+from effattn_core.splits.claims.comparison import CLAIMS, accuracies, linked, reranked
 
 PAPERS = [
     Paper(
@@ -15,7 +16,7 @@ PAPERS = [
             f"R@1 {over_seeds(linked('bi-encoder', 1))}, R@16 {over_seeds(linked('bi-encoder', 16))}, "
             f"re-ranked {over_seeds(reranked('bi-encoder', 'accuracy'))}"
         ),
-        claim=BY_NAME["Re-ranking what was retrieved finds more than retrieval alone."],
+        claim=stated(CLAIMS, "Re-ranking what was retrieved finds more than retrieval alone."),
         reconstruction=True,
     ),
     Paper(
@@ -29,6 +30,6 @@ PAPERS = [
             f"boosting {over_seeds(accuracies('boosting'))} over 20 splits; SmolLM2, one split: "
             f"{accuracies('zero-shot')[0]:.3f}, with examples {accuracies('few-shot')[0]:.3f}"
         ),
-        claim=BY_NAME["A language model does not surpass models of tables."],
+        claim=stated(CLAIMS, "A language model does not surpass models of tables."),
     ),
 ]

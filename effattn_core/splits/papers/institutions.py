@@ -1,7 +1,8 @@
 """Rows of the two papers: federated learning on heart recordings, and transfer without data."""
 
+from effattn_core.ledger import stated
 from effattn_core.papers import Paper, over_seeds
-from effattn_core.splits.claims.institutions import BY_NAME, difference, scores, students
+from effattn_core.splits.claims.institutions import CLAIMS, difference, scores, students
 
 PAPERS = [
     Paper(
@@ -15,7 +16,7 @@ PAPERS = [
             "three rarest classes, Scaffold less equal FedAvg: "
             f"{over_seeds(difference('Scaffold', 'FedAvg, equal', 'tail'))}"
         ),
-        claim=BY_NAME["Control variates raise the accuracy on rare classes."],
+        claim=stated(CLAIMS, "Control variates raise the accuracy on rare classes."),
     ),
     Paper(
         topic="splits",
@@ -28,7 +29,7 @@ PAPERS = [
             f"adapted {over_seeds(scores('entropy and diversity'))} from {over_seeds(scores('source alone'))}; "
             f"student of matched images {over_seeds(students('generator', balance=5.0, matching=1.0))}"
         ),
-        claim=BY_NAME["Adapting to an unlabelled target raises the accuracy there."],
+        claim=stated(CLAIMS, "Adapting to an unlabelled target raises the accuracy there."),
         reconstruction=True,
     ),
 ]
