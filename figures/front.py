@@ -54,8 +54,8 @@ def squares():
         Square(kept["attention"][0], "heads share keys", shared),
         Square(kept["retention"][0], "one matrix per head", kept["retention"][1]),
         Square(kept["yoco"][0], "one cache for all layers", kept["yoco"][1]),
-        Square(decode.amount(decode.text), f"of {kept['attention'][0]} read: few blocks", read, shared, True),
-        Square(f"{theme.significant(bits[1])} bits", f"of {bits[0]:g} per weight to train it", bits[1]),
+        Square(decode.amount(decode.text), f"read of {kept['attention'][0]}: few blocks", read, shared, True),
+        Square(f"{theme.significant(bits[1])} bits", f"per weight in training, of {bits[0]:g}", bits[1]),
     ]
 
 
@@ -68,8 +68,9 @@ def caption():
     """What a cell is, and of which model: the sentence under the picture."""
     size = f"{bill.MODEL.parameters / 1e9:.0f} billion parameters"
     return (
-        f"Memory for one conversation of {theme.tokens(bill.CONTEXT)} tokens with a Transformer of {size}: a cell is "
-        "1 GiB. In the last square a cell is one bit of what the optimizer keeps per weight."
+        f"One conversation of {theme.tokens(bill.CONTEXT)} tokens with a Transformer of {size}. A cell is 1 GiB of "
+        "what is kept of the text, in the fifth square of what a new token reads of it; in the last, one bit of what "
+        "the optimizer keeps per weight."
     )
 
 
@@ -109,7 +110,7 @@ def _svg(square):
     lines = "".join(f"M{at} 0V{SIDE}M0 {at}H{SIDE}" for at in range(SIDE + 1))
     return (
         f'<svg viewBox="-0.1 -0.1 {SIDE + 0.2} {SIDE + 0.2}" role="img" aria-label="{html.escape(square.says())}" '
-        f'style="display:block;width:100%;max-width:9rem">{"".join(rows)}'
+        f'style="display:block;width:100%;max-width:9rem;margin-bottom:0.3rem">{"".join(rows)}'
         f'<path d="{lines}" fill="none" stroke="currentColor" stroke-opacity="0.4" stroke-width="0.06"/></svg>'
     )
 

@@ -55,6 +55,7 @@ def finish_configuration(app, config):
         "pygments_light_style": "a11y-high-contrast-light",
         "pygments_dark_style": "a11y-high-contrast-dark",
     }
+    config.templates_path += [str(Path(__file__).with_name("templates"))]
     config.ogp_site_url = site(config.html_theme_options["repository_url"])
     config.ogp_site_name = config.html_title
     # Jupyter Book adds whatever lies in _static to every page, plotly too. `complete_page` adds what a page needs.

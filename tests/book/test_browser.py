@@ -2,10 +2,10 @@
 
 import re
 import time
-from contextlib import contextmanager
 
 import pytest
 from support.house import chapters
+from support.timed import KEY, QUIET, measured_page, plotly_alone
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 SEVERE = ("serious", "critical")
@@ -37,11 +37,6 @@ ONCE = """() => {
 # What depends on colours is asked in both themes, what does not on a large screen and on a phone.
 CONTRAST = dict(runOnly=dict(type="rule", values=["color-contrast"]))
 OTHERS = dict(rules={"color-contrast": {"enabled": False}})
-
-
-# The key that changes the control in focus, wherever it stands.
-KEY = """(({type, value, max, options}) => type === "checkbox" ? "Space"
-  : value === (max || String(options?.length - 1)) ? "ArrowLeft" : "ArrowRight")(document.activeElement)"""
 
 
 @pytest.fixture
@@ -158,32 +153,6 @@ def test_mathematics_and_search_need_no_network(visit):
     assert not [each for each in wrong if each.startswith("http")]
 
 
-# What plotly alone costs, on a page with nothing else: its script, and one chart drawn five times.
-ALONE = """async () => {
-  const chart = document.body.appendChild(document.createElement("div"));
-  for (let last = 0; last < 5; last += 1) {
-    await Plotly.react(chart, [{y: [1, 2, last]}, {type: "bar", y: [1, last]}], {width: 700, height: 400});
-  }
-}"""
-QUIET = 0.55  # processor seconds of that on a quiet core of 2024; a page may use 2 s of such a core
-
-
-@contextmanager
-def measured_page(browser):
-    """A new page, and a call that gives the processor seconds which the page itself has used so far."""
-    context = browser.new_context(viewport={"width": 1280, "height": 900}, offline=True)
-    page = context.new_page()
-    session = context.new_cdp_session(page)
-    session.send("Performance.enable", {"timeDomain": "threadTicks"})
-
-    def used():
-        metrics = {each["name"]: each["value"] for each in session.send("Performance.getMetrics")["metrics"]}
-        return metrics["TaskDuration"]
-
-    yield page, used
-    context.close()
-
-
 @pytest.mark.parametrize("chapter", [each for each in chapters() if each == "index" or re.match("[1-6]-", each)])
 def test_a_page_is_usable_within_two_seconds(browser, pages, chapter):
     """From a link to the first figure with controls until it has answered them, in the page's own processor time, so
@@ -204,11 +173,7 @@ def test_a_page_is_usable_within_two_seconds(browser, pages, chapter):
             page.keyboard.press(page.evaluate(KEY))
             page.wait_for_function(f"{figure}.dataset.drawn", polling=10)
             clock, work = time.perf_counter() - begin, used()
-        with measured_page(browser) as (page, used):
-            page.goto((pages / "_static" / "vendor" / "plotly.LICENSE").as_uri())
-            page.add_script_tag(path=pages / "_static" / "vendor" / "plotly.min.js")
-            page.evaluate(ALONE)
-            unit = used()
+        unit = plotly_alone(browser, pages)
         print(f"{chapter}: the first figure answers after {clock:.2f} s, {work:.2f} of work, plotly alone {unit:.2f}")
         if work / unit < 2 / QUIET:
             break
