@@ -18,8 +18,8 @@ from figures import front
 BOOK = ROOT / "book"
 TEXT = (BOOK / "index.md").read_text()
 NAMES = ("bill", "kept", "read")  # what it costs, what can be kept instead, what need not be read
-PAGE, SENT = 450_000, 1_500_000  # bytes: of the page itself, and of all that is sent for it, both compressed as sent
-LONGEST = 5  # seconds of a quiet core until all three figures have answered
+PAGE, SENT = 450_000, 1_650_000  # bytes: of the page itself; of all that is asked for it, compressed
+LONGEST = 3  # seconds of a quiet core until all three figures have answered
 
 
 def areas(square):
@@ -101,7 +101,7 @@ def test_all_three_figures_answer_to_the_keyboard_soon_and_the_page_is_light(bro
     whole, sent = map(sum, zip(*sizes.values(), strict=True))
     print(f"index.html {sizes['index.html'][0]:,} bytes; {len(sizes)} files of {whole:,} bytes, compressed {sent:,}")
     assert {"index.html", "plotly.min.js", "explore.js"} <= {*sizes}
-    assert sizes["index.html"][0] < PAGE and sent < SENT
+    assert sizes["index.html"][0] < PAGE and sent < SENT and "searchindex.js" not in sizes
 
 
 def answer(page, name):

@@ -24,6 +24,7 @@ KINDS = {
     "test_sanitize": "kernels",
     "test_notebooks": "chapters run anew",
     "test_browser": "browser",
+    "test_front": "browser",
     "test_explore_browser": "browser",
     "test_book": "book",
     "test_guards": "guards",

@@ -16,6 +16,7 @@ from figures import (
     coattention,
     discrete,
     focus,
+    front,
     graphs,
     lowbit,
     machine,
@@ -162,6 +163,7 @@ def pages():
     """name -> HTML of every specimen."""
     for name, (build, says, grid) in SPECIMENS.items():
         yield name, explore(build, name=name, caption="c", alt=says, **grid).html
+    yield "front", front.picture().to_html()
     yield "losses", show(measured.losses({"a": [1.0, 2.0]}), name="losses", caption="c", alt="c").html
     yield "table", theme.table([{"x": 1, "y": 0.5}], caption="t").to_html()
 
