@@ -49,10 +49,12 @@ def test_code_tables_and_equations_of_every_page_fit_it(chapter, browser, pages)
     opened = context.new_page()
     opened.goto((pages / f"{chapter}.html").as_uri())
     opened.evaluate("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
-    wide = opened.evaluate("""[...document.querySelectorAll("article table, article div.highlight pre")]
+    wide = opened.evaluate(
+        """[...document.querySelectorAll("article table, article div.highlight pre")]
       .filter((each) => each.closest("div.cell_output pre") === null)
       .filter((each) => WIDER)
-      .map((each) => each.innerText.slice(0, 60))""".replace("WIDER", WIDER))
+      .map((each) => each.innerText.slice(0, 60))""".replace("WIDER", WIDER)
+    )
     opened.wait_for_function(
         "[...document.querySelectorAll('.math')].every((each) => each.querySelector('mjx-container'))", timeout=15000
     )
