@@ -24,7 +24,7 @@ INK, QUIET, GRID, PAPER = "#777777", "#797979", "#80808040", "#80808001"
 ROLES = {INK: "ink", QUIET: "quiet", GRID: "grid", PAPER: "paper"}
 
 SENTENCE = 100  # characters of a table's cell that a phone cannot show in a column
-NAME = 28  # characters of a name in code that a table's column holds in one line
+NAME = 20  # characters of a name in code that a table's column holds in one line
 
 SMALL, NORMAL, LARGE = 12, 13, 15  # pixels; nothing in a figure is smaller than SMALL
 
