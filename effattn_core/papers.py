@@ -41,11 +41,11 @@ def rows(topic):
     """Rows for a table: the papers of a topic."""
     return [
         {
-            "paper": paper.name + (" *(reconstruction)*" if paper.reconstruction else ""),
-            "mechanism": paper.mechanism,
-            "runs in": f"`{paper.function.removeprefix('effattn_core.')}`, held by `{paper.test.partition('::')[2]}`",
+            "paper and mechanism": f"*{paper.name}*{' (reconstruction)' * paper.reconstruction}. "
+            f"{paper.mechanism[0].upper()}{paper.mechanism[1:].removesuffix('.')}.",
             "measured": paper.measured(),
             "verdict": paper.claim.verdict,
+            "runs in": f"`{paper.function.removeprefix('effattn_core.')}`, held by `{paper.test.partition('::')[2]}`",
         }
         for paper in papers()
         if paper.topic == topic

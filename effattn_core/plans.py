@@ -7,9 +7,11 @@ texts of their own too. `report` gives what one device of the plan does; `refusa
 `book/_static/planner.js` holds the same formulas for the page; `tests/book/test_planner.py` holds the two together.
 """
 
+import math
 from dataclasses import asdict, dataclass, replace
 
 from effattn_core import costs, plan_parts
+from effattn_core.devices import Device
 from effattn_core.plan_parts import MIXERS
 
 # Sizes as in gpt-fast's model.py (transformer_configs), which was read; Llama 3 8B and SmolLM2 are the book's own.
@@ -22,39 +24,12 @@ LLAMA_2_7B = costs.Model(
     vocabulary=32000, source="gpt-fast, model.py, 7B",
 )  # fmt: skip
 LLAMA_2_70B = replace(LLAMA_70B, name="Llama 2 70B", vocabulary=32000, source="gpt-fast, model.py, 70B")
-MODELS = {model.name: model for model in (costs.SMOLLM2, LLAMA_2_7B, costs.LLAMA_8B, LLAMA_2_70B, LLAMA_70B)}
-
-
-@dataclass(frozen=True)
-class Device:
-    """Published peaks of a device, and of its link. link: bytes per second that it sends; as many come in meanwhile."""
-
-    hardware: costs.Hardware
-    link: float
-    source: str
-
-    @property
-    def name(self):
-        return self.hardware.name
-
-
-def own_device(bandwidth=50e9, flops=1e12, memory=16e9, link=1e9):
-    """A Device of the reader's own numbers, in bytes and FLOP per second. The defaults are round, and no product's."""
-    hardware = costs.Hardware(
-        "your own device", bandwidth, memory, {"bfloat16": flops, "float32": flops}, "what its owner says or measured"
-    )
-    return Device(hardware, link, "what its owner says or measured")
-
-
-DEVICES = {
-    device.name: device
-    for device in (
-        Device(costs.HARDWARE["A100 80GB SXM"], 300e9, "NVLink, 300 GB/s each way (G. K. Lockwood, processors/A100)"),
-        Device(
-            costs.HARDWARE["H100 SXM"], 450e9, "half of NVLink's 900 GB/s both ways (G. K. Lockwood, processors/h100)"
-        ),
-        own_device(),
-    )
+LLAMA_405B = costs.Model(
+    name="Llama 3 405B", layers=126, width=16384, heads=128, key_value_heads=8, head_dim=128, feed_forward=53248,
+    vocabulary=128256, source="gpt-fast, model.py, llama-3.1-405b",
+)  # fmt: skip
+MODELS = {
+    model.name: model for model in (costs.SMOLLM2, LLAMA_2_7B, costs.LLAMA_8B, LLAMA_2_70B, LLAMA_70B, LLAMA_405B)
 }
 
 
@@ -102,6 +77,7 @@ class Plan:
 
 
 WHOLE = ("context", "batch", "data", "tensor", "sequence", "expert", "experts", "top_k", "window")
+LARGEST = 2**53  # up to here the page's numbers are exact
 SIZES = ("layers", "width", "heads", "key_value_heads", "head_dim", "feed_forward", "vocabulary")
 
 
@@ -114,23 +90,29 @@ def _sizes_refusal(plan):
     for name, value in [(name, getattr(plan, name)) for name in WHOLE] + [
         (name, getattr(plan.model, name)) for name in SIZES
     ]:
-        if value != int(value) or value < 1:
+        if not _is_finite(value) or value != int(value) or value < 1:
             return f"{name} must be a whole number of at least 1; it is {_shown(value)}."
+        if value > LARGEST:
+            return f"{name} must be at most {LARGEST}; it is {_shown(value)}."
     if plan.mixer not in MIXERS:
         return f"mixer must be one of {', '.join(MIXERS)}; it is {plan.mixer}."
     for name, dtype in (("weights", plan.weights), ("cache", plan.cache)):
         if dtype not in costs.BYTES:
             return f"{name} must be one of {', '.join(costs.BYTES)}; it is {dtype}."
-    if not 0 < plan.share <= 1:
+    if not _is_finite(plan.share) or not 0 < plan.share <= 1:
         return f"share must lie above 0 and be at most 1; it is {_shown(plan.share)}."
-    if not plan.latency >= 0:
-        return f"latency must be at least 0; it is {_shown(plan.latency)}."
+    if not _is_finite(plan.latency) or plan.latency < 0:
+        return f"latency must be a finite number of at least 0; it is {_shown(plan.latency)}."
     hardware = plan.device.hardware
     peaks = ("bandwidth", hardware.bandwidth), ("memory", hardware.memory), ("link", plan.device.link)
-    for name, value in (*peaks, ("flops", hardware.peak(plan.products))):
-        if not value > 0:
-            return f"{name} must lie above 0; it is {_shown(value)}."
+    for name, value in (*peaks, (f"{plan.products} flops", hardware.peak(plan.products))):
+        if not _is_finite(value) or value <= 0:
+            return f"{name} must be a finite number above 0; it is {_shown(value)}."
     return None
+
+
+def _is_finite(value):
+    return isinstance(value, (int, float)) and math.isfinite(value)
 
 
 def _split_refusal(plan):
@@ -164,7 +146,12 @@ def _split_refusal(plan):
 
 
 def _shown(value):
-    return f"{value:g}" if isinstance(value, float) else f"{value}"
+    """A number in a refusal: whole numbers in full, others with six digits, as the page's script shows them too."""
+    if not isinstance(value, (int, float)) or math.isnan(value):
+        return "not a number"
+    if math.isinf(value):
+        return "infinite"
+    return f"{value:.0f}" if value == int(value) and abs(value) <= LARGEST else f"{value:g}"
 
 
 def check(plan):

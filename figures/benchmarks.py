@@ -69,7 +69,7 @@ def pair_table(pairs, caption):
         for varying in [shape_words((field, value) for field, value in pair.shape if field not in shared)]
     ]  # fmt: skip
     everywhere = f" At all shapes: {shape_words(shared.items())}." if shared and len(pairs) > 1 else ""
-    return theme.table(rows, caption=caption + everywhere)
+    return theme.table(rows, caption=caption + everywhere, cards=True)
 
 
 def alone_table(recording, caption):
@@ -81,7 +81,7 @@ def alone_table(recording, caption):
          "name": name_of(row), "ms": seconds(row)}
         for row in recording.alone
     ]  # fmt: skip
-    return theme.table(rows, caption=caption)
+    return theme.table(rows, caption=caption, cards=True)
 
 
 def recording_table(recordings, caption):
@@ -95,7 +95,7 @@ def recording_table(recordings, caption):
                          f"torch {made['torch']}, Triton {made['triton']}",
              "commit": made["commit"], "date": made["date"], "timed": len(each.timed)}
         )  # fmt: skip
-    return theme.table(rows, caption=caption)
+    return theme.table(rows, caption=caption, cards=True)
 
 
 def losing_summary(recordings, caption):
@@ -110,7 +110,7 @@ def losing_summary(recordings, caption):
                  "to a peer": sum(pair.kind == PEER for pair in lost), "open": sum(pair.open for pair in lost),
                  "worst": times(worst) if lost else "none loses", "which": worst and f"{names(worst)}, {where(worst)}"}
             )  # fmt: skip
-    return theme.table(rows, caption=caption)
+    return theme.table(rows, caption=caption, cards=True)
 
 
 def passes(recording):

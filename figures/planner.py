@@ -1,4 +1,4 @@
-"""The planner's form, which `book/_static/planner.js` answers on the page.
+"""The planner's form, which `book/_static/planner-form.js` answers on the page.
 
 The form brings its models and devices as data, so that the script holds formulas and no sizes.
 """
@@ -8,7 +8,8 @@ import json
 from dataclasses import replace
 
 from effattn_core import costs, plans
-from figures.plans import MIXERS
+from effattn_core.devices import DEVICES
+from figures.plans import MIXERS, starts
 
 # A control per row: path in `plans.settings`, label, factor from what is typed to the plan's number.
 TEXT = (("context", "Tokens of each text", 1), ("batch", "Texts, on all devices", 1))
@@ -17,7 +18,7 @@ DEGREES = (
     ("data", "Data degree", 1), ("tensor", "Tensor degree", 1), ("sequence", "Sequence degree", 1),
     ("expert", "Expert degree", 1), ("latency", "Latency of a collective, µs", 1e-6),
 )  # fmt: skip
-EXPERTS = (("experts", "Experts per layer", 1), ("top_k", "Experts per token", 1))
+EXPERTS = (("experts", "Experts per layer", 1), ("top_k", "Experts per token, top_k", 1))
 SIZES = tuple((f"model.{name}", name.replace("_", " ").capitalize(), 1) for name in plans.SIZES)
 PEAKS = (
     ("device.bandwidth", "Memory bandwidth, GB/s", 1e9), ("device.flops.bfloat16", "bfloat16, TFLOP/s", 1e12),
@@ -26,11 +27,14 @@ PEAKS = (
 )  # fmt: skip
 
 
+OWN = "your own"  # the choice that stands for what the reader has changed
+
+
 class Form:
     """The planner as a notebook shows it: native controls with a first plan. Made by `form`."""
 
-    def __init__(self, plan, devices):
-        self.plan, self.devices = plan, devices
+    def __init__(self, plan, devices, offered):
+        self.plan, self.devices, self.offered = plan, devices, offered
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.to_html(), "text/plain": "The planner, a form; without it: plans.report(plan)."}
@@ -42,11 +46,18 @@ class Form:
             kind: {name: plans.settings(replace(plan, **{kind: each}))[kind] for name, each in offered.items()}
             for kind, offered in (("model", plans.MODELS), ("device", self.devices))
         }
+        presets["start"] = {
+            name: plans.settings(each) | {"model": each.model.name, "device": each.device.name}
+            for name, each in self.offered.items()
+        }
+        chosen = next((name for name, each in self.offered.items() if each == plan), OWN)
+        first = {name: name for name in (*self.offered, OWN)}
         script = json.dumps(presets).replace("<", "\\u003c")
         names, dtypes = {name: name for name in plans.MODELS}, {name: name for name in costs.BYTES}
         tied = '<div class="planner-tied"><input type="checkbox" id="planner--model.tied" data-path="model.tied">'
         tied += '<label for="planner--model.tied">Embedding and head are one matrix</label></div>'
         groups = (
+            _group("A plan to start from", _choice("start", "Plan", first, chosen)),
             _group("Model and text", _choice("model", "Model", names, plan.model.name), *_numbers(TEXT, start),
                    _choice("mixer", "What mixes tokens", MIXERS, plan.mixer), *_numbers(MIXING, start)),
             _group("Devices, and how they split the work", *_numbers(DEGREES, start),
@@ -66,18 +77,18 @@ class Form:
 
 
 def form(plan, devices=None):
-    """The planner's form with a first plan. devices: name -> plans.Device; None: those of plans.DEVICES.
+    """The planner's form with a first plan. devices: name -> Device; None: those of DEVICES.
 
     Raises ValueError for a plan that cannot be made, or whose model or device the form does not offer.
     """
     plans.check(plan)
-    devices = plans.DEVICES if devices is None else devices
+    devices = DEVICES if devices is None else devices
     if plan.model.name not in plans.MODELS or plan.device.name not in devices:
         raise ValueError(
             f"the form offers the models {', '.join(plans.MODELS)} and the devices {', '.join(devices)}; "
             f"the plan has {plan.model.name} on {plan.device.name}."
         )
-    return Form(plan, devices)
+    return Form(plan, devices, starts())
 
 
 def _group(title, *controls):

@@ -1,6 +1,7 @@
 """Tables and a figure of the planner's page: plans of all sizes, a text that is cut, and published rows laid over."""
 
 from effattn_core import costs, plans, served
+from effattn_core.devices import DEVICES
 from figures import theme
 
 MIXERS = {
@@ -13,7 +14,7 @@ MIXERS = {
 CONTEXTS = tuple(1 << power for power in range(12, 21))
 MILLION = CONTEXTS[-1]
 TENSORS = (1, 2, 4, 8)
-H100 = plans.DEVICES["H100 SXM"]
+H100, H200, B200, LAPTOP = (DEVICES[name] for name in ("H100 SXM", "H200 SXM", "B200 SXM", "M1 Max, a laptop"))
 LOOKS = {
     "softmax": (theme.BLUE, "solid"), "window": (theme.ORANGE, "dot"), "retention": (theme.GREEN, "dash"),
     "yoco": (theme.PURPLE, "dashdot"), "sparse": (theme.VERMILLION, "longdash"),
@@ -71,23 +72,104 @@ def seconds(value):
     return f"{1e6 * value:.3g} µs"
 
 
-def ladder(cpu):
-    """name -> Plan, from a small model on the recorded CPU to a million tokens on 32 GPUs."""
+def starts():
+    """name -> Plan: the plans that the form offers to start from."""
     big, eight = plans.LLAMA_70B, costs.LLAMA_8B
-    own = plans.DEVICES["your own device"]
     return {
-        "SmolLM2 135M on two CPU threads, 1K tokens": plans.Plan(
+        "the question above: 70B, one text of 1M tokens, 8 H100s": plan_of(MILLION, batch=1),
+        "a laptop: 8B in 4 bits, 8K tokens": plans.Plan(eight, LAPTOP, 8192, weights="int4"),
+        "one card: 8B, 128K tokens, H100": plans.Plan(eight, H100, 131072),
+        "one larger card: 70B in 8 bits, 32K tokens, H200": plans.Plan(big, H200, 32768, weights="float8"),
+        "70B on eight: 8 texts of 128K, 8 H100s": plan_of(131072),
+        "70B in 8 experts, 2 per token: 8 texts of 128K, 8 B200s": plans.Plan(
+            big, B200, 131072, batch=8, expert=8, experts=8, top_k=2),
+        "a million tokens on many: 70B, 8 texts of 1M, 64 H100s": plans.Plan(
+            big, H100, MILLION, batch=8, tensor=8, sequence=8),
+        "405B in 8 bits, one text of 1M tokens, 128 H100s": plans.Plan(
+            plans.LLAMA_405B, H100, MILLION, weights="float8", tensor=8, sequence=16),
+    }  # fmt: skip
+
+
+def ladder(cpu):
+    """name -> Plan, from a small model on the recorded CPU to a million tokens on 128 GPUs."""
+    first, *others = starts().items()
+    *smaller, many, most = others
+    return {
+        "SmolLM2 135M, 1K tokens, two CPU threads": plans.Plan(
             costs.SMOLLM2, cpu, 1024, weights="float32", cache="float32"),
-        "8B in 4 bits on the round numbers, 8K": plans.Plan(eight, own, 8192, weights="int4"),
-        "8B on an H100, 128K": plans.Plan(eight, H100, 131072),
-        "70B on 8 H100s, 8 texts of 128K": plan_of(131072),
-        "70B on 8 H100s, one text of 1M": plan_of(MILLION, batch=1),
+        **dict(smaller),
+        "70B, one text of 1M tokens, 8 H100s": first[1],
         "the same with sparse decoding, an eighth": plan_of(MILLION, "sparse", batch=1),
         "the same with one cache": plan_of(MILLION, "yoco", batch=1),
         "the same with states": plan_of(MILLION, "retention", batch=1),
-        "70B on 8 × 4 H100s, 8 texts of 1M": plans.Plan(big, H100, MILLION, batch=8, tensor=8, sequence=4),
-        "70B on 8 × 8 H100s, 8 texts of 1M": plans.Plan(big, H100, MILLION, batch=8, tensor=8, sequence=8),
+        "70B, 8 texts of 1M, 32 H100s": plans.Plan(plans.LLAMA_70B, H100, MILLION, batch=8, tensor=8, sequence=4),
+        **dict((many, most)),
     }  # fmt: skip
+
+
+WAYS = {
+    "data": dict(data=8),
+    "tensor": dict(tensor=8),
+    "sequence": dict(sequence=8),
+    "expert, 8 experts, 2 per token": dict(expert=8, experts=8, top_k=2),
+}
+
+
+def split_plan(way):
+    """Llama 3 8B for eight texts of 128K tokens on eight H100s, split in one of WAYS."""
+    return plans.Plan(costs.LLAMA_8B, H100, 131072, batch=8, **WAYS[way])
+
+
+def split_rows():
+    """A table's rows: the same work on eight devices, split in each of the four ways alone."""
+    rows = []
+    for way in WAYS:
+        found = plans.report(split_plan(way))
+        kept, prompt, token = found["memory"], found["prompt"], found["decode"]
+        rows.append({
+            "split": way, "weights": costs.format_bytes(kept["weights"]),
+            "caches": costs.format_bytes(kept["growing"]), "prompt sent": costs.format_bytes(prompt["sent"]),
+            "prompt": seconds(prompt["seconds"]), "token sent": costs.format_bytes(token["sent"]),
+            "token": seconds(token["seconds"]),
+        })  # fmt: skip
+    return rows
+
+
+def reached(rows):
+    """How far from the bound is a real system? A dot per published row: its speed over the planner's."""
+    import plotly.graph_objects as go
+
+    kinds = {"decode": ("a token", theme.BLUE, "circle"), "prompt": ("a prompt", theme.VERMILLION, "diamond"),
+             "both": ("both", theme.GREEN, "square")}  # fmt: skip
+    traces = []
+    for what, (name, colour, symbol) in kinds.items():
+        group = [row for row in rows if row.what == what]
+        traces.append(go.Scatter(
+            x=[round(row.reached, 3) for row in group], y=[_source(row) for row in group], mode="markers", name=name,
+            marker=dict(size=12, color=colour, symbol=symbol, opacity=0.75),
+            text=[f"{row.plan.model.name}, {row.plan.devices} devices, {theme.tokens(row.plan.context)} tokens"
+                  for row in group],
+            hovertemplate="%{x:.2f} of the bound<br>%{text}<extra></extra>",
+        ))  # fmt: skip
+    lines = list(dict.fromkeys(map(_source, rows)))
+    return theme.figure(
+        *traces, height=150 + 40 * len(lines), showlegend=True,
+        xaxis=dict(range=[0, 1.02], title=dict(text="published over planned speed (1: the bound)")),
+        yaxis=dict(type="category", categoryorder="array", categoryarray=lines[::-1]),
+    )  # fmt: skip
+
+
+def _source(row):
+    return f"{row.source},<br>{row.plan.device.name.partition(' ')[0]}"
+
+
+def reached_says(rows):
+    """`reached` in a sentence: how many rows there are, and the share of the least and the most by source."""
+    parts = []
+    for source in dict.fromkeys(row.source for row in rows):
+        found = [row.reached for row in rows if row.source == source]
+        parts.append(f"{source} {min(found):.2f} to {max(found):.2f}")
+    return f"{len(rows)} published speeds over the planner's, none above 1: {'; '.join(parts)}."
 
 
 def table_rows(named):

@@ -24,6 +24,7 @@ INK, QUIET, GRID, PAPER = "#777777", "#797979", "#80808040", "#80808001"
 ROLES = {INK: "ink", QUIET: "quiet", GRID: "grid", PAPER: "paper"}
 
 SENTENCE = 100  # characters of a table's cell that a phone cannot show in a column
+NAME = 20  # characters of a name in code that a table's column holds in one line
 
 SMALL, NORMAL, LARGE = 12, 13, 15  # pixels; nothing in a figure is smaller than SMALL
 
@@ -108,6 +109,12 @@ def inline(text):
     return re.sub(r"(?<![\w*])\*([^*\s][^*]*)\*(?!\w)", r"<em>\1</em>", text)
 
 
+def _in_cell(text):
+    """`inline` for a column: a long name of the code may break after its dots and underscores."""
+    long = rf"(?<=<code>)[^<\s]{{{NAME + 1},}}(?=</code>)"
+    return re.sub(long, lambda found: re.sub(r"(?<=\w[._])(?=\w)", "<wbr>", found[0]), inline(text))
+
+
 class Table:
     """A table that a notebook shows as the same HTML on every machine. Made by `table`."""
 
@@ -132,7 +139,7 @@ class Table:
         head = "".join(f'<th scope="col"{side[key]}>{inline(title)}</th>' for key, title in self.columns.items())
         body = "\n".join(
             "<tr>"
-            + "".join(f"<td{side[key]}{name[key]}>{inline(_cell(row.get(key)))}</td>" for key in self.columns)
+            + "".join(f"<td{side[key]}{name[key]}>{_in_cell(_cell(row.get(key)))}</td>" for key in self.columns)
             + "</tr>"
             for row in self.rows
         )

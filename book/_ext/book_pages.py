@@ -108,6 +108,7 @@ def complete_page(app, pagename, templatename, context, doctree):
     if '<form class="planner"' in body:
         app.add_css_file("planner.css")
         app.add_js_file("planner.js", loading_method="defer")
+        app.add_js_file("planner-form.js", loading_method="defer")
     if "data-which=" in body:
         app.add_js_file("which.js", loading_method="defer")
     scripts = context["script_files"]

@@ -1,4 +1,4 @@
-/* The planner (effattn_core/plans.py, plan_parts.py): the same formulas in the page, and the form that asks for a plan.
+/* The planner (effattn_core/plans.py, plan_parts.py): the same formulas in the page, for planner-form.js.
    tests/book/test_planner.py holds the two together. Numbers are JavaScript's doubles: exact up to 2**53, 1e-16 beyond. */
 (() => {
   "use strict";
@@ -9,6 +9,7 @@
   const SIZES = ["layers", "width", "heads", "key_value_heads", "head_dim", "feed_forward", "vocabulary"];
   const CHUNK = 256;
   const STATE = 4;
+  const LARGEST = 2 ** 53;
   const half = (count) => Math.floor(count / 2);
 
   // ---- collectives: bytes that each of `count` devices sends ------------------------------------------------------
@@ -195,22 +196,33 @@
 
   // ---- a plan -----------------------------------------------------------------------------------------------------
 
-  // A number in a refusal, as Python's %g shows it: six digits.
-  const shown = (value) => (Number.isInteger(value) ? String(value) : String(Number(value.toPrecision(6))));
+  // A number in a refusal, as Python shows it: whole numbers in full, others as %g does.
+  function shown(value) {
+    if (typeof value !== "number" || Number.isNaN(value)) return "not a number";
+    if (!Number.isFinite(value)) return "infinite";
+    if (Number.isInteger(value) && Math.abs(value) <= LARGEST) return String(value);
+    const [digits, exponent] = value.toExponential(5).split("e").map(Number);
+    if (exponent >= -4 && exponent < 6) return String(Number(value.toPrecision(6)));
+    return `${digits}e${exponent < 0 ? "-" : "+"}${String(Math.abs(exponent)).padStart(2, "0")}`;
+  }
 
   function sizesRefusal(plan) {
     for (const [name, value] of [...WHOLE.map((each) => [each, plan[each]]), ...SIZES.map((each) => [each, plan.model[each]])]) {
       if (!Number.isInteger(value) || value < 1) return `${name} must be a whole number of at least 1; it is ${shown(value)}.`;
+      if (value > LARGEST) return `${name} must be at most ${LARGEST}; it is ${shown(value)}.`;
     }
     if (!MIXERS.includes(plan.mixer)) return `mixer must be one of ${MIXERS.join(", ")}; it is ${plan.mixer}.`;
     for (const name of ["weights", "cache"]) {
       if (!Object.hasOwn(BYTES, plan[name])) return `${name} must be one of ${Object.keys(BYTES).join(", ")}; it is ${plan[name]}.`;
     }
     if (!(plan.share > 0 && plan.share <= 1)) return `share must lie above 0 and be at most 1; it is ${shown(plan.share)}.`;
-    if (!(plan.latency >= 0)) return `latency must be at least 0; it is ${shown(plan.latency)}.`;
+    if (!Number.isFinite(plan.latency) || plan.latency < 0) {
+      return `latency must be a finite number of at least 0; it is ${shown(plan.latency)}.`;
+    }
     const {bandwidth, memory, link, flops} = plan.device;
-    for (const [name, value] of Object.entries({bandwidth, memory, link, flops: flops[products(plan)]})) {
-      if (!(value > 0)) return `${name} must lie above 0; it is ${shown(value)}.`;
+    const peaks = {bandwidth, memory, link, [`${products(plan)} flops`]: flops[products(plan)]};
+    for (const [name, value] of Object.entries(peaks)) {
+      if (!Number.isFinite(value) || value <= 0) return `${name} must be a finite number above 0; it is ${shown(value)}.`;
     }
     return null;
   }
@@ -267,131 +279,4 @@
   }
 
   window.planner = {report, refusal};
-
-  // ---- the form ---------------------------------------------------------------------------------------------------
-
-  const form = document.querySelector("form.planner");
-  if (!form) return;
-  const presets = JSON.parse(form.querySelector(".planner-presets").textContent);
-  const controls = [...form.querySelectorAll("[data-path]")];
-  const OWN = "your own";
-
-  const digits = (value) => String(Number(value.toPrecision(3)));
-
-  function scaled(value, size, units) {
-    let power = 0;
-    while (value >= size && power < units.length - 1) [value, power] = [value / size, power + 1];
-    return `${digits(value)} ${units[power]}`;
-  }
-
-  const bytes = (value) => scaled(value, 1024, ["B", "KiB", "MiB", "GiB", "TiB", "PiB"]);
-
-  function seconds(value) {
-    if (value === 0) return "0 s";
-    if (value < 1e-3) return `${digits(value * 1e6)} µs`;
-    if (value < 1) return `${digits(value * 1e3)} ms`;
-    return value < 120 ? `${digits(value)} s` : scaled(value / 60, 60, ["min", "h"]);
-  }
-
-  // A preset's numbers go into the controls of its sizes, where the reader may change them.
-  function fill(kind) {
-    const chosen = presets[kind][form.querySelector(`[data-path="${kind}"]`).value];
-    if (!chosen) return;
-    for (const control of controls.filter((each) => each.dataset.path.startsWith(`${kind}.`))) {
-      const value = control.dataset.path.split(".").slice(1).reduce((found, name) => found[name], chosen);
-      if (control.type === "checkbox") control.checked = value;
-      else control.value = String(Number((value / control.dataset.factor).toPrecision(10)));
-    }
-  }
-
-  // A size that was changed makes its model, or its device, the reader's own.
-  function own(kind) {
-    const select = form.querySelector(`[data-path="${kind}"]`);
-    if (![...select.options].some((each) => each.value === OWN)) select.add(new Option(OWN, OWN));
-    select.value = OWN;
-  }
-
-  function asked() {
-    const plan = {model: {}, device: {flops: {}}};
-    for (const control of controls.filter((each) => !["model", "device"].includes(each.dataset.path))) {
-      const names = control.dataset.path.split(".");
-      const place = names.slice(0, -1).reduce((found, name) => found[name], plan);
-      const number = () => (control.value === "" ? NaN : Number(control.value) * control.dataset.factor);
-      place[names.at(-1)] = control.type === "checkbox" ? control.checked : control.type === "number" ? number() : control.value;
-    }
-    return plan;
-  }
-
-  function element(name, text, settings = {}) {
-    return Object.assign(document.createElement(name), {textContent: text}, settings);
-  }
-
-  function row(title, text, share) {
-    const line = document.createElement("tr");
-    const bar = element("span", "", {className: "planner-bar"});
-    bar.style.width = `${100 * Math.min(1, share)}%`;
-    const cell = element("td", "", {className: "planner-bars"});
-    cell.append(bar);
-    cell.ariaHidden = "true";
-    line.append(element("th", title, {scope: "row"}), element("td", text, {className: "number"}), cell);
-    return line;
-  }
-
-  function group(title, rows, most) {
-    const body = document.createElement("tbody");
-    const head = element("th", title, {scope: "rowgroup", colSpan: 3});
-    const line = document.createElement("tr");
-    line.append(head);
-    body.append(line, ...rows.map(([name, value, text]) => row(name, text(value), value / most)));
-    return body;
-  }
-
-  function times(title, found) {
-    const rows = [["computing", found.compute, seconds], ["memory", found.memory, seconds],
-      ["communication", found.communication, seconds], ["together", found.seconds, seconds]];
-    return group(`${title}: ${bytes(found.sent)} sent in ${found.calls} collectives`, rows, found.seconds);
-  }
-
-  function table(plan, found) {
-    const {weights, growing, constant, total} = found.memory;
-    const kept = [["weights", weights, bytes], ["caches that grow with the text", growing, bytes],
-      ["windows or states", constant, bytes], ["together", total, bytes]];
-    const result = element("table", "", {className: "table"});
-    result.append(element("caption", "What one device of the plan keeps and does; bars of memory end at what it has."),
-      group(`Kept, of ${bytes(plan.device.memory)}`, kept, plan.device.memory),
-      times("The prompt", found.prompt), times("Each further token", found.decode));
-    return result;
-  }
-
-  function sentence(plan, found) {
-    const {devices, memory, fits, prompt, decode} = found;
-    const who = devices === 1 ? "One device" : `${devices} devices, each`;
-    const room = `${bytes(memory.total)} of ${bytes(plan.device.memory)}`;
-    const speed = `${digits(found.tokens_per_second)} tokens per second for all texts`;
-    const bound = ["compute", "memory", "communication"].reduce((most, name) => (decode[name] > decode[most] ? name : most));
-    return `${who} with ${room}: ${fits ? "it fits" : "it does not fit"}. The prompt takes ${seconds(prompt.seconds)}, ` +
-      `a token ${seconds(decode.seconds)} (${speed}), most of it ${bound}.`;
-  }
-
-  function answer() {
-    const plan = asked();
-    const reason = refusal(plan);
-    const found = reason ? null : report(plan);
-    const says = form.querySelector(".planner-says");
-    says.textContent = reason ? `No such plan: ${reason}` : sentence(plan, found);
-    says.classList.toggle("planner-refused", Boolean(reason) || !found.fits);
-    form.querySelector(".planner-result").replaceChildren(...(found ? [table(plan, found)] : []));
-  }
-
-  form.addEventListener("input", ({target}) => {
-    const [kind, size] = (target.dataset.path ?? "").split(".");
-    if (presets[kind]) {
-      if (size) own(kind);
-      else fill(kind);
-    }
-    answer();
-  });
-  form.addEventListener("submit", (event) => event.preventDefault());
-  form.querySelector(".planner-all").disabled = false;
-  answer();
 })();

@@ -10,16 +10,19 @@ import pytest
 from support.house import ROOT
 
 from effattn_core import costs, plans
+from effattn_core.devices import DEVICES, own_device
 from figures import planner
-from figures.plans import plan_of
+from figures.plans import plan_of, starts
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 SCRIPT = ROOT / "book" / "_static" / "planner.js"
-RULES = len(plans.WHOLE) + len(plans.SIZES) + 5 + 4 + 11  # on whole numbers, other values, the device, the split
+RULES = 2 * (len(plans.WHOLE) + len(plans.SIZES)) + 5 + 4 + 11  # on whole numbers, other values, device, split
+NAN, INFINITE = float("nan"), float("inf")
 START = plan_of(131072)
 PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Planner</title>
 <meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="explore.css">
 <link rel="stylesheet" href="planner.css"><script src="planner.js" defer></script>
+<script src="planner-form.js" defer></script>
 <style>*, *::before {{ box-sizing: border-box }} body {{ margin: 1rem; font-family: sans-serif;
 background: var(--explorable-paper); color: var(--explorable-ink) }}</style></head>
 <body><main><h1>Planner</h1>{}</main></body></html>"""
@@ -38,9 +41,9 @@ def drawn(chooser):
         key_value_heads=heads, head_dim=pick((16, 64, 128)), feed_forward=pick((90, 96, 28672)),
         vocabulary=pick((257, 32000, 128256)), source="chance", tied=pick((False, True)),
     )])  # fmt: skip
-    own = plans.own_device(*(chooser.uniform(1e6, 1e15) for _ in range(4)))
+    own = own_device(*(chooser.uniform(1e6, 1e15) for _ in range(4)))
     return plans.Plan(
-        model=model, device=pick([*plans.DEVICES.values(), own]), context=pick((1, 2, 6, 100, 4096, 131072, 1 << 20)),
+        model=model, device=pick([*DEVICES.values(), own]), context=pick((1, 2, 6, 100, 4096, 131072, 1 << 20)),
         batch=pick((1, 2, 6, 8, 48, 64)), mixer=pick(plans.MIXERS), weights=pick(list(costs.BYTES)),
         cache=pick(list(costs.BYTES)), data=pick((1, 1, 2, 3)), tensor=pick((1, 1, 2, 3, 8, 16)),
         sequence=pick((1, 1, 2, 4, 8)), expert=pick((1, 1, 2, 4)), **pick((
@@ -62,13 +65,19 @@ def plans_and_refusals():
 
 def wrong_sizes():
     """One plan for each rule on single values."""
-    plan = plans.Plan(costs.LLAMA_8B, plans.DEVICES["H100 SXM"], 4096)
-    changes = [{name: value} for name in plans.WHOLE for value in (0, -3, 1.5)]
-    changes += [dict(mixer="soft"), dict(weights="float7"), dict(cache="none"), dict(latency=-0.25)]
-    changes += [dict(share=value) for value in (0.0, -0.5, 1.0000001, 2.5)]
-    sizes = [{name: 0} for name in plans.SIZES] + [dict(key_value_heads=3)]
+    plan = plans.Plan(costs.LLAMA_8B, DEVICES["H100 SXM"], 4096)
+    huge = (plans.LARGEST + 2, 10**30, 1e300)
+    wrong = (0, -3, 1.5, -1e-7, 2.5e-5, 123456789.5, NAN, INFINITE, -INFINITE)
+    changes = [{name: value} for name in plans.WHOLE for value in wrong + huge]
+    changes += [dict(mixer="soft"), dict(weights="float7"), dict(cache="none")]
+    changes += [dict(latency=value) for value in (-0.25, -1e-7, NAN, INFINITE)]
+    changes += [dict(share=value) for value in (0.0, -0.5, 1.0000001, 2.5, NAN)]
+    sizes = [{name: value} for name in plans.SIZES for value in (0, NAN, *huge)] + [dict(key_value_heads=3)]
     changes += [dict(model=dataclasses.replace(plan.model, **size)) for size in sizes]
-    changes += [dict(device=plans.own_device(**{name: 0.0})) for name in ("bandwidth", "flops", "memory", "link")]
+    peaks = [
+        {name: value} for name in ("bandwidth", "flops", "memory", "link") for value in (0.0, -2e-5, NAN, INFINITE)
+    ]
+    changes += [dict(device=own_device(**peak)) for peak in peaks]
     return [dataclasses.replace(plan, **change) for change in changes]
 
 
@@ -97,6 +106,9 @@ def test_a_plan_that_python_refuses_is_refused_in_the_same_words(asked):
     refused = plans_and_refusals()[1] + wrong_sizes()
     said = [plans.refusal(plan) for plan in refused]
     assert len({re.sub(r"\d+", "", sentence.partition(";")[0]) for sentence in said}) == RULES
+    assert any("it is 1e+30." in sentence for sentence in said) and any(
+        "it is 2.5e-05." in sentence for sentence in said
+    )
     assert asked(refused) == said
 
 
@@ -106,7 +118,7 @@ def test_a_plan_that_python_refuses_is_refused_in_the_same_words(asked):
 @pytest.fixture
 def opened(browser, tmp_path):
     """The form on a page of its own, offline; afterwards nothing may have been said on the console."""
-    for name in ("planner.js", "planner.css", "explore.css"):
+    for name in ("planner.js", "planner-form.js", "planner.css", "explore.css"):
         shutil.copy(ROOT / "book" / "_static" / name, tmp_path)
     (tmp_path / "index.html").write_text(PAGE.format(planner.form(START).to_html()), encoding="utf-8")
     page, wrong = browser.new_page(offline=True), []
@@ -148,7 +160,27 @@ def test_the_form_is_used_by_keyboard_and_says_why_a_plan_is_refused(opened):
     control(opened, "tensor").fill("1")
     assert "it does not fit" in says(opened)
     control(opened, "batch").fill("")
-    assert says(opened) == "No such plan: batch must be a whole number of at least 1; it is NaN."
+    assert says(opened) == "No such plan: batch must be a whole number of at least 1; it is not a number."
+    marked = '[aria-invalid="true"]'
+    assert [each.get_attribute("data-path") for each in opened.locator(marked).all()] == ["batch"]
+    control(opened, "batch").fill("8")
+    assert opened.locator(marked).count() == 0
+
+
+@pytest.mark.parametrize("name", starts())
+def test_a_plan_to_start_from_fits_and_fills_every_control(opened, name):
+    plan = starts()[name]
+    found = plans.report(plan)
+    control(opened, "mixer").select_option("window")  # changed: the plan is the reader's own
+    assert control(opened, "start").input_value() == "your own"
+    control(opened, "start").select_option(name)
+    who = "One device with" if plan.devices == 1 else f"{plan.devices} devices, each with"
+    assert says(opened).startswith(f"{who} {costs.format_bytes(found['memory']['total'])} of ")
+    assert ": it fits. " in says(opened) and f"({found['tokens_per_second']:.3g} tokens" in says(opened).replace(
+        ",", ""
+    )
+    assert control(opened, "device").input_value() == plan.device.name
+    assert float(control(opened, "model.layers").input_value()) == plan.model.layers
 
 
 def test_a_preset_fills_its_sizes_and_a_changed_size_is_the_readers_own(opened):
@@ -161,7 +193,7 @@ def test_a_preset_fills_its_sizes_and_a_changed_size_is_the_readers_own(opened):
     opened.locator("summary").nth(1).click()
     control(opened, "device.bandwidth").fill("1000")
     assert control(opened, "device").input_value() == "your own"
-    changed = plans.DEVICES["A100 80GB SXM"]
+    changed = DEVICES["A100 80GB SXM"]
     changed = dataclasses.replace(changed, hardware=dataclasses.replace(changed.hardware, bandwidth=1e12))
     found = plans.report(dataclasses.replace(START, model=costs.SMOLLM2, tensor=3, device=changed))
     assert f"{1000 * found['decode']['seconds']:.3g} ms" in says(opened)

@@ -153,6 +153,14 @@ def test_a_table_is_plain_html_and_refuses_what_it_cannot_show():
         theme.table([dict(name="a")], caption="c", columns=["size"])
 
 
+def test_a_long_name_of_the_code_may_break_in_a_column_and_a_short_one_need_not():
+    cells = [dict(name="`kernels.tile`"), dict(name="Held by `test_a_state_is_as_large_as_before`, 0.5 and a_b_c")]
+    html = theme.table(cells, caption="`test_a_state_is_as_large_as_before`").to_html()
+    assert "<code>kernels.tile</code>" in html and "0.5 and a_b_c" in html
+    assert "<code>test_<wbr>a_<wbr>state_<wbr>is_<wbr>as_<wbr>large_<wbr>as_<wbr>before</code>" in html
+    assert "<caption><code>test_a_state_is_as_large_as_before</code></caption>" in html
+
+
 def test_numbers_are_written_to_be_read():
     numbers = {0.0312: "0.0312", 131072.0: "131,000", 4.5: "4.5", 16.0: "16", 0.0: "0", 1e-7: "1e-07", 99.96: "100"}
     assert {value: theme.significant(value) for value in numbers} == numbers

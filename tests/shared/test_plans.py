@@ -10,15 +10,16 @@ from hypothesis import strategies as st
 from support.house import ROOT
 
 from effattn_core import costs, plan_parts, plans, served
+from effattn_core.devices import DEVICES, own_device
 from effattn_core.yoco import costs as yoco
 from figures import plans as draw
 
-H100 = plans.DEVICES["H100 SXM"]
+H100 = DEVICES["H100 SXM"]
 SMALL = costs.Model(
     name="small", layers=2, width=8, heads=4, key_value_heads=2, head_dim=2, feed_forward=12, vocabulary=10,
     source="this test",
 )  # fmt: skip
-FAST = plans.own_device(bandwidth=100, flops=10, memory=1e4, link=50)
+FAST = own_device(bandwidth=100, flops=10, memory=1e4, link=50)
 SPLIT = ("data", "tensor", "sequence", "expert")
 
 
@@ -131,7 +132,7 @@ def plan(draw):
     experts, top_k = (1, 1) if mixer == "yoco" else pick((1, 1), (4, 2), (8, 1))
     expert = pick(1, 2) if experts > 1 else 1
     return plans.Plan(
-        model=pick(SMALL, costs.LLAMA_8B, plans.LLAMA_70B), device=pick(*plans.DEVICES.values()),
+        model=pick(SMALL, costs.LLAMA_8B, plans.LLAMA_70B), device=pick(*DEVICES.values()),
         context=pick(16, 4096, 1 << 20), batch=pick(4, 16, 64), mixer=mixer, weights=pick(*costs.BYTES),
         cache=pick(*costs.BYTES), experts=experts, top_k=top_k, window=pick(1, 5, 1024), share=pick(0.1, 1.0),
         data=pick(1, 2), tensor=pick(1, 2, 4), sequence=pick(1, 2, 8), expert=expert,
@@ -215,8 +216,12 @@ def test_a_longer_text_never_costs_less_and_a_state_costs_what_it_did(found):
         (dict(context=2.5), "context must be a whole number of at least 1; it is 2.5"),
         (dict(mixer="linear"), "mixer must be one of softmax, window, retention, yoco, sparse; it is linear"),
         (dict(cache="int3"), "cache must be one of float32, .*; it is int3"),
+        (dict(batch="8"), "batch must be a whole number of at least 1; it is not a number"),
+        (dict(context=float("nan")), "context must be a whole number of at least 1; it is not a number"),
+        (dict(context=1 << 60), r"context must be at most 9007199254740992; it is 1.15292e\+18"),
         (dict(share=0.0), "share must lie above 0 and be at most 1; it is 0"),
-        (dict(device=plans.own_device(link=0.0)), "link must lie above 0; it is 0"),
+        (dict(latency=float("inf")), "latency must be a finite number of at least 0; it is infinite"),
+        (dict(device=own_device(link=0.0)), "link must be a finite number above 0; it is 0"),
         (dict(tensor=3), r"the tensor degree must divide heads \(32\); it is 3"),
         (dict(sequence=3), r"the sequence degree must divide context \(4096\); it is 3"),
         (dict(data=2), r"data times expert degree \(2\) must divide batch \(1\)"),
@@ -240,7 +245,7 @@ def test_what_does_not_fit_is_priced_and_said():
 
 
 def test_no_published_number_beats_the_peaks():
-    assert len(served.ROWS) == 21 and len(served.rows(served.FAST)) == 14
+    assert len(served.ROWS) == 31 and len(served.rows(served.FAST)) == 14
     for row in served.ROWS:
         assert 0.2 < row.reached < 0.85, row
         assert plans.report(row.plan)["fits"] and plans.refusal(row.plan) is None
@@ -262,6 +267,23 @@ def test_two_fitted_numbers_come_near_the_rows_that_they_were_not_fitted_to():
     assert len(others) == 12 and 0.85 < min(others) and max(others) < 1.15
 
 
+def test_a_row_of_a_prompt_is_estimated_in_its_unit_and_longer_texts_reach_less_on_the_laptop():
+    cut, laptop = served.rows(served.CONTEXT), served.rows(served.LLAMA_CPP)
+    assert cut[-1].estimate == plans.prompt(cut[-1].plan).seconds and cut[-1].plan.devices == 128
+    assert laptop[0].estimate == pytest.approx(512 / plans.prompt(laptop[0].plan).seconds)
+    for what in ("prompt", "decode"):
+        shares = [row.reached for row in laptop if row.what == what]
+        assert shares[0] == max(shares) and shares[-1] < 0.85 * shares[0]
+    assert not plans.report(replace(cut[-1].plan, weights="bfloat16"))["fits"]
+
+
+def test_the_devices_of_one_memory_are_ordered_as_their_names_and_the_plans_to_start_from_fit():
+    h100, h200, b200 = (DEVICES[f"{name} SXM"] for name in ("H100", "H200", "B200"))
+    assert h100.hardware.flops == h200.hardware.flops
+    assert h100.hardware.bandwidth < h200.hardware.bandwidth < b200.hardware.bandwidth
+    assert all(plans.report(plan)["fits"] for plan in draw.starts().values())
+
+
 def test_the_recorded_cpu_is_a_device_and_reaches_less_than_its_own_rates():
     recording = json.loads((ROOT / "book" / "measurements" / "pretrained" / "cpu.json").read_text())
     device, rows = served.measured(recording["rows"])
@@ -279,11 +301,17 @@ def test_the_tables_say_what_the_page_says_of_them():
     recording = json.loads((ROOT / "book" / "measurements" / "pretrained" / "cpu.json").read_text())
     rows = draw.table_rows(draw.ladder(served.measured(recording["rows"])[0]))
     assert [row["bound by"] for row in rows] == ["memory"] * len(rows)  # "wait for memory"
-    assert max(row["devices"] for row in rows) == 64 and [row["fits"] for row in rows].count("no") == 1
+    assert max(row["devices"] for row in rows) == 128 and [row["fits"] for row in rows].count("no") == 1
     cut = {row["mixer"]: row for row in draw.cut_rows()}
     assert cut["retention, one state"]["token sent"] == cut["window"]["token sent"] == "0 B"
     softmax = plans.prompt(plans.Plan(costs.LLAMA_8B, H100, 1 << 20, sequence=8))
     assert softmax.compute > 100 * softmax.communication  # "the operations make this prompt long, not the link"
+    ways = {way: plans.report(draw.split_plan(way)) for way in draw.WAYS}
+    sent = {way: found["prompt"]["sent"] for way, found in ways.items()}
+    assert ways["data"]["prompt"]["calls"] == ways["data"]["decode"]["calls"] == 0
+    assert max(sent, key=sent.get) == min(ways, key=lambda way: ways[way]["memory"]["weights"]) == "tensor"
+    assert min(ways, key=lambda way: ways[way]["decode"]["seconds"]) == "tensor"
+    assert len({found["memory"]["growing"] for found in ways.values()}) == 1  # "their caches are alike"
     assert sum("fixed" in row["over published"] for row in draw.fitted_rows()) == 2
     assert draw.facts()["plan-weights"] == costs.format_bytes(costs.weight_bytes(plans.LLAMA_70B))
 

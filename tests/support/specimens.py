@@ -7,6 +7,7 @@ import functools
 import hashlib
 from pathlib import Path
 
+from effattn_core import served
 from effattn_core.benchmarks import Recording
 from figures import (
     autoencoders,
@@ -60,6 +61,7 @@ SPECIMENS = {
     "token-rotary": (token.rotary, token.rotary_says, dict(query=[0, 7], key=[4], pair=token.PAIRS)),
     "bill-conversation": (bill.conversation, bill.conversation_says, dict(context=bill.CONTEXTS)),
     "plans-over-context": (plans.over_context, plans.over_context_says, dict(tensor=[1, 8], batch=[1, 64])),
+    "plans-reached": (functools.partial(plans.reached, served.ROWS[::3]), plans.reached_says(served.ROWS[::3]), {}),
     "recurrences-plane": (delta.plane, delta.plane_says, dict(step=range(5), leaning=[0.0, 0.6])),
     "recurrences-kept": (delta.kept, delta.kept_says, dict(context=delta.CONTEXTS)),
     "recurrences-split": (chunks.split, chunks.split_says, dict(share=chunks.SHARES)),
