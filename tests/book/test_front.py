@@ -14,6 +14,7 @@ from support.timed import KEY, QUIET, measured_page, plotly_alone
 
 from effattn_core import bill
 from figures import front
+from figures.retention import forms
 
 BOOK = ROOT / "book"
 TEXT = (BOOK / "index.md").read_text()
@@ -74,6 +75,16 @@ def test_little_is_said_before_the_picture_and_before_the_first_figure():
     assert len(before.split()) < 90
     assert TEXT.index("front.picture()") < TEXT.index("explore(\n") < TEXT.index("{grid-item-card}")
     assert tuple(re.findall(r'name="(\w+)"', TEXT)) == NAMES
+
+
+def test_what_the_captions_and_lead_ins_say_in_words_is_so():
+    decode = bill.lines()["decode"]
+    assert 4 < decode.text / decode.weights < 5  # more than four times as much cache as weights
+    line, read = len(forms.PASSAGE.split("\n")[0]), forms.READ[-1]
+    assert 0.4 < forms._kept(0, read, 0.5) / line < 0.6  # half a line in mind
+    assert forms._kept(forms.HEADS - 1, read, 0.5) == read  # the last head has all of it
+    assert bill.lines("retention")["cache"].value == bill.lines("retention", 1 << 20)["cache"].value
+    assert bill.lines("lowbit")["optimizer"].value < bill.MODEL.parameters  # less than one byte per weight
 
 
 @pytest.mark.browser
