@@ -67,9 +67,9 @@ def _ranked(decay, count=19, hops=3):
     return tuple(each for play in plays()[:count] for each in slices.ranks(slices.sliced(play), decay, hops))
 
 
-def paired(one, other):
+def paired(one, other, hops=3):
     """(mean, two standard errors) of the differences of reciprocal ranks question by question, in points of 100."""
-    told = differences(_ranked(one), _ranked(other))
+    told = differences(_ranked(one, hops=hops), _ranked(other, hops=hops))
     return fmean(told), two_errors(told)
 
 
