@@ -11,8 +11,8 @@ pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
 SEVERE = ("serious", "critical")
 
 
-# Down the page a screen at a time, two frames each: figures that come near the screen are drawn. A page of the reference
-# has none, and hundreds of screens.
+# Down the page a screen at a time, two frames each: figures that come near the screen are drawn. A page of the
+# reference has none, and hundreds of screens.
 WALK = """async () => {
   if (!document.querySelector("figure.explorable")) return;
   for (let place = 0; place < document.documentElement.scrollHeight; place += window.innerHeight) {
@@ -26,8 +26,8 @@ DRAWN = """() => [...document.querySelectorAll("figure.explorable")].every((figu
     === figure.querySelector(".explorable-chart").clientWidth)"""
 FORGET = "document.querySelectorAll('figure.explorable').forEach((figure) => delete figure.dataset.drawn)"
 SET = "[...document.querySelectorAll('.math')].every((each) => each.querySelector('mjx-container'))"
-# Of a page's code and signatures what is coloured as something before it becomes plain text, in its place and size: looking
-# at one of each kind is enough, and tens of thousands would take most of the time of this room.
+# Of a page's code and signatures what is coloured as something before it becomes plain text, in its place and size:
+# looking at one of each kind is enough, and tens of thousands would take most of the time of this room.
 ONCE = """() => {
   const seen = new Set();
   for (const each of document.querySelectorAll("main :is(pre, dt, dd) :is(span, em)")) {
