@@ -25,7 +25,10 @@ MEANING = {
     SAME: "What is published is a direction, or a figure of another kind than ours: ours points the same way.",
     FACTOR: "Two figures at most a factor of two apart; their units say whether they are of one kind.",
     BOUND: "Ours is a formula for what the method allows at most; the published figure, a time, lies inside it.",
-    FAILED: "Ours points the other way, or lies further off than a factor of two.",
+    FAILED: (
+        "Ours points the other way, lies further off than a factor of two, or misses what the claim itself asks: an "
+        "equality, a last digit, or a share that stands beside it or under the conditions."
+    ),
     UNSEEN: "Our models are too small: noise, or a control that ought to fail, does as well as the method.",
 }
 UNVERIFIED = "UNVERIFIED"
@@ -140,13 +143,17 @@ def upper_bound() -> Rule:
 
 
 def beyond(noise, rule, *, neutral=0.0) -> Rule:
-    """`rule`, or UNSEEN where ours is no further than `noise()` from no effect, nor from the published figure."""
+    """`rule`, or UNSEEN where ours is no further than `noise()` from no effect, nor from the published figure.
+
+    The rule has `noise` as an attribute, so that a row can tell it.
+    """
 
     def judge(numbers):
         reach = noise()
         excluded = numbers.published is not None and abs(numbers.ours - numbers.published) > reach
         return UNSEEN if abs(numbers.ours - neutral) <= reach and not excluded else rule(numbers)
 
+    judge.noise = noise
     return judge
 
 
@@ -189,6 +196,9 @@ def _row(claim):
     mark = "" if claim.read else f" {UNVERIFIED}"
     published = claim.unit if claim.published is None else f"{claim.published:g} {claim.unit}"
     conditions = claim.conditions if isinstance(claim.conditions, str) else claim.conditions()
+    if noise := getattr(claim.rule, "noise", None):
+        conditions += f" (noise: {shown(noise())})"
+
     numbers = claim.numbers  # computed once: some take seconds
     return {
         "statement": f"{claim.statement} *{claim.paper}, {claim.where}*{mark}",

@@ -1,4 +1,4 @@
-"""What the first chapter does to the bill: grouped key heads, and a softmax that stores no scores."""
+"""What the chapter on attention does to the bill: grouped key heads, and a softmax that stores no scores."""
 
 from dataclasses import replace
 

@@ -218,7 +218,7 @@ CLAIMS = [
         statement="A generator of one size needs fewer steps on GAE's latents.",
         published=10.0,
         unit="times fewer epochs, at least",
-        measured=Figure(SOONER, f"times fewer steps than on a KL-VAE's latents, to a distance of {REACHED}"),
+        measured=Figure(SOONER, f"steps on a KL-VAE's latents per step on GAE's, to a distance of {REACHED}"),
         rule=beyond(SOONER.noise, at_least(1.0), neutral=1.0),
         conditions=f"against KL weight 1e-2, the nearer of two, no other aligned tokeniser; {SIZES}",
     ),

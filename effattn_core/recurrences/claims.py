@@ -133,6 +133,7 @@ CLAIMS = [
         topic="recurrences",
         paper="Dao and Gu 2024",
         where="as the abstract of Hu et al. 2025 (arXiv 2510.04944) restates it",
+        read=False,
         statement="A state-space model with a scalar gate equals attention with a mask of products of gates.",
         measured=Figure(_duality, "largest error"),
         rule=exact(),

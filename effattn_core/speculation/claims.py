@@ -157,7 +157,8 @@ def _foretold_conditions():
     return (
         "SmolLM2, a trained block, chains of four at temperature 1, by make runs; a is the share of first drafts taken "
         "on plays that are given, and judged are texts that are said; by formula and found, by words kept: "
-        f"{found}; of so few cycles chance alone takes each off by {chance:.0f} % (one standard error)"
+        f"{found}; of so few cycles chance alone takes each off by {chance:.0f} % (one standard error); wanted: at "
+        "most 10 %"
     )
 
 

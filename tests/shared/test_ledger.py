@@ -146,6 +146,13 @@ def test_two_errors_are_two_standard_errors_of_a_mean():
     assert house.two_errors(each for each in (4.0, 4.0, 4.0)) == 0.0
 
 
+def test_a_row_tells_the_noise_that_its_rule_asks_about(monkeypatch):
+    asked = dataclasses.replace(CLAIMS[1], rule=beyond(lambda: 0.25, at_least(0.0)))
+    monkeypatch.setattr(house, "claims", lambda: [asked, CLAIMS[1]])
+    told, plain = (row["conditions of ours"] for row in house.ledger())
+    assert told == f"{plain} (noise: 0.25)"
+
+
 def test_a_claim_that_fails_stays_and_says_so(monkeypatch):
     failed = dataclasses.replace(CLAIMS[1], formula=Figure(lambda: 0.5, "times fewer bytes"))
     monkeypatch.setattr(house, "claims", lambda: [failed])

@@ -34,7 +34,7 @@ MASSES = (0.25, 0.5, 0.75)  # where the words of a law, likeliest first, are cut
 
 
 def kinds(law, ids):
-    """int64 [vocabulary]: of each word its kind, 0 to 7: the quarter of the law's mass that it ends in, kept or not."""
+    """int64 [vocabulary]: of each word its kind, 0 to 7: the quarter of the law's mass where it begins, kept or not."""
     likely, order = law.sort(descending=True, stable=True)
     quarter = torch.empty_like(order)
     quarter[order] = torch.bucketize((likely.cumsum(0) - likely).double(), torch.tensor(MASSES, dtype=torch.float64))

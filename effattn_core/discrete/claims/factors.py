@@ -58,7 +58,10 @@ def _few(voxels):
     return fmean(values("retrieval", what="mask", trials=FEW, rate="low rate", voxels=voxels))
 
 
-SHEET = "a sheet of 1,024 simulated voxels, 200 trials, retrieval of one image of 100, three seeds; two standard errors"
+SHEET = (
+    "a sheet of 1,024 simulated voxels, 200 trials, retrieval of one image of 100, three seeds; noise is two standard "
+    "errors"
+)
 NAMES = "names of countries, three seeds, settings chosen after test scores were seen; noise is two standard errors"
 
 FACTOR_CLAIMS = [
