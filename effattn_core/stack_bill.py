@@ -23,9 +23,10 @@ DESIGNS = {"AdamW 8-bit": "8-bit AdamW", "SOLO 4/2": "SOLO 4/2", "SOLO 2/2": "SO
 UPPER = MODEL.layers // 2  # layers that read YOCO's one cache
 HEAD = MODEL.vocabulary * MODEL.width  # weights of the output head
 ROW = 4 * MODEL.heads * MODEL.head_dim  # operations of one query and one key, all heads of a layer
-# What a RetNet's projections take more than grouped attention's: its feed-forward gives so large a share of itself.
-WIDER = MODEL.width * HEADS * (2 * KEY_DIM + 3 * VALUE_DIM) - layer_matrices(MODEL, "grouped")
-NARROWER = WIDER / (3 * MODEL.width * MODEL.feed_forward) + 1
+# A RetNet's projections are wider than grouped attention's: its feed-forward gives this share of itself for them.
+DENSE = 3 * MODEL.width * MODEL.feed_forward
+WIDER = MODEL.width * HEADS * (2 * KEY_DIM + 3 * VALUE_DIM) - (layer_matrices(MODEL, "grouped") - DENSE)
+NARROWER = WIDER / DENSE
 
 
 @dataclass(frozen=True)
@@ -140,7 +141,7 @@ def _with_experts(base, lines, context):
 
 
 def _with_reading(stack, base, lines, context):
-    """What is read of the caches that grow; a shared cache has nothing to rectify, for the layers below it are exact."""
+    """What is read of the caches that grow; a shared cache has nothing to rectify: the layers below it are exact."""
     if stack.reading in ("channels", "index"):
         topic = "channels" if stack.reading == "channels" else "indexing"
         return lines | chapters.stage(topic).changes(lines, context)
@@ -176,7 +177,7 @@ def _with_images(stack, base, lines, context):
 
 
 def _with_drafts(stack, lines, context):
-    """A pass shared by the words of a cycle: as published of FR-Spec, as recorded of a lookup; all experts it touches."""
+    """A pass shared by the words of a cycle, as published of FR-Spec, as recorded of a lookup; its experts are read."""
     row = measured("speculation/cpu", what="speed", way="lookup", text="plays", temperature=0.0)[0]
     if stack.feed_forward == "experts":
         read = touched(1 + row["drafted_per_cycle"], EXPERTS, TOP_K) if stack.drafting == "lookup" else EXPERTS

@@ -204,7 +204,7 @@ def period_of(stack):
 
 
 class Decoder(SparseDecoder):
-    """A SparseDecoder of a model some of whose layers keep a state: one that was is still there, for it never changes."""
+    """A SparseDecoder of a model some of whose layers keep a state, which never changes: the one before is kept."""
 
     @torch.no_grad()
     def read(self, tokens):
@@ -297,8 +297,8 @@ def require(stack):
 NEEDS = {
     "hybrid": "One layer of four can attend only where the others do not, each gone through once with a state of its "
     "own: choose retention, gated or gated delta and no sharing, or no hybrid.",
-    "rectified": "Rectified reading chooses blocks of a cache that grows, and here every layer keeps a window or a state "
-    "of one size: choose attention, a hybrid or YOCO, or read the whole.",
+    "rectified": "Rectified reading chooses blocks of a cache that grows, and here every layer keeps a window or a "
+    "state of one size: choose attention, a hybrid or YOCO, or read the whole.",
     "channels": "LeanK thins the keys of plain attention, in every layer a cache of its own: choose attention, no "
     "hybrid and no sharing, or read the whole.",
     "index": "CLSA's index chooses rows of the one cache that YOCO's upper layers share, above layers gone through "
