@@ -6,6 +6,7 @@ A part that is done is kept in .cache/runs/stacks, one file each: an interrupted
 thread. A token of each stack meets as many parameters as one of the plain Transformer; `parameters` counts them all.
 """
 
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from kernels import bench, runtime
 
 NAMES = tuple(PRESETS)
 SEEDS = (0, 1, 2)
-STEPS, BATCH, CONTEXT = 400, 4, 256
-LENGTHS = (256, 1024, 4096, 16384)  # tokens that are kept when one more is decoded
+STEPS, BATCH, CONTEXT = 300, 4, 256
+LENGTHS = (256, 1024, 4096, 16384, 65536, 131072)  # tokens that are kept when one more is decoded
+MOST_READ = 16384  # of longer texts the caches are filled with random numbers, and no text is read
 VOCABULARY, REPEATS, WARMUP, MARGIN = 80, 31, 5, 64
 
 
@@ -49,13 +51,18 @@ def text_rows(name, seed, steps=STEPS):
 def read(name, tokens):
     """(model, states, the last token) of a new stack after so many random tokens, the last of them decoded.
 
-    At the shortest length, where each of them reads all that it keeps, that token must say what the whole text at once
-    says. Raises AssertionError otherwise.
+    Past MOST_READ the states are filled instead: what a token then takes does not depend on the numbers in them. At the
+    shortest length, where each token reads all that is kept, the last must say what the whole text at once says. Raises
+    AssertionError otherwise.
     """
     stack = PRESETS[name]
     model = reader_of(make(stack, VOCABULARY, 0, tokens + MARGIN)).to(runtime.device()).eval()
     given = torch.randint(VOCABULARY, (1, tokens), generator=torch.Generator().manual_seed(1)).to(runtime.device())
-    _, states = model.prefill(given[:, :-1], states_of(stack, model, tokens + MARGIN), chunk=1024)
+    states = states_of(stack, model, tokens + MARGIN)
+    if tokens > MOST_READ:
+        states = [filled(state, tokens - 1) for state in states]
+    else:
+        _, states = model.prefill(given[:, :-1], states, chunk=1024)
     logits, states = model(given[:, -1:], states)
     if tokens == min(LENGTHS):
         wanted = model(given)[0][:, -1:]
@@ -63,6 +70,15 @@ def read(name, tokens):
         if not error <= 1e-4:
             raise AssertionError(f"{name}: a decoded token is off by {error:.2g} at {tokens} tokens: it is not timed")
     return model, states, given[:, -1:]
+
+
+def filled(state, tokens):
+    """A state as if it had taken in so many tokens."""
+    if not state.grows:
+        return replace(state, length=tokens)
+    batch, heads, _, head_dim = state.key.shape
+    state.append(*torch.randn(2, batch, heads, tokens, head_dim, device=state.key.device))
+    return state
 
 
 def _stepper(model, states, token):
@@ -82,7 +98,8 @@ def length_rows(tokens, names=NAMES, repeats=REPEATS):
     steps, rows = {}, []
     for name in names:
         model, states, token = read(name, tokens)
-        rows.append({"what": "kept", "name": name, "tokens": tokens, "bytes": kept_bytes(states)})
+        rows.append({"what": "kept", "name": name, "tokens": tokens, "bytes": kept_bytes(states),
+                     "filled": tokens > MOST_READ})  # fmt: skip
         steps[name] = _stepper(model, states, token)
     timings = bench.compare(
         steps, checked=True, repeats=repeats, warmup=WARMUP, device=runtime.device(), progress=False
