@@ -5,8 +5,8 @@ model without its numbers, and what refuses says so.
 """
 
 import contextlib
-import functools
 from dataclasses import replace
+from types import SimpleNamespace
 
 import torch
 
@@ -48,6 +48,8 @@ SHARING = {
 HYBRID = {"none": {}, "one in four": dict(attention_layers=tuple(range(EVERY - 1, SHAPE["layers"], EVERY)))}
 FEED_FORWARD = {"dense": {}, "experts": dict(experts=EXPERTS, top_k=TOP_K, router="past_prices")}
 OPTIMIZERS = {"AdamW": "AdamW", "AdamW 8-bit": "8-bit", "SOLO 4/2": "SOLO 4/2", "SOLO 2/2": "SOLO 2/2"}
+# What the parameters of every stack are held to; as much of a stack as a model is made of.
+PLAIN = SimpleNamespace(mixer="attention", hybrid="none", sharing="none", reading="whole", feed_forward="dense")
 IMAGE = dict(latent=8, places=8, inner=64, blocks=1)  # a digit of 8 × 8: a latent is a row of eight pixels
 
 
@@ -66,26 +68,11 @@ def _backbone(stack, sizes):
     return Indexed(sizes, top_k=TOP_ROWS)
 
 
-@functools.cache
-def _met(mixer, hybrid, sharing, indexed, feed_forward, vocabulary, width):
-    """Parameters that a token meets: of experts TOP_K of EXPERTS. Counted on a model without numbers."""
-    stack = _Parts(mixer, hybrid, sharing, "index" if indexed else "whole", feed_forward)
-    with torch.device("meta"):
-        model = _backbone(stack, _sizes(stack, vocabulary, 1, width))
-    return sum(each.numel() * (TOP_K / EXPERTS if each.ndim == 3 else 1) for each in model.parameters())
-
-
-class _Parts:
-    def __init__(self, mixer, hybrid, sharing, reading, feed_forward):
-        self.mixer, self.hybrid, self.sharing, self.reading, self.feed_forward = (
-            mixer, hybrid, sharing, reading, feed_forward,
-        )  # fmt: skip
-
-
 def parameters_met(stack, vocabulary, feed_forward):
-    """Parameters of the backbone that one token meets, at a size of the feed-forward layers."""
-    indexed = stack.reading == "index"
-    return _met(stack.mixer, stack.hybrid, stack.sharing, indexed, stack.feed_forward, vocabulary, feed_forward)
+    """Parameters of the backbone that one token meets, with feed-forward layers of a size: of experts its TOP_K."""
+    with torch.device("meta"):
+        model = _backbone(stack, _sizes(stack, vocabulary, 1, feed_forward))
+    return sum(each.numel() * (TOP_K / EXPERTS if each.ndim == 3 else 1) for each in model.parameters())
 
 
 def sizes(stack, vocabulary, context=256):
@@ -94,7 +81,7 @@ def sizes(stack, vocabulary, context=256):
     A token of a model with experts meets TOP_K of them, so that all of its parameters are more. What a head for images
     adds is not counted.
     """
-    wanted = parameters_met(_Parts("attention", "none", "none", "whole", "dense"), vocabulary, PLAIN_FEED_FORWARD)
+    wanted = parameters_met(PLAIN, vocabulary, PLAIN_FEED_FORWARD)
     least, more = (parameters_met(stack, vocabulary, width) for width in (1, 2))
     width = 1 + round((wanted - least) / (more - least))
     return _sizes(stack, vocabulary, context, width)
@@ -268,7 +255,7 @@ def write(stack, model, prompt, count, *, temperature=0.0, generator=None):
 
 @contextlib.contextmanager
 def _told(sentence):
-    """What the chapters' code refuses is told in a reader's sentence; what it said is kept as the cause."""
+    """What the chapters' code refuses is told in a reader's sentence."""
     try:
         yield
     except ValueError as error:

@@ -7,6 +7,7 @@ bill's sizes. Whether parts fit is asked of the code that would have to run them
 import functools
 import itertools
 from dataclasses import dataclass, fields, replace
+from types import SimpleNamespace
 
 from effattn_core.stack_bill import bill
 from effattn_core.stack_models import LOOPS, make, optimizer_of, require, sizes, states_of, write
@@ -92,26 +93,20 @@ class Stack:
             options = CHOICES[part].options
             if given not in options:
                 raise ValueError(f"{part} must be one of {', '.join(options)}; it is {given!r}.")
-        refusal = _refusal(self.mixer, self.hybrid, self.sharing, self.reading, self.drafting != "none")
+        refusal = _refusal(self.mixer, self.hybrid, self.sharing, self.reading, self.drafting)
         if refusal:
             raise ValueError(refusal)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    mixer: str
-    hybrid: str
-    sharing: str
-    reading: str
-    drafting: str
-    feed_forward: str = "dense"
-
-
 @functools.cache
-def _refusal(mixer, hybrid, sharing, reading, drafts):
+def _refusal(mixer, hybrid, sharing, reading, drafting):
     """Why these parts do not fit, a sentence, or None. The other parts fit all of them, as a test holds."""
     try:
-        require(_Asked(mixer, hybrid, sharing, reading, "lookup" if drafts else "none"))
+        require(
+            SimpleNamespace(
+                mixer=mixer, hybrid=hybrid, sharing=sharing, reading=reading, drafting=drafting, feed_forward="dense"
+            )
+        )
     except ValueError as error:
         return str(error)
     return None
