@@ -56,17 +56,14 @@ class Workbench:
 
     def show(self, stack):
         """Make `stack` the chosen one: grey what cannot be chosen beside it, and say its bill."""
-        self.stack, chosen, reasons, greyed = stack, asdict(stack), stacks.reasons(stack), []
+        self.stack, chosen, reasons = stack, asdict(stack), stacks.reasons(stack)
         for name, buttons in self.options.items():
-            part = stacks.CHOICES[name]
             for option, button in buttons.items():
                 why = reasons.get(name, {}).get(option, "")
-                button.disabled, button.tooltip = bool(why), why or part.options[option]
+                button.disabled, button.tooltip = bool(why), why or stacks.CHOICES[name].options[option]
                 button.icon, button.button_style = ("check", "info") if chosen[name] == option else ("", "")
-                if why:
-                    what = html.escape(f"{part.label}, {option}")
-                    greyed.append(f"<li><b>{what}</b>: {html.escape(why)}</li>")
-        self.greyed.value = f"Greyed, and why:<ul>{''.join(greyed)}</ul>" if greyed else ""
+        items = (f"<li><b>{html.escape(what)}</b>: {html.escape(why)}</li>" for what, why in source.greyed(stack))
+        self.greyed.value = f"Greyed, and why:<ul>{''.join(items)}</ul>" if reasons else ""
         self.said.value = html.escape(source.says(stack))
         self.words.value = f"<code>{html.escape(source.written(stack))}</code>"
 

@@ -96,6 +96,14 @@ def _sentence(moved, context=CONTEXT):
     return f"Against chapter 0 at {theme.tokens(context)} tokens: {'; '.join(moved) or 'the same bill'}."
 
 
+def greyed(stack):
+    """Pairs (part and options, why) of what would not fit the rest of a Stack, options of one reason together."""
+    for name, why in stacks.reasons(stack).items():
+        for reason in dict.fromkeys(why.values()):
+            options = ", ".join(option for option in why if why[option] == reason)
+            yield f"{stacks.CHOICES[name].label}, {options}", reason
+
+
 def written(stack):
     """The Python that builds a Stack: the options in which it is not the plain Transformer."""
     plain, given = asdict(stacks.Stack()), asdict(stack)

@@ -36,12 +36,16 @@
     return `Stack(${given.map((part) => `${part}="${chosen[part]}"`).join(", ")})`;
   }
 
-  function entry(label, option, why) {
-    const item = document.createElement("li");
-    const strong = document.createElement("b");
-    strong.textContent = `${label}, ${option}`;
-    item.append(strong, `: ${why}`);
-    return item;
+  // What is greyed of one part, options that have the same reason together.
+  function entries(label, why) {
+    return [...new Set(Object.values(why))].map((reason) => {
+      const options = Object.keys(why).filter((option) => why[option] === reason);
+      const item = document.createElement("li");
+      const strong = document.createElement("b");
+      strong.textContent = `${label}, ${options.join(", ")}`;
+      item.append(strong, `: ${reason}`);
+      return item;
+    });
   }
 
   function prepare(box) {
@@ -55,16 +59,14 @@
     const labelOf = (select) => box.querySelector(`label[for="${select.id}"]`).textContent;
 
     function grey(reasons) {
-      const entries = [];
+      const items = [];
       for (const select of selects) {
         const why = reasons[select.dataset.part] ?? {};
-        for (const option of select.options) {
-          option.disabled = option.value in why;
-          if (option.disabled) entries.push(entry(labelOf(select), option.value, why[option.value]));
-        }
+        for (const option of select.options) option.disabled = option.value in why;
+        items.push(...entries(labelOf(select), why));
       }
-      greyed.querySelector("ul").replaceChildren(...entries);
-      greyed.hidden = entries.length === 0;
+      greyed.querySelector("ul").replaceChildren(...items);
+      greyed.hidden = items.length === 0;
     }
 
     function fill(bill) {

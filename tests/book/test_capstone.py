@@ -83,11 +83,7 @@ def shown(page):
 
 def told(stack):
     """The same from Python."""
-    greyed = [
-        f"{part.label}, {option}: {why}"
-        for name, part in stacks.CHOICES.items()
-        for option, why in stacks.reasons(stack).get(name, {}).items()
-    ]
+    greyed = [f"{what}: {why}" for what, why in draw.greyed(stack)]
     return draw.written(stack), draw.says(stack), greyed
 
 
