@@ -42,6 +42,12 @@ def time_ratio(name, tokens):
     return None if any(wide) else rows[0]["ratio"]
 
 
+def ratios(name):
+    """Tokens -> `time_ratio`, where there is one."""
+    found = {tokens: time_ratio(name, tokens) for tokens in lengths()}
+    return {tokens: ratio for tokens, ratio in found.items() if ratio is not None}
+
+
 def beside_plain(name):
     """(mean, noise) of the loss less the plain Transformer's, paired by seed; noise: two standard errors."""
     ours, plain = losses(name), losses(PLAIN)
@@ -61,11 +67,9 @@ def verdict(name=BEST):
     said = {"open": "which the seeds do not tell from none", "less": "so it is less", "more": "so it is more"}
     first, last = lengths()[0], lengths()[-1]
     shares = [kept(name, tokens) / kept(PLAIN, tokens) for tokens in (first, last)]
-    times = [(tokens, time_ratio(name, tokens)) for tokens in (first, last)]
-    spoken = "; ".join(
-        f"at {tokens:,} tokens {ratio:.2f} times" if ratio else f"at {tokens:,} tokens too scattered to say"
-        for tokens, ratio in times
-    )
+    times = ratios(name)
+    ends = sorted({min(times), max(times)}) if times else []
+    spoken = "; ".join(f"{times[tokens]:.2f} times at {tokens:,} tokens" for tokens in ends) or "too scattered to say"
     states = trained(name, "optimizer_bytes") / trained(PLAIN, "optimizer_bytes")
     return (
         f"Its loss differs by {mean:+.3f} ± {noise:.3f} nats per letter, {said[judged(name)]}. It keeps "

@@ -7,9 +7,9 @@ from effattn_core import stack_recorded as recorded
 from effattn_core.stack_recorded import BEST, PLAIN
 from figures import theme
 
-LOOKS = {PLAIN: (theme.VERMILLION, "square"), BEST: (theme.BLUE, "star")}
+SYMBOLS = ("star", "circle", "diamond", "triangle-up", "cross", "x")  # beside the colours of theme.CLASSES
 BYTES = [1 << power for power in range(12, 31, 3)]  # the ticks of what is kept
-OTHER = ("#8C8C8C", "circle")
+OWN = {BEST: (theme.BLUE, "star"), PLAIN: ("#8C8C8C", "square")}
 LINES = {"chosen": (theme.BLUE, "solid"), PLAIN: (theme.VERMILLION, "dash"), "other": ("#8C8C8C", "dot")}
 
 
@@ -21,15 +21,16 @@ def rows():
 
 def _row(name, last):
     mean, noise = recorded.beside_plain(name)
-    ratio = recorded.time_ratio(name, last)
+    ratios = recorded.ratios(name)
+    token = f"{ratios[max(ratios)]:.2f} at {theme.tokens(max(ratios))}" if ratios else "scattered"
     return {
         "stack": name,
         "parameters": round(recorded.trained(name, "parameters")),
         "met": round(recorded.trained(name, "met")),
         "loss": f"{recorded.trained(name, 'loss'):.3f}",
-        "less plain's": "–" if name == PLAIN else f"{mean:+.3f} ± {noise:.3f}",
+        "beside plain": "–" if name == PLAIN else f"{mean:+.3f} ± {noise:.3f}",
         "kept": costs.format_bytes(recorded.kept(name, last)),
-        "token": "scattered" if ratio is None else f"{ratio:.2f}",
+        "token": token,
         "optimizer": costs.format_bytes(recorded.trained(name, "optimizer_bytes")),
     }
 
@@ -38,26 +39,28 @@ def trade(tokens):
     """What does a smaller cache cost in loss? A mark per stack, its seeds as dots, over the bytes kept of a text."""
     import plotly.graph_objects as go
 
-    traces, notes = [], []
-    placed = sorted(recorded.names(), key=lambda name: recorded.kept(name, tokens))
-    for number, name in enumerate(placed):
-        (colour, symbol), seeds = LOOKS.get(name, OTHER), list(recorded.losses(name).values())
-        size, mean = recorded.kept(name, tokens), recorded.trained(name, "loss")
-        mark = dict(color=colour, symbol=symbol, size=13, line=dict(color=theme.INK, width=1))
+    traces = []
+    for name, (colour, symbol) in looks().items():
+        seeds, size = list(recorded.losses(name).values()), recorded.kept(name, tokens)
+        mean = sum(seeds) / len(seeds)
+        dots = dict(x=[size] * len(seeds), y=seeds, mode="markers", hoverinfo="skip", showlegend=False)
+        traces.append(go.Scatter(marker=dict(color=colour, size=5), **dots))
         told = f"{name}: {costs.format_bytes(size)}, loss {mean:.3f}<extra></extra>"
-        traces.append(go.Scatter(x=[size] * len(seeds), y=seeds, mode="markers", hoverinfo="skip", showlegend=False,
-                                 marker=dict(color=colour, size=5)))  # fmt: skip
-        traces.append(go.Scatter(x=[size], y=[mean], mode="markers", marker=mark, name=name, hovertemplate=told,
-                                 showlegend=False))  # fmt: skip
-        notes.append(_label(name, size, seeds, number))
+        mark = dict(color=colour, symbol=symbol, size=13, line=dict(color=theme.INK, width=1))
+        traces.append(go.Scatter(x=[size], y=[mean], mode="markers", marker=mark, name=name, hovertemplate=told))
     return theme.figure(
-        *traces, height=400, annotations=notes,
-        meta=dict(narrow={f"annotations.{place}.font.size": theme.SMALL for place in range(len(notes))}),
+        *traces, height=430, showlegend=True,
         xaxis=dict(type="log", range=_axis([math.log10(size) for size in _sizes()], 0.1), tickvals=BYTES,
                    title=dict(text=f"bytes kept of {theme.tokens(tokens)} tokens"),
                    ticktext=[costs.format_bytes(size) for size in BYTES]),
-        yaxis=dict(title=dict(text="held-out loss, nats per letter"), range=_axis(_losses(), 0.25)),
+        yaxis=dict(title=dict(text="held-out loss, nats per letter"), range=_axis(_losses(), 0.1)),
     )  # fmt: skip
+
+
+def looks():
+    """Name -> (colour, symbol) of every stack; no two share either."""
+    rest = iter([look for look in zip(theme.CLASSES.values(), SYMBOLS, strict=True) if look[0] != theme.BLUE])
+    return {name: OWN[name] if name in OWN else next(rest) for name in recorded.names()}
 
 
 def _sizes():
@@ -69,16 +72,9 @@ def _losses():
 
 
 def _axis(values, share):
-    """An axis that holds all states of a figure, with a share of its length as room for names at both ends."""
+    """An axis that holds all states of a figure, with a share of its length as room at both ends."""
     room = share * (max(values) - min(values))
     return [min(values) - room, max(values) + room]
-
-
-def _label(name, size, seeds, place):
-    """A stack's name over its seeds, or under them for every second, so that neighbours do not meet."""
-    above, side = place % 2 == 0, "left" if place == 0 else "center"
-    edge = dict(y=max(seeds), yanchor="bottom", yshift=8) if above else dict(y=min(seeds), yanchor="top", yshift=-8)
-    return dict(text=name, x=math.log10(size), xanchor=side, showarrow=False, font=dict(size=theme.NORMAL), **edge)
 
 
 def trade_says(tokens):
@@ -97,11 +93,8 @@ def times(stack):
 
     traces = []
     for name in sorted(recorded.names(), key=lambda each: each == stack):
-        found = _ratios(name)
-        chosen = name == stack
-        colour, dash = (
-            (theme.BLUE, "solid") if chosen else (theme.VERMILLION, "dash") if name == PLAIN else (OTHER[0], "dot")
-        )
+        found, chosen = recorded.ratios(name), name == stack
+        colour, dash = LINES["chosen" if chosen else name if name == PLAIN else "other"]
         traces.append(go.Scatter(
             x=list(found), y=list(found.values()), mode="lines+markers", name=name, showlegend=chosen or name == PLAIN,
             line=dict(color=colour, dash=dash, width=3 if chosen else 1.5), marker=dict(size=9 if chosen else 5),
@@ -116,13 +109,7 @@ def times(stack):
     )  # fmt: skip
 
 
-def _ratios(name):
-    """Tokens -> ratio, where the times do not spread too far to say one."""
-    found = {tokens: recorded.time_ratio(name, tokens) for tokens in recorded.lengths()}
-    return {tokens: ratio for tokens, ratio in found.items() if ratio is not None}
-
-
 def times_says(stack):
     """`times` in a sentence."""
-    parts = (f"{ratio:.2f} at {theme.tokens(tokens)} tokens" for tokens, ratio in _ratios(stack).items())
+    parts = (f"{ratio:.2f} at {theme.tokens(tokens)} tokens" for tokens, ratio in recorded.ratios(stack).items())
     return f"Time of a decoded token of {stack}, over the plain Transformer's: {', '.join(parts) or 'too scattered'}."
