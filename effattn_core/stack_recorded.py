@@ -48,22 +48,22 @@ def ratios(name):
     return {tokens: ratio for tokens, ratio in found.items() if ratio is not None}
 
 
-def beside_plain(name):
-    """(mean, noise) of the loss less the plain Transformer's, paired by seed; noise: two standard errors."""
-    ours, plain = losses(name), losses(PLAIN)
-    differences = [ours[seed] - plain[seed] for seed in sorted(ours.keys() & plain.keys())]
+def beside(name, other=PLAIN):
+    """(mean, noise) of the loss less another stack's, paired by seed; noise: two standard errors."""
+    ours, theirs = losses(name), losses(other)
+    differences = [ours[seed] - theirs[seed] for seed in sorted(ours.keys() & theirs.keys())]
     return fmean(differences), two_errors(differences)
 
 
-def judged(name):
-    """What the seeds say of a stack's loss beside the plain Transformer's: less, more, or open."""
-    mean, noise = beside_plain(name)
+def judged(name, other=PLAIN):
+    """What the seeds say of a stack's loss beside another's: less, more, or open."""
+    mean, noise = beside(name, other)
     return "open" if abs(mean) <= noise else "less" if mean < 0 else "more"
 
 
 def verdict(name=BEST):
     """Sentences on a stack against the plain Transformer: loss, bytes kept, time of a token, bytes of the optimizer."""
-    mean, noise = beside_plain(name)
+    mean, noise = beside(name)
     said = {"open": "which the seeds do not tell from none", "less": "so it is less", "more": "so it is more"}
     first, last = lengths()[0], lengths()[-1]
     shares = [kept(name, tokens) / kept(PLAIN, tokens) for tokens in (first, last)]
@@ -76,3 +76,14 @@ def verdict(name=BEST):
         f"{shares[0]:.0%} of the bytes at {first:,} tokens and {shares[1]:.0%} at {last:,}. A decoded token takes, of "
         f"the plain Transformer's time, {spoken}. Its optimizer's states are {states:.0%} as many bytes."
     )
+
+
+def least(name=BEST):
+    """A sentence: which stack has the least loss, and how far a stack is from it."""
+    first = min(names(), key=lambda each: trained(each, "loss"))
+    if first == name:
+        return "No recorded stack has less loss."
+    mean, noise = beside(name, first)
+    said = {"open": "the seeds do not tell the two apart", "more": "it is behind by more than the seeds scatter"}
+    told = said.get(judged(name, first), "")
+    return f"The least loss of all has the stack {first}: ours is {mean:+.3f} ± {noise:.3f} from it, and {told}."

@@ -20,7 +20,7 @@ def rows():
 
 
 def _row(name, last):
-    mean, noise = recorded.beside_plain(name)
+    mean, noise = recorded.beside(name)
     ratios = recorded.ratios(name)
     token = f"{ratios[max(ratios)]:.2f} at {theme.tokens(max(ratios))}" if ratios else "scattered"
     return {
