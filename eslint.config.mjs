@@ -2,7 +2,7 @@
 const browser = Object.fromEntries([
   "window", "document", "history", "URL", "atob", "structuredClone", "getComputedStyle", "requestAnimationFrame",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "IntersectionObserver", "MutationObserver",
-  "ResizeObserver", "CustomEvent", "Blob",
+  "ResizeObserver", "CustomEvent", "Blob", "navigator",
 ].map((name) => [name, "readonly"]));
 
 export default [

@@ -1,16 +1,19 @@
 """Exercises that grade themselves: `grade(name, answer)` holds a reader's answer against cases it has not seen.
 
 An answer is a function (levels "code" and "kernel"), or a number or tuple of numbers (level "pencil"). A failure says
-what differs and the likely cause. Cases live with their topic: `<topic>/checks.py` registers them with `exercise`.
+what differs and the likely cause. Cases live with their topic: `<topic>/checks.py` registers them with `exercise`. A
+page that treats all topics at once has a file beside them, `NAME_checks.py`, and NAME in the names of its exercises.
 """
 
 import importlib
 import importlib.util
 import math
 import numbers
+import pkgutil
 from collections.abc import Callable
 from dataclasses import dataclass
 
+import effattn_core
 from effattn_core import topic_modules, topics
 
 LEVELS = ("predict", "pencil", "code", "kernel", "open")  # in the order in which a chapter asks them
@@ -66,11 +69,11 @@ def grade(name, answer):
     An answer of the wrong kind, and whatever a function raises, becomes a sentence. Raises ValueError for a name that
     is no exercise.
     """
-    topic = name.partition(".")[0]
-    if topic in topics() and importlib.util.find_spec(f"effattn_core.{topic}.checks"):
-        importlib.import_module(f"effattn_core.{topic}.checks")  # which registers its exercises
+    found = checks_of(name)
+    if importlib.util.find_spec(found):
+        importlib.import_module(found)  # which registers its exercises
     if name not in EXERCISES:
-        topic_modules("checks")
+        register_all()
         raise ValueError(f"there is no exercise {name!r}; there are {', '.join(sorted(EXERCISES))}.")
     reason = _wrong_kind(EXERCISES[name].level, answer)
     if reason is None:
@@ -83,6 +86,20 @@ def grade(name, answer):
     verdict = Verdict(name, reason is None, reason or "")
     print(verdict)
     return verdict
+
+
+def checks_of(name):
+    """The module that would register an exercise: its topic's, or that of a page on all topics at once."""
+    topic = name.partition(".")[0]
+    return f"effattn_core.{topic}.checks" if topic in topics() else f"effattn_core.{topic}_checks"
+
+
+def register_all():
+    """Import every module that registers exercises."""
+    topic_modules("checks")
+    for each in pkgutil.iter_modules(effattn_core.__path__):
+        if each.name.endswith("_checks"):
+            importlib.import_module(f"effattn_core.{each.name}")
 
 
 def compare_number(answer, wanted, mistakes=(), within=0.01):

@@ -32,13 +32,15 @@ def learning_rate_at(step, *, steps, peak, warmup):
 
 def train(
     model, batches, *, steps, learning_rate=3e-3, warmup=20, weight_decay=0.1, clip=1.0,
-    optimizer=None, checkpoint=None, every=100, progress=True,
+    optimizer=None, checkpoint=None, every=100, progress=True, after=None,
 ):  # fmt: skip
     """Train `model` in place on `batches` (see `data.Batches`), AdamW unless `optimizer` is given. Returns a History.
 
     checkpoint: a path; written every `every` steps and at the end, and gone on from if it is there: bit for bit what an
-    uninterrupted run gives. Ctrl-C ends the step in hand, saves and returns. Raises RuntimeError with a sentence for a
-    checkpoint that cannot be read or is of another model, FloatingPointError when the loss is not finite.
+    uninterrupted run gives. Ctrl-C ends the step in hand, saves and returns.
+    after: called with the History after each step; a true answer ends the run as Ctrl-C does.
+    Raises RuntimeError with a sentence for a checkpoint that cannot be read or is of another model, FloatingPointError
+    when the loss is not finite.
     """
     if optimizer is None:
         decayed = [weight for weight in model.parameters() if weight.ndim == 2]
@@ -69,6 +71,8 @@ def train(
             bar.set_postfix(loss=f"{loss.item():.2f}", refresh=False)
             if stopped:
                 bar.write(f"stopped after {step + 1} of {steps} steps" + (": saved." if checkpoint else "."))
+                break
+            if after is not None and after(history):
                 break
             if checkpoint is not None and (step + 1) % every == 0:
                 _save(checkpoint, model, optimizer, batches, history)

@@ -205,14 +205,22 @@ def heads_words(count):
     return f"{count} ({kind[count]})" if count in kind else str(count)
 
 
+def beside(now, first):
+    """Lines of any design (key -> Line); hollow: those of the other. A line that the other lacks stands alone."""
+    return _draw(now, now | first, now | first, {key: _joined(line, "") for key, line in now.items()})
+
+
+def beside_says(now, first):
+    """`beside` in a sentence, without its beginning: the lines, and what they were."""
+    return _says(now, now | first)
+
+
 def conversation(context=source.CONTEXT, key_value_heads=32, dtype="bfloat16"):
     """The bill of one conversation of `context` tokens; hollow: the one that the book starts from."""
-    now, first = source.start(context, key_value_heads=key_value_heads, dtype=dtype), source.start()
-    notes = {key: _joined(line, "") for key, line in now.items()}
-    return _draw(now, first, first, notes)
+    return beside(source.start(context, key_value_heads=key_value_heads, dtype=dtype), source.start())
 
 
 def conversation_says(context=source.CONTEXT, key_value_heads=32, dtype="bfloat16"):
     """`conversation` in a sentence."""
-    now = source.start(context, key_value_heads=key_value_heads, dtype=dtype)
-    return f"At {theme.tokens(context)} tokens, {heads_words(key_value_heads)}, {dtype}: " + _says(now, source.start())
+    said = beside_says(source.start(context, key_value_heads=key_value_heads, dtype=dtype), source.start())
+    return f"At {theme.tokens(context)} tokens, {heads_words(key_value_heads)}, {dtype}: {said}"

@@ -111,6 +111,9 @@ def complete_page(app, pagename, templatename, context, doctree):
         app.add_js_file("planner-form.js", loading_method="defer")
     if "data-which=" in body:
         app.add_js_file("which.js", loading_method="defer")
+    if "data-stacks=" in body:
+        app.add_css_file("stacks.css")
+        app.add_js_file("stacks.js", loading_method="defer")
     scripts = context["script_files"]
     context["script_files"] = [script for script in scripts if not (_is_thebe(script) or _is_mathjax(script))]
     # The bibliography calls itself a list without having list items, which misleads a screen reader.

@@ -81,7 +81,8 @@ def mentioned(text, package=""):
     for room in re.findall(r'topic_modules\("(\w+)"\)', text):
         if room != "checks":  # a check is imported by the name of its exercise
             yield from (f"effattn_core.{path.parent.name}.{room}" for path in ROOT.glob(f"effattn_core/*/{room}.py"))
-    yield from (f"effattn_core.{topic}.checks" for topic in re.findall(r'grade\("(\w+)\.', text))
+    for topic in re.findall(r'grade\("(\w+)\.', text):
+        yield from (f"effattn_core.{topic}.checks", f"effattn_core.{topic}_checks")
 
 
 @functools.cache

@@ -6,8 +6,7 @@ import pytest
 from support import contract
 from support.house import ROOT, chapters, notebooks
 
-from effattn_core import topic_modules
-from effattn_core.exercises import EXERCISES
+from effattn_core.exercises import EXERCISES, register_all
 
 BOOK = ROOT / "book"
 SKELETON = (ROOT / ".ci" / "topic" / "book" / "part" / "newtopic.md").read_text()
@@ -76,7 +75,7 @@ def test_every_chapter_of_the_book_is_under_the_contract():
 
 def test_an_exercise_has_the_same_level_on_its_page_and_in_its_check():
     """The level on the page is that of the check that its cells call, wherever a page names one."""
-    topic_modules("checks")
+    register_all()
     compared = 0
     for path in notebooks():
         level = ""

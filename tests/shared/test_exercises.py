@@ -5,7 +5,7 @@ import pytest
 import torch
 from support.house import assert_named, notebooks
 
-from effattn_core import exercises, topic_modules
+from effattn_core import exercises
 from effattn_core.exercises import EXERCISES, LEVELS, compare_number, exercise, grade
 
 
@@ -19,7 +19,7 @@ def test_what_a_function_raises_becomes_a_sentence():
 
 def test_every_exercise_has_a_stub_and_a_graded_solution_in_a_chapter():
     text = "".join(path.with_suffix(".md").read_text() for path in notebooks())
-    topic_modules("checks")
+    exercises.register_all()
     for name in EXERCISES:
         assert f'verdict = grade("{name}"' in text and f'assert grade("{name}"' in text, name
 
@@ -84,7 +84,7 @@ def test_a_level_that_does_not_exist_is_refused_in_a_sentence():
 
 
 def test_every_exercise_has_a_level():
-    topic_modules("checks")
+    exercises.register_all()
     assert {each.level for each in EXERCISES.values()} <= {*LEVELS}
 
 

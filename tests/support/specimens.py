@@ -25,6 +25,8 @@ from figures import (
     plans,
     routing,
     signals,
+    stack_bill,
+    stack_recorded,
     theme,
     token,
 )
@@ -156,6 +158,9 @@ SPECIMENS = {
         dict(triples=list(coattention.TRIPLES[:2]), seed=coattention.SEEDS[:1]),
     ),
     "coattention-decays": (coattention.decays, coattention.decays_says, dict(hops=coattention.WALKS)),
+    "capstone-bill": (stack_bill.preset, stack_bill.preset_says, dict(stack=["Plain Transformer", "Experts", "Best"])),
+    "capstone-trade": (stack_recorded.trade, stack_recorded.trade_says, dict(tokens=[256, 131072])),
+    "capstone-times": (stack_recorded.times, stack_recorded.times_says, dict(stack=["RetNet", "Best"])),
     "which-fits": (choices.fits, choices.fits_says, dict(context=choices.CONTEXTS)),
     "coattention-ending": (coattention.ending, coattention.ending_says, dict(slope=coattention.SLOPES[1:3])),
 }
