@@ -26,7 +26,6 @@ def _row(name, last):
     return {
         "stack": name,
         "parameters": round(recorded.trained(name, "parameters")),
-        "met": round(recorded.trained(name, "met")),
         "loss": f"{recorded.trained(name, 'loss'):.3f}",
         "beside plain": "–" if name == PLAIN else f"{mean:+.3f} ± {noise:.3f}",
         "kept": costs.format_bytes(recorded.kept(name, last)),

@@ -24,6 +24,7 @@ from effattn_core.stacks import (
     states_of,
     write,
 )
+from effattn_core.universal import costs as universal
 
 VOCABULARY = 40
 # Each chapter's design as a stack: its bill must be that chapter's, line for line.
@@ -185,6 +186,24 @@ def test_each_part_moves_the_bill_as_its_chapter_does():
     assert decode["lookup"] < decode["plain"] and cache["lookup"] == cache["plain"]
 
 
+@pytest.mark.parametrize("sharing", ["yoco", "loops", "yoco loops"])
+def test_shared_and_looped_attention_costs_what_the_formulas_of_loops_say(sharing):
+    context, loops = 4096, universal.LOOPS if "loops" in sharing else 1
+    shares = sharing.startswith("yoco")
+    made = universal.llama_sized(loops, context, mixer="attention", window=None, shares=shares)
+    lines, kept = bill(Stack(sharing=sharing), context), universal.kept(made, context)
+    assert lines["prefill"].value == universal.prefill_flops(made, context)
+    assert lines["weights"].weights == 2 * universal.parameters(made)
+    assert lines["optimizer"].weights == 8 * universal.parameters(made)
+    assert lines["cache"].text == kept.total
+    sparse = bill(Stack(sharing=sharing, reading="rectified"), context)
+    assert sparse["cache"].text == pytest.approx(kept.total * (1 + 1 / 16))
+    shared = universal.kept(universal.llama_sized(1, context, mixer="gated"), context).growing if shares else 0
+    own = kept.total - shared  # of the layers that mix, which are read once, and again every 32 tokens
+    read = (1 / 16 + 0.1 + 1 / 32) * own + (1 / 16 + 0.1) * 16 * shared
+    assert sparse["decode"].text == pytest.approx(read)
+
+
 def test_a_bill_of_no_token_is_refused():
     with pytest.raises(ValueError, match="context must be at least 1 token; it is 0"):
         bill(Stack(), 0)
@@ -301,6 +320,10 @@ def test_a_shared_cache_above_states_is_exact_and_needs_no_rectifying(mixer):
     decoder, said, whole, states = read_sparsely(stack, 5)
     assert period_of(stack) == 0 and (said - whole).abs().max() > 1e-6
     assert apart(decoder.states[-1], states[-1]) < 1e-9
+    text = tokens(1, LONG + 5)
+    with torch.no_grad():
+        several, _ = decoder.model(text, states_of(stack, decoder.model, LONG + 64))
+    torch.testing.assert_close(several[:, LONG:], whole, rtol=0, atol=1e-9)  # several tokens at once read all
 
 
 def test_states_have_the_room_that_was_asked_for_and_the_model_keeps_its_own():
