@@ -2,23 +2,15 @@
 
 import itertools
 import json
-import shutil
 from dataclasses import asdict, replace
 
 import pytest
-from support.house import ROOT
+from support.alone import opened, page_of
 
 from effattn_core import stacks
 from figures import stacks as draw
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-STATIC = ROOT / "book" / "_static"
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Stacks</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="explore.css">
-<link rel="stylesheet" href="stacks.css"><script src="stacks.js" defer></script>
-<style>body {{ max-width: 46rem; margin: 1rem auto; padding: 0 1rem;
-background: var(--explorable-paper); color: var(--explorable-ink) }}</style></head>
-<body><main class="bd-content"><h1>Stacks</h1>{}</main></body></html>"""
 ASK = """(all) => {
   const data = JSON.parse(document.querySelector(".stacks-data").textContent);
   return all.map((chosen) => {
@@ -32,32 +24,13 @@ ASK = """(all) => {
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("stacks")
-    for name in ("stacks.js", "stacks.css", "explore.css"):
-        shutil.copy(STATIC / name, folder)
-    (folder / "index.html").write_text(PAGE.format(draw.form().to_html()), encoding="utf-8")
-    return (folder / "index.html").as_uri()
+    return page_of(draw.form().to_html(), tmp_path_factory.mktemp("stacks"), "explore.css", "stacks.css", "stacks.js")
 
 
 @pytest.fixture
 def open_page(browser, address):
-    """Opens the page in a context of its own, offline; afterwards nothing may have been said on the console."""
-    contexts, complaints = [], []
-
-    def open_(*, width=1000, **settings):
-        context = browser.new_context(viewport=dict(width=width, height=900), offline=True, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
-        page.goto(address)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    with opened(browser, address) as open_:
+        yield open_
 
 
 def choose(page, part, option):

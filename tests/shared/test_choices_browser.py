@@ -1,10 +1,9 @@
 """The table of methods in a browser with the network cut: by keyboard, on a phone, in both themes, without a script."""
 
 import re
-import shutil
-from pathlib import Path
 
 import pytest
+from support.alone import opened, page_of
 
 from effattn_core import choices
 from effattn_core.choices import Reader, reasons
@@ -12,12 +11,6 @@ from figures import choices as draw
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("explorables")]
 
-STATIC = Path(__file__).parents[2] / "book" / "_static"
-PAGE = """<!doctype html><html lang="en" data-theme="light"><head><meta charset="utf-8"><title>Which</title>
-<meta name="viewport" content="width=device-width, initial-scale=1"><link rel="stylesheet" href="explore.css">
-<script src="which.js" defer></script><style>body {{ max-width: 46rem; margin: 1rem auto; padding: 0 1rem;
-background: var(--explorable-paper); color: var(--explorable-ink) }}</style></head>
-<body><main class="bd-content"><h1>Which</h1>{}</main></body></html>"""
 METHODS = choices.methods()
 SHOWN = """[...document.querySelectorAll("tbody[data-method]")].filter((each) => each.checkVisibility())
   .map((each) => each.dataset.method)"""
@@ -26,32 +19,13 @@ HIDDEN = '[...document.querySelectorAll(".which-hidden li")].map((each) => each.
 
 @pytest.fixture(scope="module")
 def address(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("which")
-    for name in ("which.js", "explore.css"):
-        shutil.copy(STATIC / name, folder)
-    (folder / "index.html").write_text(PAGE.format(draw.choosing().to_html()), encoding="utf-8")
-    return (folder / "index.html").as_uri()
+    return page_of(draw.choosing().to_html(), tmp_path_factory.mktemp("which"), "explore.css", "which.js")
 
 
 @pytest.fixture
 def open_page(browser, address):
-    """Opens the page in a context of its own, offline; afterwards nothing may have been said on the console."""
-    contexts, complaints = [], []
-
-    def open_(*, width=1000, **settings):
-        context = browser.new_context(viewport=dict(width=width, height=900), offline=True, **settings)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda message: complaints.append(message.text))
-        page.on("pageerror", lambda error: complaints.append(str(error)))
-        page.on("request", lambda request: complaints.append(request.url) if request.url.startswith("http") else None)
-        page.goto(address)
-        return page
-
-    yield open_
-    for context in contexts:
-        context.close()
-    assert complaints == []
+    with opened(browser, address) as open_:
+        yield open_
 
 
 def choose(page, question, words):
