@@ -51,7 +51,7 @@ RULES = {
     ],
     "lowbit": [
         Rule("*", ("8-bit AdamW", "SOLO *"),
-             {"AdamW, foreach": PEER, "AdamW, fused": PEER, "torchao *": PEER, "bitsandbytes *": PEER},
+             {"AdamW, foreach": METHOD, "AdamW, fused": METHOD, "torchao *": PEER, "bitsandbytes *": PEER},
              ("tensors", "parameters")),
     ],
     "pretrained": [Rule("*", ("this book",), {"transformers": PEER}, ("tokens",))],

@@ -235,8 +235,8 @@ def fits_says(context=choices.CONTEXT):
     none = [f"{name} {costs.format_bytes(size)}" for name, size in sizes.items() if size > MEMORIES[-1]]
     least, most = min(sizes, key=sizes.get), max(sizes, key=sizes.get)
     said = (
-        f"After {context:,} tokens {len(small)} of {len(sizes)} methods fit on a card of {_bytes(MEMORIES[0])}: from "
-        f"{least} with {costs.format_bytes(sizes[least])} to {most} with {costs.format_bytes(sizes[most])}"
+        f"After {context:,} tokens {len(small)} of {len(sizes)} methods fit on a card of {_bytes(MEMORIES[0])}; all "
+        f"take from {costs.format_bytes(sizes[least])}, {least}, to {costs.format_bytes(sizes[most])}, {most}"
     )
     return (
         f"{said}; over {_bytes(MEMORIES[-1])} are {', '.join(none)}."

@@ -11,9 +11,13 @@ def _votes():
 
 def _views():
     told = {
-        arm: over_seeds(claims.scores("views", arm, "all")) for arm in ("time, normalised", "time with log-sum-exp")
+        arm: over_seeds(claims.scores("views", arm, "all"))
+        for arm in ("three views", "time with log-sum-exp", "time, normalised", "relation")
     }
-    return f"AUC by time {told['time, normalised']}; with log-sum-exp {told['time with log-sum-exp']}"
+    return (
+        f"AUC of three views {told['three views']} against {told['time with log-sum-exp']} by time with log-sum-exp; "
+        f"by time, normalised, {told['time, normalised']}, by relation alone {told['relation']}"
+    )
 
 
 def _trees():

@@ -2,11 +2,17 @@
 
 from effattn_core.discrete.claims.rules import RULE_CLAIMS, tests
 from effattn_core.ledger import stated
-from effattn_core.papers import Paper, over_seeds
+from effattn_core.papers import Paper, over_seeds, short
 
 
 def _pair(what, one, other):
     return f"{over_seeds(tests(**one))} against {over_seeds(tests(**other))} {what}"
+
+
+def _cut():
+    some, none = (dict(what="random", share=share) for share in (0.25, 0.0))
+    each = ", ".join(short(value) for value in tests(**none))
+    return f"{_pair('without, four levels, cut', some, none)}; seed by seed without, {each}"
 
 
 RULE_PAPERS = [
@@ -46,9 +52,7 @@ RULE_PAPERS = [
         function="effattn_core.discrete.rulesets.rule_set",
         test="discrete/test_forms.py::"
         "test_random_binarisation_of_all_weights_has_no_slope_and_of_none_is_the_plain_net",
-        measured=lambda: _pair(
-            "without, four levels, cut", dict(what="random", share=0.25), dict(what="random", share=0.0)
-        ),
+        measured=_cut,
         claim=stated(
             RULE_CLAIMS, "Cutting a random share of the weights in training narrows the gap that the last cut opens."
         ),

@@ -2,11 +2,25 @@
 
 from effattn_core.ledger import stated
 from effattn_core.papers import Paper, over_seeds
-from effattn_core.signals.claims.weights import CLAIMS, values
+from effattn_core.signals.claims.weights import CLAIMS, above_table, values
 
 
-def _row(what, arm, field, unit, **more):
-    return lambda: f"{over_seeds(values(what, arm, field, **more))} {unit}"
+def _row(what, arm, other, field, said):
+    return lambda: f"{over_seeds(values(what, arm, field))} against {over_seeds(values(what, other, field))} {said}"
+
+
+def _weighted():
+    weighted, gold, both = (
+        over_seeds(values("weights", arm, "accuracy", data="digits, next")) for arm in ("weighted", "gold", "both")
+    )
+    return f"{weighted} against {gold} by trusted labels only and {both} by all alike, noisy digits"
+
+
+def _styled():
+    weighted, plain = (over_seeds(above_table(f"back-translated{more}")) for more in (", weighted", ""))
+    return (
+        f"share in the style above a table of words that keeps as many: {weighted} against {plain} by unweighted pairs"
+    )
 
 
 PAPERS: list[Paper] = [
@@ -17,7 +31,7 @@ PAPERS: list[Paper] = [
         mechanism="An example's weight: its gradient as key, the trusted examples' as query, a rectifier for softmax.",
         function="effattn_core.signals.weights.weights",
         test="signals/test_weights.py::test_the_derivative_by_an_examples_weight_is_minus_the_rate_times_the_alignment",
-        measured=_row("weights", "weighted", "accuracy", "accuracy, noisy digits", data="digits, next"),
+        measured=_weighted,
         claim=stated(CLAIMS, "Weights learned from a few trusted labels help to train on noisy ones."),
     ),
     Paper(
@@ -27,7 +41,7 @@ PAPERS: list[Paper] = [
         mechanism="Soft labels are attention from mentions to entities; slots average where their features go.",
         function="effattn_core.signals.slots.self_trained",
         test="signals/test_slots.py::test_soft_em_never_lowers_the_likelihood",
-        measured=_row("slots", "soft, three slots", "accuracy", "accuracy"),
+        measured=_row("slots", "soft, three slots", "labelled only", "accuracy", "by labelled mentions only"),
         claim=stated(
             CLAIMS, "Slots let self-training gain from mentions without labels, instead of reinforcing its errors."
         ),
@@ -40,7 +54,7 @@ PAPERS: list[Paper] = [
         mechanism="Clusters are queries over a text's words; an adversary moves the clusters along their gradient.",
         function="effattn_core.signals.clusters.against_adversary",
         test="signals/test_clusters.py::test_without_a_move_the_adversary_only_scales_the_loss",
-        measured=_row("clusters", "adversary, ε 1", "nmi", "NMI, moves of size 1"),
+        measured=_row("clusters", "adversary, ε 1", "random move, ε 1", "nmi", "by random moves of the same size, NMI"),
         claim=stated(
             CLAIMS, "An adversary that moves the clusters' representations makes clusters of short texts better."
         ),
@@ -53,7 +67,7 @@ PAPERS: list[Paper] = [
         mechanism="A word attends to its neighbours, style as bias; back-translation makes pairs whose output is real.",
         function="effattn_core.signals.translation.back_translated",
         test="signals/test_translation.py::test_viterbi_finds_the_best_of_all_outputs",
-        measured=_row("style", "back-translated, weighted", "judge", "in the style, by an independent judge"),
+        measured=_styled,
         claim=stated(CLAIMS, "A style classifier that weights made-up pairs helps iterative back-translation."),
         reconstruction=True,
     ),

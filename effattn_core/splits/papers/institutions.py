@@ -13,7 +13,7 @@ PAPERS = [
         function="effattn_core.splits.federated.controlled",
         test="splits/test_federated.py::test_scaffold_leaves_fedavg_in_the_second_round_and_the_released_one_never_does",
         measured=lambda: (
-            "three rarest classes, Scaffold less equal FedAvg: "
+            "three rarest classes: Scaffold minus FedAvg with equal weights, "
             f"{over_seeds(difference('Scaffold', 'FedAvg, equal', 'tail'))}"
         ),
         claim=stated(CLAIMS, "Control variates raise the accuracy on rare classes."),
