@@ -2,7 +2,7 @@
 const browser = Object.fromEntries([
   "window", "document", "history", "URL", "atob", "structuredClone", "getComputedStyle", "requestAnimationFrame",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "IntersectionObserver", "MutationObserver",
-  "ResizeObserver", "CustomEvent", "Blob", "navigator",
+  "ResizeObserver", "CustomEvent", "Blob", "navigator", "Option",
 ].map((name) => [name, "readonly"]));
 
 export default [
