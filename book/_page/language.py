@@ -1,0 +1,381 @@
+"""`triton.language` of the page: the functions that a kernel calls. What is not here says so by name."""
+
+import builtins
+import math
+import operator
+
+from _page import watch
+from _page.access import load, store
+from _page.dtypes import (
+    ABSENT, Dtype, NotOnThePage, Pointer, float16, float32, float64, int1, int8, int16, int32, int64,
+    uint8, uint16, uint32, uint64,
+)  # fmt: skip
+from _page.tile import Tile, binary, count, lines, mapped, met, permuted, spread, tile, together
+
+__all__ = """abs arange argmax argmin broadcast broadcast_to cast cdiv constexpr cumsum device_assert device_print dot
+dtype exp exp2 expand_dims float16 float32 float64 floor full gather int1 int16 int32 int64 int8 interleave join load
+log log2 max maximum min minimum num_programs permute program_id range reshape rsqrt sigmoid sort split sqrt
+static_assert static_print static_range store sum trans uint16 uint32 uint64 uint8 view where zeros zeros_like""".split()
+
+dtype = Dtype
+range = static_range = lambda *bounds, **hints: builtins.range(*map(int, bounds))  # hints to a compiler change nothing
+
+
+def __getattr__(name):
+    if name.startswith("__"):
+        raise AttributeError(name)
+    why = ": use float16 or float32" if name in ABSENT else ""
+    raise NotOnThePage(f"tl.{name} is not on the page{why}. It has {', '.join(__all__)}.")
+
+
+class constexpr:
+    """An annotation: the argument is known when the kernel is compiled. constexpr(value) is the value."""
+
+    def __new__(cls, value):
+        return value
+
+
+def program_id(axis):
+    return Tile([_program().program[_axis(axis)]], (), int32)
+
+
+def num_programs(axis):
+    return Tile([_program().grid[_axis(axis)]], (), int32)
+
+
+def _program():
+    if watch.running is None:
+        raise RuntimeError("only a launched kernel has programs: launch it with kernel[grid](...).")
+    return watch.running
+
+
+def _axis(axis):
+    if axis not in (0, 1, 2):
+        raise ValueError(f"a grid has the axes 0, 1 and 2; got {axis!r}.")
+    return axis
+
+
+def cdiv(x, div):
+    """x / div, rounded up."""
+    return (x + div - 1) // div
+
+
+def arange(start, end):
+    if isinstance(start, Tile) or isinstance(end, Tile):
+        raise ValueError("the ends of tl.arange must be known to the compiler: make them tl.constexpr.")
+    if end <= start or (end - start) & (end - start - 1):
+        raise ValueError(f"tl.arange({start}, {end}) has {builtins.max(end - start, 0)} elements: it must be a power of two.")
+    return Tile(list(builtins.range(start, end)), (end - start,), int32)
+
+
+def _shape(shape):
+    sizes = list(shape) if isinstance(shape, (list, tuple)) else [shape]
+    for size in sizes:
+        if isinstance(size, Tile) or not isinstance(size, int):
+            raise ValueError("the sizes of a tile must be known to the compiler: make them tl.constexpr.")
+        if size < 1 or size & (size - 1):
+            raise ValueError(f"each size of a tile must be a power of two; got {sizes}.")
+    return tuple(sizes)
+
+
+def full(shape, value, dtype):
+    shape = _shape(shape)
+    return spread(value.to(dtype) if isinstance(value, Tile) else Tile(dtype.fit([value]), (), dtype), shape)
+
+
+def zeros(shape, dtype):
+    return full(shape, 0, dtype)
+
+
+def zeros_like(input):
+    return full(input.shape, 0, input.dtype)
+
+
+def cast(input, dtype, fp_downcast_rounding=None, bitcast=False):
+    return tile(input).to(dtype, fp_downcast_rounding, bitcast)
+
+
+def broadcast_to(input, *shape):
+    return spread(tile(input), _shape(shape[0] if isinstance(shape[0], (list, tuple)) else shape))
+
+
+def broadcast(input, other):
+    first, second, shape = together(tile(input), tile(other))
+    return Tile(first, shape, tile(input).dtype), Tile(second, shape, tile(other).dtype)
+
+
+def reshape(input, *shape):
+    shape = _shape(shape[0] if isinstance(shape[0], (list, tuple)) else shape)
+    if math.prod(shape) != len(input.values):
+        raise ValueError(f"a tile of shape {list(input.shape)} cannot have the shape {list(shape)}.")
+    return Tile(input.values, shape, input.dtype)
+
+
+view = reshape
+
+
+def expand_dims(input, axis):
+    axis = axis + len(input.shape) + 1 if axis < 0 else axis
+    return Tile(input.values, (*input.shape[:axis], 1, *input.shape[axis:]), input.dtype)
+
+
+def permute(input, *axes):
+    return permuted(input, axes[0] if isinstance(axes[0], (list, tuple)) else axes)
+
+
+def trans(input, *axes):
+    if axes:
+        return permute(input, *axes)
+    if len(input.shape) < 2:
+        raise ValueError(f"tl.trans wants two axes; this tile has the shape {list(input.shape)}.")
+    return input.T
+
+
+def where(condition, x, y):
+    """x where the condition holds, else y. Both are computed."""
+    if any(isinstance(each, Tile) and isinstance(each.dtype, Pointer) for each in (x, y)):
+        raise NotOnThePage("tl.where between pointers is not on the page: choose the offsets, and add them.")
+    x, y, dtype = met(x, y)
+    condition = tile(condition).to(int1)
+    one, other, shape = together(x, y)
+    choice, one, full_shape = together(condition, Tile(one, shape, dtype))
+    other = spread(Tile(other, shape, dtype), full_shape).values
+    return Tile([a if chosen else b for chosen, a, b in zip(choice, one, other)], full_shape, dtype)
+
+
+def minimum(x, y):
+    return binary("min", x, y)
+
+
+def maximum(x, y):
+    return binary("max", x, y)
+
+
+def _safely(function, beyond, outside):
+    """A function of the math module with what a processor gives where Python raises."""
+
+    def apply(value):
+        try:
+            return function(value)
+        except OverflowError:
+            return beyond
+        except ValueError:
+            return outside(value)
+
+    return apply
+
+
+_nan = lambda value: math.nan  # noqa: E731
+_below = lambda value: -math.inf if value == 0 else math.nan  # noqa: E731
+_FUNCTIONS = {
+    "exp": _safely(math.exp, math.inf, _nan),
+    "exp2": _safely(math.exp2, math.inf, _nan),
+    "log": _safely(math.log, math.inf, _below),
+    "log2": _safely(math.log2, math.inf, _below),
+    "sqrt": _safely(math.sqrt, math.inf, _nan),
+    "floor": lambda value: float(math.floor(value)) if math.isfinite(value) else value,
+}
+
+
+def _apply(name, x):
+    x = tile(x)
+    if x.dtype not in (float32, float64):
+        raise ValueError(f"tl.{name} wants float32 or float64; got {x.dtype}: convert with .to(tl.float32).")
+    return mapped(_FUNCTIONS[name], x)
+
+
+def exp(x):
+    return _apply("exp", x)
+
+
+def exp2(x):
+    return _apply("exp2", x)
+
+
+def log(x):
+    return _apply("log", x)
+
+
+def log2(x):
+    return _apply("log2", x)
+
+
+def sqrt(x):
+    return _apply("sqrt", x)
+
+
+def floor(x):
+    return _apply("floor", x)
+
+
+def rsqrt(x):
+    return 1.0 / _apply("sqrt", x)
+
+
+def sigmoid(x):
+    return 1 / (1 + exp(-tile(x)))
+
+
+def abs(x):
+    x = tile(x)
+    return mapped(builtins.abs, x)
+
+
+def _reduced(input, axis, keep_dims, function, dtype):
+    input = tile(input)
+    if axis is None:
+        shape, axis = (len(input.values),), 0
+        kept = (1,) * len(input.shape)
+    else:
+        axis = axis + len(input.shape) if axis < 0 else axis
+        if not 0 <= axis < len(input.shape):
+            raise ValueError(f"a tile of shape {list(input.shape)} has no axis {axis}.")
+        shape, kept = input.shape, (*input.shape[:axis], 1, *input.shape[axis + 1 :])
+    values = input.values
+    count(len(values) if input.dtype.is_float else 0)
+    found = dtype.fit([function([values[place] for place in line]) for line in lines(shape, axis)])
+    return Tile(found, kept if keep_dims else shape[:axis] + shape[axis + 1 :], dtype)
+
+
+def _wide(input, floats=False):
+    """Sums and extremes of narrow integers are taken in 32 bits, extremes of float16 in float32."""
+    input = tile(input)
+    if input.dtype.is_float:
+        return input.to(float32) if floats and input.dtype is float16 else input
+    narrow = input.dtype.bits < 32
+    return input.to(uint32 if input.dtype.kind == "uint" and not floats else int32) if narrow else input
+
+
+def _total(values):
+    return math.fsum(values) if all(map(math.isfinite, values)) else builtins.sum(values)
+
+
+def sum(input, axis=None, keep_dims=False, dtype=None):
+    """The sum along an axis, of all elements if axis is None: rounded once, at the end."""
+    input = tile(input).to(dtype) if dtype is not None else _wide(input)
+    return _reduced(input, axis, keep_dims, _total if input.dtype.is_float else builtins.sum, input.dtype)
+
+
+def _numbers(values):
+    """Without nan, unless there is nothing else."""
+    return [value for value in values if value == value] or values
+
+
+def _extreme(input, axis, return_indices, keep_dims, best):
+    input = _wide(input, floats=True)
+    value = _reduced(input, axis, keep_dims, lambda values: best(_numbers(values)), input.dtype)
+    if not return_indices:
+        return value
+    return value, _reduced(input, axis, keep_dims, lambda values: values.index(best(_numbers(values))), int32)
+
+
+def max(input, axis=None, return_indices=False, return_indices_tie_break_left=True, keep_dims=False):
+    return _extreme(input, axis, return_indices, keep_dims, builtins.max)
+
+
+def min(input, axis=None, return_indices=False, return_indices_tie_break_left=True, keep_dims=False):
+    return _extreme(input, axis, return_indices, keep_dims, builtins.min)
+
+
+def argmax(input, axis, tie_break_left=True, keep_dims=False):
+    return max(input, axis, True, tie_break_left, keep_dims)[1]
+
+
+def argmin(input, axis, tie_break_left=True, keep_dims=False):
+    return min(input, axis, True, tie_break_left, keep_dims)[1]
+
+
+def _along(input, axis, function):
+    """A tile whose lines along an axis are changed, each as a whole."""
+    axis = axis + len(input.shape) if axis < 0 else axis
+    values = list(input.values)
+    for line in lines(input.shape, axis):
+        for place, value in zip(line, function([input.values[each] for each in line])):
+            values[place] = value
+    return Tile(values, input.shape, input.dtype)
+
+
+def cumsum(input, axis=0, reverse=False, dtype=None):
+    """Sums of all elements up to each, one after another."""
+    input = input.to(dtype) if dtype is not None else _wide(input)
+    count(len(input.values) if input.dtype.is_float else 0)
+
+    def sums(values):
+        found, total = [], 0
+        for value in reversed(values) if reverse else values:
+            total = input.dtype.fit([total + value])[0]
+            found.append(total)
+        return found[::-1] if reverse else found
+
+    return _along(input, axis, sums)
+
+
+def sort(x, dim=None, descending=False):
+    if dim not in (None, -1, len(x.shape) - 1):
+        raise NotOnThePage(f"tl.sort along axis {dim} is not on the page: it sorts along the last.")
+    return _along(x, -1, lambda values: sorted(values, reverse=bool(descending)))
+
+
+def gather(src, index, axis):
+    """src at the places that index names along an axis; the other axes agree."""
+    axis = axis + len(src.shape) if axis < 0 else axis
+    values = list(index.values)
+    for taken, line in zip(lines(src.shape, axis), lines(index.shape, axis)):
+        for place in line:
+            at = index.values[place]
+            if not 0 <= at < len(taken):
+                raise IndexError(f"tl.gather: index {at} is outside an axis of {len(taken)}.")
+            values[place] = src.values[taken[at]]
+    return Tile(values, index.shape, src.dtype)
+
+
+def join(a, b):
+    a, b = broadcast(a, b)
+    values = [value for pair in zip(a.values, b.values) for value in pair]
+    return Tile(values, (*a.shape, 2), a.dtype)
+
+
+def split(a):
+    if not a.shape or a.shape[-1] != 2:
+        raise ValueError(f"tl.split wants a last axis of 2; got the shape {list(a.shape)}.")
+    return tuple(Tile(a.values[first::2], a.shape[:-1], a.dtype) for first in (0, 1))
+
+
+def interleave(a, b):
+    pairs = join(a, b)
+    return Tile(pairs.values, (*pairs.shape[:-2], 2 * pairs.shape[-2]), pairs.dtype)
+
+
+def dot(input, other, acc=None, input_precision=None, allow_tf32=None, max_num_imprecise_acc=None, out_dtype=None):
+    """A matrix product, plus acc. Each sum is rounded once, at the end, whatever input_precision says."""
+    if not isinstance(input, Tile) or not isinstance(other, Tile) or (len(input.shape), len(other.shape)) != (2, 2):
+        raise NotOnThePage("tl.dot on the page takes two tiles of two axes each.")
+    (rows, inner), (second, columns) = input.shape, other.shape
+    if inner != second:
+        raise ValueError(f"tl.dot: the inner sizes of {list(input.shape)} and {list(other.shape)} differ.")
+    if input.dtype is not other.dtype or input.dtype not in (float16, float32, float64, int8):
+        raise ValueError(f"tl.dot wants two tiles of one type, floats or int8; got {input.dtype} and {other.dtype}.")
+    wanted = out_dtype or (acc.dtype if acc is not None else int32 if input.dtype is int8 else float32)
+    dtype = float64 if input.dtype is float64 else wanted
+    if acc is not None and (acc.shape != (rows, columns) or acc.dtype is not dtype):
+        raise ValueError(f"tl.dot: acc must be [{rows}, {columns}] of {dtype}; got {list(acc.shape)} of {acc.dtype}.")
+    if watch.running is not None:
+        watch.running.products += 2 * rows * inner * columns
+    down = [input.values[first : first + inner] for first in builtins.range(0, rows * inner, inner)]
+    across = [other.values[column::columns] for column in builtins.range(columns)]
+    values = [builtins.sum(map(operator.mul, row, column)) for row in down for column in across]
+    if acc is not None:
+        values = [value + more for value, more in zip(values, acc.values)]
+    return Tile(dtype.fit(values), (rows, columns), dtype)
+
+
+def static_assert(condition, message=""):
+    assert condition, message
+
+
+device_assert = static_assert
+static_print = print
+
+
+def device_print(prefix, *values, hex=False):
+    print(_program().program, prefix, *(value.values if isinstance(value, Tile) else value for value in values))

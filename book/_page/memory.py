@@ -1,0 +1,218 @@
+"""Tensors on the page, as a launcher sees them: a list of numbers seen through a shape and strides, as in PyTorch."""
+
+import functools
+import itertools
+import math
+
+from _page.dtypes import ALL, Dtype, NotOnThePage, converted, float16, float32, float64, int64, int1
+
+_dtype_names = {dtype.name: dtype for dtype in ALL}
+
+
+class Storage:
+    """Numbers of one type in a row. unwritten: the places that torch.empty left and nobody has written since."""
+
+    def __init__(self, values, dtype, unwritten=()):
+        self.values, self.dtype, self.unwritten = values, dtype, set(unwritten)
+
+
+class Tensor:
+    """A view of a storage: shape, and strides and offset in elements."""
+
+    def __init__(self, storage, shape, strides, offset=0):
+        self.storage, self.dtype = storage, storage.dtype
+        self.shape, self.strides, self.offset = Shape(shape), tuple(strides), offset
+        self.device = "page"
+
+    ndim = property(lambda self: len(self.shape))
+    T = property(lambda self: self.permute(*reversed(range(self.ndim))))
+    mT = property(lambda self: self.transpose(-1, -2))
+
+    def __getattr__(self, name):
+        raise NotOnThePage(f"Tensor.{name} is not on the page.")
+
+    def __len__(self):
+        return self.shape[0]
+
+    def __iter__(self):
+        return (self[index] for index in range(len(self)))
+
+    def __repr__(self):
+        return f"tensor({self.tolist()}, dtype={self.dtype})"
+
+    def dim(self):
+        return self.ndim
+
+    def numel(self):
+        return math.prod(self.shape)
+
+    def element_size(self):
+        return self.dtype.bytes
+
+    def size(self, axis=None):
+        return self.shape if axis is None else self.shape[axis]
+
+    def stride(self, axis=None):
+        return self.strides if axis is None else self.strides[axis]
+
+    def places(self):
+        """The place of each element in the storage, in the order of the flattened tensor."""
+        return [self.offset + place for place in _offsets(tuple(self.shape), self.strides)]
+
+    def is_contiguous(self):
+        return all(
+            size == 1 or stride == wanted
+            for size, stride, wanted in zip(self.shape, self.strides, contiguous_strides(self.shape))
+        )
+
+    def contiguous(self):
+        return self if self.is_contiguous() else self.clone()
+
+    def clone(self):
+        values = self.storage.values
+        return tensor([values[place] for place in self.places()], self.shape, self.dtype)
+
+    def permute(self, *axes):
+        return Tensor(self.storage, [self.shape[a] for a in axes], [self.strides[a] for a in axes], self.offset)
+
+    def transpose(self, first, second):
+        axes = list(range(self.ndim))
+        axes[first], axes[second] = axes[second], axes[first]
+        return self.permute(*axes)
+
+    def reshape(self, *shape):
+        shape = _sizes(shape)
+        if -1 in shape:
+            rest = -math.prod(shape)
+            shape = [self.numel() // rest if size == -1 else size for size in shape]
+        if math.prod(shape) != self.numel():
+            raise ValueError(f"a tensor of shape {tuple(self.shape)} cannot have the shape {tuple(shape)}.")
+        whole = self.contiguous()
+        return Tensor(whole.storage, shape, contiguous_strides(shape), whole.offset)
+
+    def view(self, *shape):
+        if not self.is_contiguous():
+            raise ValueError("view() wants a contiguous tensor: call .contiguous() first, or reshape().")
+        return self.reshape(*shape)
+
+    def flatten(self):
+        return self.reshape(-1)
+
+    def to(self, *wanted):
+        """In another type; a device is ignored, for the page has one."""
+        dtype = next((each for each in wanted if isinstance(each, Dtype)), self.dtype)
+        whole = self.clone()
+        return tensor(converted(whole.storage.values, self.dtype, dtype), self.shape, dtype)
+
+    def float(self):
+        return self.to(float32)
+
+    def double(self):
+        return self.to(float64)
+
+    def half(self):
+        return self.to(float16)
+
+    def new_empty(self, *shape, dtype=None, device=None):
+        return empty(*shape, dtype=dtype or self.dtype)
+
+    def new_zeros(self, *shape, dtype=None, device=None):
+        return filled(_sizes(shape), 0, dtype or self.dtype)
+
+    def item(self):
+        if self.numel() != 1:
+            raise ValueError(f"item() wants one element; this tensor has {self.numel()}.")
+        return self.storage.values[self.places()[0]]
+
+    def tolist(self):
+        if not self.shape:
+            return self.item()
+        return [self[index].tolist() for index in range(len(self))]
+
+    def __getitem__(self, index):
+        index = index if isinstance(index, tuple) else (index,)
+        index += (slice(None),) * (self.ndim - sum(each is not None for each in index))
+        shape, strides, offset, axis = [], [], self.offset, 0
+        for each in index:
+            if each is None:
+                shape.append(1), strides.append(0)
+                continue
+            size, stride = self.shape[axis], self.strides[axis]
+            axis += 1
+            if isinstance(each, slice):
+                first, stop, step = each.indices(size)
+                shape.append(len(range(first, stop, step))), strides.append(stride * step)
+                offset += first * stride
+            elif isinstance(each, int):
+                if not -size <= each < size:
+                    raise IndexError(f"index {each} is outside an axis of {size}.")
+                offset += each % size * stride
+            else:
+                raise NotOnThePage(f"a tensor indexed by a {type(each).__name__} is not on the page.")
+        return Tensor(self.storage, shape, strides, offset)
+
+
+class Shape(tuple):
+    """A tuple with PyTorch's numel()."""
+
+    def numel(self):
+        return math.prod(self)
+
+
+def contiguous_strides(shape):
+    strides = [1]
+    for size in reversed(shape[1:]):
+        strides.append(strides[-1] * max(size, 1))
+    return tuple(reversed(strides[: len(shape)])) if shape else ()
+
+
+@functools.lru_cache(maxsize=256)
+def _offsets(shape, strides):
+    axes = [[index * stride for index in range(size)] for size, stride in zip(shape, strides)]
+    return [sum(each) for each in itertools.product(*axes)]
+
+
+def tensor(values, shape=None, dtype=None, strides=None, offset=0, device=None):
+    """A tensor of a flat list with a shape, or of nested lists. With strides and an offset, a view of the flat list."""
+    if isinstance(shape, Dtype):
+        shape, dtype = None, shape
+    if shape is None:
+        shape, values = _nested(values)
+    if dtype is None:
+        kinds = {type(value) for value in values}
+        dtype = float32 if float in kinds or not kinds else int64 if int in kinds else int1
+    dtype = _dtype_names[dtype] if isinstance(dtype, str) else dtype
+    values = dtype.fit([value != 0 for value in values] if dtype is int1 else values)
+    return Tensor(Storage(values, dtype), shape, contiguous_strides(shape) if strides is None else strides, offset)
+
+
+def _nested(values):
+    if not isinstance(values, (list, tuple)):
+        return (), [values]
+    parts = [_nested(each) for each in values]
+    return (len(parts), *(parts[0][0] if parts else ())), [each for _, flat in parts for each in flat]
+
+
+def _sizes(shape):
+    return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
+
+
+def filled(shape, value, dtype):
+    return tensor([value] * math.prod(shape), shape, dtype)
+
+
+def empty(*shape, dtype=None, device=None):
+    """New memory: full of nan, or of the largest integer, so that what nobody writes is seen."""
+    shape, dtype = _sizes(shape), dtype or float32
+    size = math.prod(shape)
+    value = math.nan if dtype.is_float else dtype.highest
+    return Tensor(Storage([value] * size, dtype, range(size)), shape, contiguous_strides(shape))
+
+
+def unwritten(result):
+    """The indices of the elements of a tensor that torch.empty made and nobody wrote, in order."""
+    missing = result.storage.unwritten
+    if not missing:
+        return []
+    indices = itertools.product(*map(range, result.shape))
+    return [index for index, place in zip(indices, result.places()) if place in missing]
