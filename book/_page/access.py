@@ -43,7 +43,7 @@ def _pointer(pointer, what):
 
 def _together(what, pointer, mask, **named):
     """Pointer, mask and the other one in one shape: for tl.store that of the pointer."""
-    (name, value), = named.items()
+    ((name, value),) = named.items()
     mask, value = (each if each is None else tile(each) for each in (mask, value))
     shape = pointer.shape
     for said, each in (("mask", mask), (name, value)):
@@ -61,4 +61,6 @@ def _allowed(kind, pointer, mask):
     """The lanes that are wanted and lie in the tensor, after they were noted."""
     lanes = range(len(pointer.values)) if mask is None else [lane for lane, on in enumerate(mask.values) if on]
     offsets = [pointer.values[lane] for lane in lanes]
-    return [lane for lane, good in zip(lanes, watch.running.inside(kind, pointer.dtype.of, offsets)) if good]
+    return [
+        lane for lane, good in zip(lanes, watch.running.inside(kind, pointer.dtype.of, offsets), strict=True) if good
+    ]

@@ -65,9 +65,15 @@ _ROUNDED = {
 }
 
 int1 = Dtype("bool", "bool", 1, "?")
-int8, int16, int32, int64 = (Dtype(f"int{bits}", "int", bits, code) for bits, code in zip((8, 16, 32, 64), "bhiq"))
-uint8, uint16, uint32, uint64 = (Dtype(f"uint{bits}", "uint", bits, code) for bits, code in zip((8, 16, 32, 64), "BHIQ"))
-float16, float32, float64 = (Dtype(f"float{bits}", "float", bits, code) for bits, code in zip((16, 32, 64), "efd"))
+int8, int16, int32, int64 = (
+    Dtype(f"int{bits}", "int", bits, code) for bits, code in zip((8, 16, 32, 64), "bhiq", strict=True)
+)
+uint8, uint16, uint32, uint64 = (
+    Dtype(f"uint{bits}", "uint", bits, code) for bits, code in zip((8, 16, 32, 64), "BHIQ", strict=True)
+)
+float16, float32, float64 = (
+    Dtype(f"float{bits}", "float", bits, code) for bits, code in zip((16, 32, 64), "efd", strict=True)
+)
 ALL = (int1, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64)
 ABSENT = ("bfloat16", "float8e4nv", "float8e5", "float8e4b15", "float8e4b8", "float8e5b16")
 

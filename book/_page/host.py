@@ -2,9 +2,9 @@
 
 import math
 
-from _page.dtypes import NotOnThePage, float16, float32, float64, int8, int16, int32, int64, uint8
-from _page.dtypes import int1 as bool  # noqa: A004
-from _page.memory import Tensor, empty, filled, tensor
+from _page.dtypes import NotOnThePage, float16, float32, float64, int8, int16, int32, int64, uint8  # noqa: F401
+from _page.dtypes import int1 as bool  # noqa: F401
+from _page.memory import Tensor, empty, filled, tensor  # noqa: F401
 from _page.memory import _sizes as _shape
 
 __all__ = """Tensor arange allclose empty empty_like equal full ones ones_like tensor zeros zeros_like float16 float32
@@ -62,5 +62,5 @@ def equal(left, right):
 def allclose(left, right, rtol=1e-5, atol=1e-8):
     """Whether shapes agree and |left − right| ≤ atol + rtol · |right| everywhere."""
     return tuple(left.shape) == tuple(right.shape) and all(
-        a == b or abs(a - b) <= atol + rtol * abs(b) for a, b in zip(_values(left), _values(right))
+        a == b or abs(a - b) <= atol + rtol * abs(b) for a, b in zip(_values(left), _values(right), strict=True)
     )

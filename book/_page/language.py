@@ -5,12 +5,27 @@ import math
 import operator
 
 from _page import watch
-from _page.access import load, store
-from _page.dtypes import (
-    ABSENT, Dtype, NotOnThePage, Pointer, float16, float32, float64, int1, int8, int16, int32, int64,
-    uint8, uint16, uint32, uint64,
-)  # fmt: skip
-from _page.tile import Tile, binary, count, lines, mapped, met, permuted, spread, tile, together
+from _page.access import load, store  # noqa: F401
+from _page.along import argmax, argmin, cumsum, gather, max, min, sort, sum  # noqa: F401
+from _page.dtypes import (  # noqa: F401
+    ABSENT,
+    Dtype,
+    NotOnThePage,
+    Pointer,
+    float16,
+    float32,
+    float64,
+    int1,
+    int8,
+    int16,
+    int32,
+    int64,
+    uint8,
+    uint16,
+    uint32,
+    uint64,
+)
+from _page.tile import Tile, binary, mapped, met, permuted, spread, tile, together
 
 __all__ = """abs arange argmax argmin broadcast broadcast_to cast cdiv constexpr cumsum device_assert device_print dot
 dtype exp exp2 expand_dims float16 float32 float64 floor full gather int1 int16 int32 int64 int8 interleave join load
@@ -18,7 +33,6 @@ log log2 max maximum min minimum num_programs permute program_id range reshape r
 static_assert static_print static_range store sum trans uint16 uint32 uint64 uint8 view where zeros zeros_like""".split()
 
 dtype = Dtype
-range = static_range = lambda *bounds, **hints: builtins.range(*map(int, bounds))  # hints to a compiler change nothing
 
 
 def __getattr__(name):
@@ -26,6 +40,14 @@ def __getattr__(name):
         raise AttributeError(name)
     why = ": use float16 or float32" if name in ABSENT else ""
     raise NotOnThePage(f"tl.{name} is not on the page{why}. It has {', '.join(__all__)}.")
+
+
+def range(*bounds, **hints):
+    """As Python's; hints to the compiler change nothing."""
+    return builtins.range(*map(int, bounds))
+
+
+static_range = range
 
 
 class constexpr:
@@ -64,7 +86,9 @@ def arange(start, end):
     if isinstance(start, Tile) or isinstance(end, Tile):
         raise ValueError("the ends of tl.arange must be known to the compiler: make them tl.constexpr.")
     if end <= start or (end - start) & (end - start - 1):
-        raise ValueError(f"tl.arange({start}, {end}) has {builtins.max(end - start, 0)} elements: it must be a power of two.")
+        raise ValueError(
+            f"tl.arange({start}, {end}) has {builtins.max(end - start, 0)} elements: it must be a power of two."
+        )
     return Tile(list(builtins.range(start, end)), (end - start,), int32)
 
 
@@ -140,7 +164,7 @@ def where(condition, x, y):
     one, other, shape = together(x, y)
     choice, one, full_shape = together(condition, Tile(one, shape, dtype))
     other = spread(Tile(other, shape, dtype), full_shape).values
-    return Tile([a if chosen else b for chosen, a, b in zip(choice, one, other)], full_shape, dtype)
+    return Tile([a if chosen else b for chosen, a, b in zip(choice, one, other, strict=True)], full_shape, dtype)
 
 
 def minimum(x, y):
@@ -221,117 +245,9 @@ def abs(x):
     return mapped(builtins.abs, x)
 
 
-def _reduced(input, axis, keep_dims, function, dtype):
-    input = tile(input)
-    if axis is None:
-        shape, axis = (len(input.values),), 0
-        kept = (1,) * len(input.shape)
-    else:
-        axis = axis + len(input.shape) if axis < 0 else axis
-        if not 0 <= axis < len(input.shape):
-            raise ValueError(f"a tile of shape {list(input.shape)} has no axis {axis}.")
-        shape, kept = input.shape, (*input.shape[:axis], 1, *input.shape[axis + 1 :])
-    values = input.values
-    count(len(values) if input.dtype.is_float else 0)
-    found = dtype.fit([function([values[place] for place in line]) for line in lines(shape, axis)])
-    return Tile(found, kept if keep_dims else shape[:axis] + shape[axis + 1 :], dtype)
-
-
-def _wide(input, floats=False):
-    """Sums and extremes of narrow integers are taken in 32 bits, extremes of float16 in float32."""
-    input = tile(input)
-    if input.dtype.is_float:
-        return input.to(float32) if floats and input.dtype is float16 else input
-    narrow = input.dtype.bits < 32
-    return input.to(uint32 if input.dtype.kind == "uint" and not floats else int32) if narrow else input
-
-
-def _total(values):
-    return math.fsum(values) if all(map(math.isfinite, values)) else builtins.sum(values)
-
-
-def sum(input, axis=None, keep_dims=False, dtype=None):
-    """The sum along an axis, of all elements if axis is None: rounded once, at the end."""
-    input = tile(input).to(dtype) if dtype is not None else _wide(input)
-    return _reduced(input, axis, keep_dims, _total if input.dtype.is_float else builtins.sum, input.dtype)
-
-
-def _numbers(values):
-    """Without nan, unless there is nothing else."""
-    return [value for value in values if value == value] or values
-
-
-def _extreme(input, axis, return_indices, keep_dims, best):
-    input = _wide(input, floats=True)
-    value = _reduced(input, axis, keep_dims, lambda values: best(_numbers(values)), input.dtype)
-    if not return_indices:
-        return value
-    return value, _reduced(input, axis, keep_dims, lambda values: values.index(best(_numbers(values))), int32)
-
-
-def max(input, axis=None, return_indices=False, return_indices_tie_break_left=True, keep_dims=False):
-    return _extreme(input, axis, return_indices, keep_dims, builtins.max)
-
-
-def min(input, axis=None, return_indices=False, return_indices_tie_break_left=True, keep_dims=False):
-    return _extreme(input, axis, return_indices, keep_dims, builtins.min)
-
-
-def argmax(input, axis, tie_break_left=True, keep_dims=False):
-    return max(input, axis, True, tie_break_left, keep_dims)[1]
-
-
-def argmin(input, axis, tie_break_left=True, keep_dims=False):
-    return min(input, axis, True, tie_break_left, keep_dims)[1]
-
-
-def _along(input, axis, function):
-    """A tile whose lines along an axis are changed, each as a whole."""
-    axis = axis + len(input.shape) if axis < 0 else axis
-    values = list(input.values)
-    for line in lines(input.shape, axis):
-        for place, value in zip(line, function([input.values[each] for each in line])):
-            values[place] = value
-    return Tile(values, input.shape, input.dtype)
-
-
-def cumsum(input, axis=0, reverse=False, dtype=None):
-    """Sums of all elements up to each, one after another."""
-    input = input.to(dtype) if dtype is not None else _wide(input)
-    count(len(input.values) if input.dtype.is_float else 0)
-
-    def sums(values):
-        found, total = [], 0
-        for value in reversed(values) if reverse else values:
-            total = input.dtype.fit([total + value])[0]
-            found.append(total)
-        return found[::-1] if reverse else found
-
-    return _along(input, axis, sums)
-
-
-def sort(x, dim=None, descending=False):
-    if dim not in (None, -1, len(x.shape) - 1):
-        raise NotOnThePage(f"tl.sort along axis {dim} is not on the page: it sorts along the last.")
-    return _along(x, -1, lambda values: sorted(values, reverse=bool(descending)))
-
-
-def gather(src, index, axis):
-    """src at the places that index names along an axis; the other axes agree."""
-    axis = axis + len(src.shape) if axis < 0 else axis
-    values = list(index.values)
-    for taken, line in zip(lines(src.shape, axis), lines(index.shape, axis)):
-        for place in line:
-            at = index.values[place]
-            if not 0 <= at < len(taken):
-                raise IndexError(f"tl.gather: index {at} is outside an axis of {len(taken)}.")
-            values[place] = src.values[taken[at]]
-    return Tile(values, index.shape, src.dtype)
-
-
 def join(a, b):
     a, b = broadcast(a, b)
-    values = [value for pair in zip(a.values, b.values) for value in pair]
+    values = [value for pair in zip(a.values, b.values, strict=True) for value in pair]
     return Tile(values, (*a.shape, 2), a.dtype)
 
 
@@ -365,7 +281,7 @@ def dot(input, other, acc=None, input_precision=None, allow_tf32=None, max_num_i
     across = [other.values[column::columns] for column in builtins.range(columns)]
     values = [builtins.sum(map(operator.mul, row, column)) for row in down for column in across]
     if acc is not None:
-        values = [value + more for value, more in zip(values, acc.values)]
+        values = [value + more for value, more in zip(values, acc.values, strict=True)]
     return Tile(dtype.fit(values), (rows, columns), dtype)
 
 

@@ -28,9 +28,7 @@ class Kernel:
     def __init__(self, function):
         functools.update_wrapper(self, function)
         self.fn, self.signature = function, inspect.signature(function)
-        self.constexprs = {
-            name for name, each in self.signature.parameters.items() if _is_constexpr(each.annotation)
-        }
+        self.constexprs = {name for name, each in self.signature.parameters.items() if _is_constexpr(each.annotation)}
 
     def __call__(self, *arguments, **named):
         if watch.running is None:

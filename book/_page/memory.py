@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 
-from _page.dtypes import ALL, Dtype, NotOnThePage, converted, float16, float32, float64, int64, int1
+from _page.dtypes import ALL, Dtype, NotOnThePage, converted, float16, float32, float64, int1, int64
 
 _dtype_names = {dtype.name: dtype for dtype in ALL}
 
@@ -62,7 +62,7 @@ class Tensor:
     def is_contiguous(self):
         return all(
             size == 1 or stride == wanted
-            for size, stride, wanted in zip(self.shape, self.strides, contiguous_strides(self.shape))
+            for size, stride, wanted in zip(self.shape, self.strides, contiguous_strides(self.shape), strict=True)
         )
 
     def contiguous(self):
@@ -168,7 +168,7 @@ def contiguous_strides(shape):
 
 @functools.lru_cache(maxsize=256)
 def _offsets(shape, strides):
-    axes = [[index * stride for index in range(size)] for size, stride in zip(shape, strides)]
+    axes = [[index * stride for index in range(size)] for size, stride in zip(shape, strides, strict=True)]
     return [sum(each) for each in itertools.product(*axes)]
 
 
@@ -215,4 +215,4 @@ def unwritten(result):
     if not missing:
         return []
     indices = itertools.product(*map(range, result.shape))
-    return [index for index, place in zip(indices, result.places()) if place in missing]
+    return [index for index, place in zip(indices, result.places(), strict=True) if place in missing]

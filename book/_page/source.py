@@ -13,7 +13,7 @@ ALLOWED = {"math", "functools", "itertools", "operator", "__future__"}
 def load_source(text, filename="your kernel", modules=None):
     """Run a cell's text and return its names, with torch, triton and tl among them from the start.
 
-    modules: others that it may import, by name. Raises what the cell raises; an import of anything else is NotOnThePage.
+    modules: others that it may import, by name. An import of anything else raises NotOnThePage.
     The lines of the text can then be quoted by `filename`, in findings and in tracebacks.
     """
     known = KNOWN | (modules or {})

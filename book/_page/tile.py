@@ -12,12 +12,13 @@ from _page import watch
 from _page.dtypes import Dtype, NotOnThePage, Pointer, common, converted, float32, int1, reinterpreted, type_of
 
 NUMBERS = (bool, int, float)
-MEMBERS = set("""abs argmax argmin associative_scan broadcast_to cumsum exp exp2 expand_dims gather log log2 max min permute
-reshape rsqrt sigmoid sort split sqrt sum trans""".split())  # of the language's functions, those a tile has as methods
+# Of the language's functions, those that a tile has as methods.
+MEMBERS = """abs argmax argmin broadcast_to cumsum exp exp2 expand_dims gather log log2 max min permute reshape rsqrt
+sigmoid sort split sqrt sum trans""".split()
 
 
 class Tile:
-    """shape: a tuple; dtype: a Dtype, or a Pointer, whose values are offsets; values: a flat list, last axis fastest."""
+    """shape: a tuple; dtype: a Dtype, or a Pointer, whose values are offsets; values: a flat list."""
 
     def __init__(self, values, shape, dtype):
         self.values, self.shape, self.dtype = values, tuple(shape), dtype
@@ -56,7 +57,7 @@ class Tile:
                 shape.append(self.shape[axis])
                 axis += 1
             else:
-                raise NotOnThePage(f"a tile is indexed by None and : only; got {each!r}. tl.gather takes single elements.")
+                raise NotOnThePage(f"a tile is indexed by None and : only; got {each!r}: see tl.gather.")
         return Tile(self.values, (*shape, *self.shape[axis:]), self.dtype)
 
     def __index__(self):
@@ -67,8 +68,8 @@ class Tile:
     def __bool__(self):
         if len(self.values) != 1:
             raise ValueError(
-                f"a tile of shape {list(self.shape)} is neither true nor false: use tl.where and &, | instead of if, and, or, "
-                "not, or a comparison of three."
+                f"a tile of shape {list(self.shape)} is neither true nor false: use tl.where, & and | instead of "
+                "if, and, or, not, or a comparison of three."
             )
         return bool(self.values[0])
 
@@ -185,10 +186,10 @@ def _shifted(name, dtype, value, by):
 def met(left, right, dividing=False):
     """Two operands in their common type, numbers made scalars of it."""
     numbers = [isinstance(each, NUMBERS) for each in (left, right)]
-    types = [type_of(each) if number else tile(each).dtype for each, number in zip((left, right), numbers)]
+    types = [type_of(each) if number else tile(each).dtype for each, number in zip((left, right), numbers, strict=True)]
     dtype = common(*types, *numbers, dividing)
     found = []
-    for each, number in zip((left, right), numbers):
+    for each, number in zip((left, right), numbers, strict=True):
         if number and dtype.is_integer and not dtype.lowest <= each <= dtype.highest:
             raise ValueError(f"the number {each} is out of the range of {dtype}.")
         found.append(Tile(dtype.fit([each]), (), dtype) if number else each.to(dtype))
@@ -204,7 +205,7 @@ def _moved(name, left, right, pointer, offset):
         raise TypeError(f"a pointer moves by integers; got {offset.dtype}.")
     function = operator.add if name == "+" else operator.sub
     a, b, shape = together(pointer, offset)
-    return Tile([function(place, by) for place, by in zip(a, b)], shape, pointer.dtype)
+    return Tile([function(place, by) for place, by in zip(a, b, strict=True)], shape, pointer.dtype)
 
 
 def _zipped(function, left, right, dtype, counted=True):
@@ -245,7 +246,10 @@ def _strides(shape):
 
 
 def _walk(shape, strides):
-    return [sum(each) for each in itertools.product(*([i * s for i in range(n)] for n, s in zip(shape, strides)))]
+    return [
+        sum(each)
+        for each in itertools.product(*([i * s for i in range(n)] for n, s in zip(shape, strides, strict=True)))
+    ]
 
 
 @functools.lru_cache(maxsize=512)
@@ -253,7 +257,7 @@ def _spread(shape, target):
     if meeting(shape, target) != target:
         raise ValueError(f"a tile of shape {list(shape)} does not broadcast to {list(target)}.")
     padded = (1,) * (len(target) - len(shape)) + shape
-    return _walk(target, [0 if size == 1 else stride for size, stride in zip(padded, _strides(padded))])
+    return _walk(target, [0 if size == 1 else stride for size, stride in zip(padded, _strides(padded), strict=True)])
 
 
 @functools.lru_cache(maxsize=512)
@@ -274,7 +278,7 @@ def permuted(source, axes):
 def lines(shape, axis):
     """For each line along an axis, the places of its elements."""
     strides = _strides(shape)
-    rest = [(n, s) for number, (n, s) in enumerate(zip(shape, strides)) if number != axis]
+    rest = [(n, s) for number, (n, s) in enumerate(zip(shape, strides, strict=True)) if number != axis]
     starts = _walk([n for n, _ in rest], [s for _, s in rest])
     return [[start + step * strides[axis] for step in range(shape[axis])] for start in starts]
 

@@ -90,9 +90,9 @@ class Launch:
         within = [offset in known for offset in offsets]
         line, code = _line_of_kernel()
         if not all(within):
-            stray = [offset for offset, good in zip(offsets, within) if not good]
+            stray = [offset for offset, good in zip(offsets, within, strict=True) if not good]
             self._note("outside", kind, name, stray[0], None, len(stray), line, code)
-        kept = [offset for offset, good in zip(offsets, within) if good]
+        kept = [offset for offset, good in zip(offsets, within, strict=True) if good]
         count = len(kept) * tensor.dtype.bytes
         (self.loaded if kind == "load" else self.stored)[name] += count
         self.accesses.append(Access(self.program, kind, name, kept, count, line))
