@@ -10,12 +10,13 @@ PART ?=
 WITH ?=
 CAPTION ?=
 KERNEL ?= attention
+PORT ?= 8000
 PAGES := _build/html
 export PYTHON
 
 .DEFAULT_GOAL := help
 .SECONDARY:
-.PHONY: help book test lab notebooks bench send runs colab print teach offline site new inspect lint clean named
+.PHONY: help book test lab notebooks bench send runs colab print teach offline serve site new inspect lint clean named
 
 help:  ## list the commands
 	@grep -E '^[a-z]+:.*##' $(firstword $(MAKEFILE_LIST)) | sed -E 's/:[^#]*## */\t/' | expand -t 12
@@ -57,6 +58,9 @@ site: $(VENV)/.installed-book  ## what is published: the built pages, beside the
 
 offline: $(VENV)/.installed-book  ## the built pages as a zip that opens without a network (after make book)
 	$(BIN)/python book/_ext/offline.py $(PAGES)
+
+serve: $(VENV)/.installed-book  ## the built pages at http://localhost:8000, where kernels run on them (PORT=…; after make book)
+	$(BIN)/python book/_ext/lab_serve.py $(PAGES) $(PORT)
 
 new:  ## the rooms of a new topic (TOPIC=name PART=4-sparse, WITH="kernel run bench", CAPTION="of a new part")
 	@$(or $(PYTHON),python3) .ci/new.py "$(TOPIC)" "$(PART)" --with "$(WITH)" --caption "$(CAPTION)"

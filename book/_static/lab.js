@@ -1,0 +1,224 @@
+/* Editors on the page: a reader writes a kernel, runs it, and has it checked, in this browser (book/_ext/lab.py).
+
+   Each <div class="lab"> holds its exercise in a script of type application/json: {name, title, function, stub, hint,
+   answer, cases, done}. The stub stands in a text area, and in CodeMirror once the box comes near the screen. The first
+   Run or Check starts the worker (lab-worker.js), which fetches Python from this site; it then stays, for all boxes of
+   the page, until Stop terminates it: a loop without end knows no other way. One request runs at a time. What the
+   reader writes is kept in localStorage under the exercise's name, and nowhere else; only what stands in an editor is
+   ever run, and only by a button: of the page's address nothing is read but where this script lies and whether the page
+   is a file. Browsers start no Python from a file: then, and where the book was built without node, a sentence says
+   how to serve it. The pictures are drawn by lab-picture.js. */
+(() => {
+  "use strict";
+
+  const HERE = document.currentScript.src;
+  const KEPT = "effattn-lab:"; // and the exercise's name
+  const NEAR = "400px";
+  const SERVE = "Kernels run on the page where it comes from a server. In the repository, make serve does that; in an "
+    + "unpacked folder of pages, python -m http.server, and then http://localhost:8000/ in the browser.";
+  const MISSING = "This edition was built without node, so kernels do not run on its pages: with node installed, "
+    + "make book and make serve. Everything else works.";
+  const boxes = [];
+  let worker = null;
+  let asked = null; // {id, box, resolve}: the request that is being worked on
+  let requests = 0;
+
+  function make(tag, properties = {}, ...children) {
+    const element = Object.assign(document.createElement(tag), properties);
+    element.append(...children);
+    return element;
+  }
+
+  // ---- what the reader wrote --------------------------------------------------------------------------------------
+
+  function kept(name) {
+    try {
+      return window.localStorage.getItem(KEPT + name);
+    } catch {
+      return null;
+    }
+  }
+
+  function keep(name, text) {
+    try {
+      if (text === null) window.localStorage.removeItem(KEPT + name);
+      else window.localStorage.setItem(KEPT + name, text);
+    } catch {
+      // this browser keeps nothing: the text lasts as long as the page
+    }
+  }
+
+  // ---- the worker -------------------------------------------------------------------------------------------------
+
+  function settle(message) {
+    const {resolve} = asked;
+    asked = null;
+    resolve(message);
+    for (const box of boxes) box.enable();
+  }
+
+  function hire() {
+    worker = new window.Worker(new URL("lab-worker.js", HERE), {type: "module"});
+    worker.addEventListener("message", ({data}) => {
+      if (!asked) return;
+      if (data.total) asked.box.progress(data.loaded, data.total);
+      else if (data.id === asked.id) settle(data);
+    });
+    worker.addEventListener("error", () => {
+      dismiss("Python could not be started in this browser.");
+    });
+  }
+
+  function dismiss(reason) {
+    worker?.terminate();
+    worker = null;
+    if (asked) settle({failed: reason});
+  }
+
+  function ask(box, kind, request) {
+    if (!worker) hire();
+    requests += 1;
+    return new Promise((resolve) => {
+      asked = {id: requests, box, resolve};
+      for (const each of boxes) each.enable();
+      worker.postMessage({id: requests, kind, request: JSON.stringify(request)});
+    });
+  }
+
+  // ---- a box ------------------------------------------------------------------------------------------------------
+
+  function prepare(root) {
+    const data = JSON.parse(root.querySelector("script").textContent);
+    if (window.location.protocol === "file:" || root.dataset.missing !== undefined) {
+      const sentence = root.dataset.missing !== undefined ? MISSING : SERVE;
+      root.append(make("p", {className: "lab-serve", textContent: sentence}));
+      return;
+    }
+    const label = `Your code: ${data.title}`;
+    const area = make("textarea", {className: "lab-area", spellcheck: false, value: kept(data.name) ?? data.stub});
+    area.rows = area.value.split("\n").length + 1;
+    area.setAttribute("aria-label", label);
+    area.setAttribute("autocapitalize", "off");
+    const place = make("div", {className: "lab-editor"}, area);
+    let editor = {get: () => area.value, focus: () => area.focus(), set(text) { area.value = text; }};
+    const save = (text) => keep(data.name, text === data.stub ? null : text);
+    area.addEventListener("input", () => save(area.value));
+
+    const says = make("p", {className: "lab-says"});
+    says.setAttribute("role", "status");
+    const bar = make("progress", {className: "lab-progress", hidden: true, max: 1});
+    bar.setAttribute("aria-label", "fetching Python");
+    const printed = make("pre", {className: "lab-printed", hidden: true, tabIndex: 0});
+    printed.setAttribute("role", "region");
+    printed.setAttribute("aria-label", "printed");
+    const picture = make("div", {className: "lab-picture", hidden: true});
+    const tools = make("div", {className: "lab-tools"});
+    const folds = [];
+
+    function button(text, act) {
+      const element = make("button", {type: "button", textContent: text});
+      element.addEventListener("click", act);
+      tools.append(element);
+      return element;
+    }
+
+    function fold(text, content) {
+      if (!content) return;
+      content.hidden = true;
+      folds.push(content);
+      const toggle = button(text, () => {
+        content.hidden = !content.hidden;
+        toggle.setAttribute("aria-expanded", String(!content.hidden));
+      });
+      toggle.setAttribute("aria-expanded", "false");
+    }
+
+    function say(text, verdict = "") {
+      says.textContent = text;
+      says.dataset.verdict = verdict;
+    }
+
+    const box = {
+      enable() {
+        run.disabled = check.disabled = reset.disabled = Boolean(asked);
+        stop.disabled = asked?.box !== box;
+        bar.hidden = true;
+      },
+      progress(loaded, total) {
+        bar.hidden = loaded >= total;
+        bar.value = loaded / total;
+        const [here, all] = [loaded, total].map((bytes) => (bytes / 1e6).toFixed(1));
+        say(loaded < total ? `Fetching Python, once: ${here} of ${all} MB.` : "Starting Python.");
+      },
+    };
+
+    async function work(kind) {
+      if (asked) return;
+      say(worker ? "Running." : "Fetching Python, once.");
+      printed.hidden = picture.hidden = true;
+      let found;
+      try {
+        const answer = await window.fetch(new URL(data.cases, HERE));
+        if (!answer.ok) throw new Error(`the cases cannot be fetched (${answer.status})`);
+        const cases = await answer.json();
+        if (asked) return;
+        found = await ask(box, kind, {source: editor.get(), function: data.function, cases});
+      } catch (error) {
+        found = {failed: String(error.message)};
+      }
+      if (found.failed) say(found.failed, "failed");
+      else show(kind, JSON.parse(found.answer));
+    }
+
+    function show(kind, answer) {
+      printed.hidden = !answer.printed;
+      printed.textContent = answer.printed;
+      const many = answer.cases === 1 ? "the first case" : `all ${answer.cases} cases`;
+      const forCase = answer.what ? `For ${answer.what}: ` : "";
+      const checked = kind === "check" ? " Passed." : " Check tries the others.";
+      say(answer.passed ? `Right for ${many}${answer.cases === 1 ? ` (${answer.what})` : ""}.${checked}`
+        : `Not yet. ${forCase}${answer.reason}`, answer.passed ? "right" : "wrong");
+      if (answer.launches?.length && window.effattnPicture) {
+        picture.hidden = false;
+        picture.replaceChildren(...answer.launches.map(window.effattnPicture));
+      }
+      const done = document.querySelector(`input[data-done="${CSS.escape(data.done)}"]`);
+      if (kind === "check" && answer.passed && done && !done.checked) done.click();
+    }
+
+    const run = button("Run", () => work("run"));
+    const check = button("Check", () => work("check"));
+    const stop = button("Stop", () => {
+      dismiss("Stopped. The next Run starts Python anew, from what this browser has kept.");
+      run.focus();
+    });
+    const reset = button("Reset", () => {
+      editor.set(data.stub);
+      keep(data.name, null);
+      say("The editor holds the first text again.");
+    });
+    fold("Hint", data.hint && make("p", {className: "lab-hint", textContent: data.hint}));
+    fold("Answer", data.answer && make("pre", {className: "lab-answer", tabIndex: 0, textContent: data.answer}));
+    const keys = make("p", {className: "lab-keys",
+      textContent: "Tab leaves the editor; Ctrl+] and Ctrl+[ indent (on a Mac Cmd)."});
+    root.append(place, tools, bar, says, printed, picture, ...folds, keys);
+    boxes.push(box);
+    box.enable();
+
+    new IntersectionObserver(async (entries, observer) => {
+      if (!entries.some((entry) => entry.isIntersecting)) return;
+      observer.disconnect();
+      try {
+        const module = await import(new URL("vendor/lab/editor.mjs", HERE));
+        const focused = document.activeElement === area;
+        area.remove();
+        editor = module.editor(place, area.value, label, save);
+        if (focused) editor.focus();
+      } catch {
+        // the text area serves as well
+      }
+    }, {rootMargin: NEAR}).observe(root);
+  }
+
+  document.querySelectorAll(".lab").forEach(prepare);
+})();
