@@ -3,6 +3,7 @@ const browser = Object.fromEntries([
   "window", "document", "history", "URL", "atob", "structuredClone", "getComputedStyle", "requestAnimationFrame",
   "setTimeout", "clearTimeout", "setInterval", "clearInterval", "IntersectionObserver", "MutationObserver",
   "ResizeObserver", "CustomEvent", "Blob", "navigator", "Option",
+  "self", "Response", "TransformStream", "CSS",
 ].map((name) => [name, "readonly"]));
 
 export default [

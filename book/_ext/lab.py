@@ -3,7 +3,7 @@
 How it hangs together, from the chapter to the reader's browser:
 
 - A chapter needs no word about it. `place` finds the exercises of the level "kernel" whose check is in
-  `lab_cases.NAMES`: the first cell that grades one holds its stub, and below that cell the box goes; the cells between
+  NAMES: the first cell that grades one holds its stub, and below that cell the box goes; the cells between
   the exercise's `{solution}` and the assertion that it passes are its answer, the dropdown "Hint" is its hint.
 - `lab_cases.py` writes the check's own hidden cases as JSON, one file per exercise, into _static/vendor/lab-cases.
 - `lab_vendor.py` puts Pyodide's core, a bundle of CodeMirror and the book's Triton of the page (book/_page, with
@@ -21,34 +21,53 @@ import json
 import re
 from pathlib import Path
 
-import lab_cases
 import lab_vendor
 from docutils import nodes
 from exercise_pages import exercises_of, level_of
 from sphinx.util import logging
 
+NAMES = ("primer.scale_add", "primer.rms_norm", "primer.linear_relu", "primer.row_attention")
 CASES = Path(lab_vendor.VENDOR).with_name("lab-cases")
 STUB = re.compile(r"\n*verdict = grade\(\"([^\"]+)\", (\w+)\)\s*$")
 SOLVED = re.compile(r"\n*assert grade\(\"([^\"]+)\", (\w+)\)\.passed\s*$")
 
 
 def setup(app):
-    app.connect("builder-inited", prepare)
+    app.connect("doctree-read", note)
+    app.connect("env-purge-doc", lambda app, env, docname: _pages(env).discard(docname))
+    app.connect("env-merge-info", lambda app, env, docnames, other: _pages(env).update(_pages(other)))
+    app.connect("env-updated", prepare)
     app.connect("doctree-resolved", place)
     app.connect("html-page-context", complete_page, priority=610)  # after book_pages
     return {"parallel_read_safe": True}
 
 
-def prepare(app):
-    """Fetch and bundle what the editors need, and store the cases that they judge by."""
+def _pages(env):
+    """The pages that have a box."""
+    if not hasattr(env, "book_labs"):
+        env.book_labs = set()
+    return env.book_labs
+
+
+def note(app, doctree):
+    if list(found(doctree)):
+        _pages(app.env).add(app.env.docname)
+
+
+def prepare(app, env):
+    """Where a page has a box: fetch and bundle what its editor needs, and store the cases that it judges by."""
+    if not _pages(env):
+        return
     app.lab_missing = lab_vendor.prepare()
     if app.lab_missing:
         logging.getLogger(__name__).info(f"kernels will not run on the pages: {app.lab_missing}")
     write_cases(CASES)
 
 
-def write_cases(folder, names=lab_cases.NAMES):
+def write_cases(folder, names=NAMES):
     """One JSON file per exercise; a file that says the same is left alone."""
+    import lab_cases  # and with it PyTorch, for which a book without such an exercise does not wait
+
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         path, text = folder / f"{name}.json", json.dumps(lab_cases.cases(name), allow_nan=False)
@@ -67,7 +86,7 @@ def place(app, doctree, docname):
         holder.parent.insert(holder.parent.index(holder) + 1, nodes.raw("", markup(box, missing), format="html"))
 
 
-def found(doctree, names=lab_cases.NAMES):
+def found(doctree, names=NAMES):
     """(what lab.js reads, the cell of the stub) of each kernel exercise of a page whose name is among `names`."""
     labels = {id(node): node for node in exercises_of(doctree) if level_of(node) == "kernel"}
     exercise, hint, cells, boxes = None, "", [], {}

@@ -3,8 +3,8 @@
 (() => {
   "use strict";
 
-  const WIDEST = 320; // pixels of a map
-  const CELL = [3, 14]; // least and most of an element's side, in pixels
+  const LARGEST = [320, 224]; // pixels of a map, across and down
+  const CELL = [2, 14]; // least and most of an element's side, in pixels
   const ROW = 32; // elements of a vector in a line
   const numbers = new Intl.NumberFormat("en");
 
@@ -30,7 +30,8 @@
   // A cell has the colour of a load or a store where the chosen program touched it, a pale one where another did.
   function draw(canvas, entry, program) {
     const [lines, across, size] = table(entry.shape);
-    const side = Math.max(CELL[0], Math.min(CELL[1], Math.floor(WIDEST / across)));
+    const side = Math.max(CELL[0], Math.min(CELL[1], Math.floor(LARGEST[0] / across), Math.floor(LARGEST[1] / lines)));
+    const gap = side > 3 ? 1 : 0;
     const ratio = window.devicePixelRatio || 1;
     Object.assign(canvas, {width: across * side * ratio, height: lines * side * ratio});
     canvas.style.width = `${across * side}px`;
@@ -45,7 +46,7 @@
       const own = mine[kind].has(place);
       pen.globalAlpha = own ? 1 : all[kind][place] ? 0.3 : 0.12;
       pen.fillStyle = all[kind][place] ? (kind === "load" ? load : store) : ink;
-      pen.fillRect((place % across) * side, Math.floor(place / across) * side, side - 1, side - 1);
+      pen.fillRect((place % across) * side, Math.floor(place / across) * side, side - gap, side - gap);
     }
   }
 

@@ -111,6 +111,7 @@
     const printed = make("pre", {className: "lab-printed", hidden: true, tabIndex: 0});
     printed.setAttribute("role", "region");
     printed.setAttribute("aria-label", "printed");
+    const returned = make("p", {className: "lab-returned", hidden: true});
     const picture = make("div", {className: "lab-picture", hidden: true});
     const tools = make("div", {className: "lab-tools"});
     const folds = [];
@@ -155,7 +156,7 @@
     async function work(kind) {
       if (asked) return;
       say(worker ? "Running." : "Fetching Python, once.");
-      printed.hidden = picture.hidden = true;
+      printed.hidden = returned.hidden = picture.hidden = true;
       let found;
       try {
         const answer = await window.fetch(new URL(data.cases, HERE));
@@ -173,6 +174,10 @@
     function show(kind, answer) {
       printed.hidden = !answer.printed;
       printed.textContent = answer.printed;
+      const value = answer.result;
+      const more = value?.shape.reduce((product, size) => product * size, 1) > value?.first.length ? ", …" : "";
+      returned.hidden = !value;
+      if (value) returned.textContent = `returned [${value.shape.join(", ")}]: ${value.first.join(", ")}${more}`;
       const many = answer.cases === 1 ? "the first case" : `all ${answer.cases} cases`;
       const forCase = answer.what ? `For ${answer.what}: ` : "";
       const checked = kind === "check" ? " Passed." : " Check tries the others.";
@@ -201,7 +206,7 @@
     fold("Answer", data.answer && make("pre", {className: "lab-answer", tabIndex: 0, textContent: data.answer}));
     const keys = make("p", {className: "lab-keys",
       textContent: "Tab leaves the editor; Ctrl+] and Ctrl+[ indent (on a Mac Cmd)."});
-    root.append(place, tools, bar, says, printed, picture, ...folds, keys);
+    root.append(place, tools, bar, says, returned, printed, picture, ...folds, keys);
     boxes.push(box);
     box.enable();
 
