@@ -35,7 +35,7 @@ class Dtype:
     def fit(self, values):
         """A list of what arithmetic gave, as this type holds it: floats rounded to the nearest, integers wrapped."""
         if self.kind == "float":
-            return _ROUNDED[self.bits](values)
+            return ROUNDED[self.bits](values)
         if self.kind == "bool":
             return [bool(value & 1) for value in values]
         if not values or (min(values) >= self.lowest and max(values) <= self.highest):
@@ -58,7 +58,7 @@ def _half(value):
         return math.copysign(math.inf, value)
 
 
-_ROUNDED = {
+ROUNDED = {
     16: _round16,
     32: lambda values: array("f", values).tolist(),
     64: lambda values: [float(value) for value in values],
