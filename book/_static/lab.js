@@ -62,6 +62,7 @@
     worker.addEventListener("message", ({data}) => {
       if (!asked) return;
       if (data.total) asked.box.progress(data.loaded, data.total);
+      else if (data.id === asked.id && data.running) asked.box.say("Running.");
       else if (data.id === asked.id) settle(data);
     });
     worker.addEventListener("error", () => {
@@ -140,6 +141,7 @@
     }
 
     const box = {
+      say,
       enable() {
         run.disabled = check.disabled = reset.disabled = Boolean(asked);
         stop.disabled = asked?.box !== box;

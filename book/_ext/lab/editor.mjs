@@ -24,7 +24,7 @@ export function editor(parent, text, label, changed) {
         lineNumbers(), history(), drawSelection(), indentOnInput(), bracketMatching(), python(), indentUnit.of("    "),
         EditorState.tabSize.of(4), syntaxHighlighting(colours),
         keymap.of([{key: "Mod-]", run: indentMore}, {key: "Mod-[", run: indentLess}, ...defaultKeymap, ...historyKeymap]),
-        EditorView.contentAttributes.of({"aria-label": label}),
+        EditorView.contentAttributes.of({"aria-label": label, tabindex: "0"}),
         EditorView.updateListener.of((update) => update.docChanged && changed(view.state.doc.toString())),
       ],
     }),
