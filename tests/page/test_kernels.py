@@ -21,6 +21,11 @@ def share(*shape):
     return torch.rand(*shape, generator=torch.Generator().manual_seed(sum(shape)))
 
 
+def whole(*shape):
+    """Small whole numbers, whose sums are exact: for a kernel that takes the bits of a score."""
+    return (2 * normal(*shape)).round()
+
+
 def blank(*shape, dtype=torch.float32):
     return torch.full(shape, float("nan") if dtype.is_floating_point else 7, dtype=dtype)
 
@@ -44,7 +49,7 @@ LAUNCHES = {
     "primer.forgetful_kernel": [((3,), (normal(32), blank(20), 20, 8))],
     "attention.flash": [((time // 16,), (*attention(time, time, 16), time, 0.25, 16, 16)) for time in (16, 48)],
     "delta.delta_walk": [
-        ((2,), (normal(9, 16) / 4, normal(9, 16) / 4, normal(9, 16), share(9), normal(16, 16), blank(9, 16), 9, 16, 16, 8))
+        ((2,), (*attention(9, 9, 16)[:3], share(9), normal(16, 16), blank(9, 16), 9, 16, 16, 8))
     ],
     "recurrences.gated_kernel": [
         ((1,), (normal(48, 16), normal(48, 16) / 4, normal(48, 16), -share(48), blank(48, 16), 3, 16, 16))
@@ -69,7 +74,7 @@ LAUNCHES = {
         ((2,), (normal(32, 16), normal(48, 16) / 2, normal(48, 16), blank(32, 16), 16, 0.25, 16, 16)),
     ],
     "indexing.index_kernel": [
-        ((1,), (normal(4, 16), normal(32, 16), share(4), blank(8, dtype=torch.int64), 32, 4, 16, 8)),
+        ((1,), (whole(4, 16), whole(32, 16), whole(4), blank(8, dtype=torch.int64), 32, 4, 16, 8)),
     ],
     "rectified.read_list": [
         ((1,), (normal(4, 16), normal(64, 16) / 2, normal(64, 16), order(4), blank(4, 16), 3, 0.25, 4, 16, 16)),
@@ -84,12 +89,13 @@ LAUNCHES = {
             ),
         )
     ],
-    "autoencoders.tangent": [((2,), (normal(8, 32), normal(8, 32), blank(8, 32), 32, 4))],
+    "autoencoders.tangent": [((2,), (normal(8, 32), normal(8, 32).flip(0), blank(8, 32), 32, 4))],
     "latents.block_of_head": [
         (
             (2,),
             (
-                normal(32, 16), normal(32, 48) / 4, normal(32, 16) / 4, normal(32, 16) / 4, normal(16, 32) / 4,
+                normal(32, 16), normal(32, 48) / 4, normal(32, 16).flip(0) / 4, normal(32, 16).flip(1) / 4,
+                normal(16, 32) / 4,
                 blank(32, 16), 16, 32,
             ),
         )

@@ -1,0 +1,115 @@
+"""Random small expressions of the language: what is exact agrees bit for bit, what rounds within two roundings."""
+
+import importlib.util
+import warnings
+
+import numpy as np
+import pytest
+import torch
+from _page import load_source
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from page.both import Copies, roundings
+
+from kernels import runtime
+
+pytestmark = pytest.mark.skipif(runtime.mode != "interpreter", reason="what is compared is Triton's interpreter")
+
+TEXT = """import triton
+import triton.language as tl
+
+
+@triton.jit
+def kernel(X, H, I, U, Floats, Integers):
+    rows, columns = tl.arange(0, 4)[:, None], tl.arange(0, 8)[None, :]
+    at, program = rows * 8 + columns, tl.program_id(0)
+    x, h, i, u = tl.load(X + at), tl.load(H + at), tl.load(I + at), tl.load(U + at)
+    row, column = tl.load(X + rows * 8), tl.load(X + columns, columns < 5, 0.25)
+    zero, none = tl.zeros([4, 8], tl.float32), tl.zeros([4, 8], tl.int64)
+    at += program * 32
+    tl.store(Floats + at, {floating} + zero)
+    tl.store(Integers + at, {integer} + none)
+"""
+FLOATS = [0.0, 1.0, -1.5, 0.1, 3.0, -70000.0, 1e30, 1e-30, float("inf"), float("-inf"), float("nan"), 65504.0]
+WHOLE = [0, 1, -1, 7, -8, 1000, 2**31 - 1, -(2**31), 123456789, -5]
+
+
+def binary(pattern, *parts):
+    return st.tuples(*parts).map(lambda chosen: pattern.format(*chosen))
+
+
+def several(*patterns):
+    return lambda inner: st.one_of(*[binary(pattern, *[inner] * pattern.count("{}")) for pattern in patterns])
+
+
+SIMPLE = st.sampled_from(["i", "u", "rows", "columns", "program", "i.to(tl.int64)", "u.to(tl.int32)", "(i // 3)"])
+INTEGERS = st.recursive(
+    SIMPLE,
+    several(
+        "({} + {})", "({} - {})", "({} * {})", "({} + 3)", "({} & {})", "({} | {})", "({} ^ {})", "({}.to(tl.int32) << 3)",
+        "({}.to(tl.int32) >> 2)", "({}.to(tl.int64) // 7)", "({}.to(tl.int32) % 5)", "tl.maximum({}, {})",
+        "tl.minimum({}, 4)", "(~{}.to(tl.int64))", "(-{}.to(tl.int32))", "tl.sum(none + {}, 0)[None, :]",
+        "tl.max(none + {}, 1)[:, None]", "tl.min(none + {}, 1, keep_dims=True)", "{}.to(tl.int8)", "{}.to(tl.uint8)",
+        "tl.where({} > 2, {}, 5)", "({} <= {}).to(tl.int32)", "tl.reshape(tl.trans(none + {}), [4, 8])", "tl.sort(none + {})",
+        "tl.cumsum(none + {}, 1)", "tl.flat({})".replace("tl.flat", "tl.abs"),
+    ),
+    max_leaves=4,
+)  # fmt: skip
+REALS = st.recursive(
+    st.sampled_from(["x", "row", "column", "h", "h.to(tl.float32)", "x.to(tl.float16)", "(h * 0.1)", "(0.1 * x)", "(h / 3)"])
+    | binary("{}.to(tl.float32)", SIMPLE),
+    several(
+        "({} + {})", "({} - {})", "({} * {})", "({} + 0.3)", "(2 * {})", "({} / (tl.abs({}) + 1))", "tl.maximum({}, {})",
+        "tl.minimum({}, 0.5)", "tl.where({} > 0.2, {}, {})", "tl.where({} == {}, 1, {})", "(-{})", "tl.abs({})",
+        "tl.max(zero + {}, 0)[None, :]", "tl.min(zero + {}, 1)[:, None]", "{}.to(tl.float16)", "({} + i)",
+        "tl.reshape(tl.trans(zero + {}), (4, 8))", "tl.maximum(tl.minimum({}, 99.0), -99.0).to(tl.int32).to(tl.float32)",
+    ),
+    max_leaves=4,
+)  # fmt: skip
+# Around an exact expression, one function that rounds: sums of what has one sign, so that nothing cancels.
+ROUNDING = """tl.exp(zero+{}) tl.exp2(zero+{}) tl.log(zero+{}) tl.log2(zero+{}) tl.sqrt(zero+{}) tl.rsqrt(zero+{})
+tl.sigmoid(zero+{}) tl.sum(tl.abs(zero+{}),1)[:,None] tl.sum(tl.abs(zero+{}),0)[None,:] tl.sum(tl.abs(zero+{}))
+tl.cumsum(tl.abs(zero+{}),1) tl.dot(tl.abs(tl.reshape(zero+{},[4,8])),tl.reshape(tl.abs(zero+x),[8,4])).reshape(2,8)[None,:,:]
+""".split()
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("expressions")
+
+
+def compared(folder, floating, integer):
+    """Run both, and return the roundings between (floats, integers)."""
+    text = TEXT.format(floating=floating, integer=integer)
+    path = folder / "kernel.py"
+    path.write_text(text)
+    spec = importlib.util.spec_from_file_location("expression", path)
+    module = importlib.util.module_from_spec(spec)
+    exec(compile(text, str(path), "exec"), vars(module))
+    generator = torch.Generator().manual_seed(5)
+
+    def drawn(values, dtype):
+        return torch.tensor(values, dtype=dtype)[torch.randint(len(values), (4, 8), generator=generator)]
+
+    arguments = [
+        drawn(FLOATS, torch.float32), drawn(FLOATS[:-1], torch.float16), drawn(WHOLE, torch.int32),
+        drawn([0, 1, 3, 200, 255], torch.uint8), torch.zeros(2, 4, 8), torch.zeros(2, 4, 8, dtype=torch.int64),
+    ]  # fmt: skip
+    copied = Copies()(arguments)
+    load_source(text)["kernel"][(2,)](*copied)
+    with warnings.catch_warnings(), np.errstate(all="ignore"):
+        warnings.simplefilter("ignore")
+        module.kernel[(2,)](*arguments)
+    return [roundings(*pair) for pair in zip(arguments[4:], copied[4:], strict=True)]
+
+
+@settings(max_examples=150)
+@given(floating=REALS, integer=INTEGERS)
+def test_what_is_exact_agrees_bit_for_bit(folder, floating, integer):
+    assert compared(folder, floating, integer) == [0.0, 0.0], (floating, integer)
+
+
+@settings(max_examples=100)
+@given(function=st.sampled_from(ROUNDING[:-1]), inside=REALS)
+def test_what_rounds_is_within_two_roundings(folder, function, inside):
+    assert compared(folder, function.format(inside), "0")[0] <= 2, (function, inside)
