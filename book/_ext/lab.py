@@ -38,7 +38,7 @@ def setup(app):
     app.connect("env-merge-info", lambda app, env, docnames, other: _pages(env).update(_pages(other)))
     app.connect("env-updated", prepare)
     app.connect("doctree-resolved", place)
-    app.connect("html-page-context", complete_page, priority=610)  # after book_pages
+    app.connect("html-page-context", complete_page, priority=590)  # before book_pages copies the list of scripts
     return {"parallel_read_safe": True}
 
 
@@ -100,7 +100,7 @@ def found(doctree, names=NAMES):
             for box, _ in boxes.values():
                 if box["label"] == exercise["label"]:
                     box["hint"] = hint
-        elif isinstance(node, nodes.literal_block) and exercise is not None:
+        elif isinstance(node, nodes.literal_block) and exercise is not None and "output" not in node["classes"]:
             text = node.astext()
             cells.append(SOLVED.sub("", text).strip("\n"))
             stub, solved = STUB.search(text), SOLVED.search(text)

@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import re
 import shutil
 import sys
 import threading
@@ -10,9 +11,10 @@ import lab
 import lab_cases
 import lab_serve
 import lab_vendor
+import nbformat
 import pytest
 from primer.test_checks import KERNELS, MISTAKES, solution
-from support.house import ROOT
+from support.house import ROOT, build
 
 from effattn_core.primer.watch import FAR
 
@@ -123,6 +125,38 @@ def test_each_package_is_locked_in_one_version_with_its_digest():
 def test_the_python_of_the_page_is_the_same_zip_for_the_same_text(tmp_path):
     shutil.copytree(lab_vendor.PAGE, tmp_path / "_page")
     assert lab_vendor.packed(tmp_path / "_page") == lab_vendor.packed(lab_vendor.PAGE)
+
+
+def test_each_kernel_exercise_of_a_chapter_gets_its_box_and_other_pages_nothing(tmp_path):
+    """A small book of the primer's last exercises, with the real book's extensions."""
+    book = tmp_path / "book"
+    for name in ("_ext", "_static", "_page"):
+        shutil.copytree(ROOT / "book" / name, book / name, ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("kernels", "effattn_core", "figures"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    for name in ("_config.yml", "CITATION.cff", "pyproject.toml", "book/references.bib"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    notebook = nbformat.read(ROOT / "book" / "0-before" / "primer.ipynb", 4)
+    texts = [each.source for each in notebook.cells]
+    first = next(at for at, text in enumerate(texts) if text.startswith("The last four ask"))
+    last = next(at for at, text in enumerate(texts) if at > first and re.search("^## ", text, re.MULTILINE))
+    notebook.cells = [nbformat.v4.new_markdown_cell("# Chapter"), *notebook.cells[first:last]]
+    nbformat.write(notebook, book / "chapter.ipynb")
+    (book / "index.md").write_text("# A book\n\nIt has one chapter.\n")
+    (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: chapter\n")
+    done = build(tmp_path, tmp_path)
+    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    html = (tmp_path / "_build" / "html" / "chapter.html").read_text()
+    boxes = [json.loads(each) for each in re.findall(r'<script type="application/json">(\{"name".*?)</script>', html)]
+    assert [box["function"] for box in boxes] == list(KERNELS)
+    for box in boxes:
+        assert box["stub"].endswith(":\n    raise NotImplementedError\n") and "grade" not in box["answer"]
+        asked = [line for line in solution(box["function"]).splitlines() if line.strip()]
+        assert [line for line in box["answer"].splitlines() if line.strip()] == asked[2:]  # without the imports
+        assert len(box["hint"]) > 40 and box["done"] == "exercise-" + box["function"].replace("_", "-")
+        assert (tmp_path / "_build" / "html" / "_static" / box["cases"]).exists()
+    assert "_static/lab.js" in html and "_static/lab.css" in html
+    assert "_static/lab" not in (tmp_path / "_build" / "html" / "index.html").read_text()
 
 
 def box_of(name, missing=False):
