@@ -71,8 +71,8 @@ def write_cases(folder, names=NAMES):
     folder.mkdir(parents=True, exist_ok=True)
     for name in names:
         path, text = folder / f"{name}.json", json.dumps(lab_cases.cases(name), allow_nan=False)
-        if not path.exists() or path.read_text() != text:
-            path.write_text(text)
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            path.write_text(text, encoding="utf-8")
 
 
 def place(app, doctree, docname):

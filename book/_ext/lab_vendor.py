@@ -34,14 +34,14 @@ def prepare(vendor=VENDOR, page=PAGE, wanted=WANTED):
     asked = [path.read_bytes() for path in sorted(wanted.iterdir()) if path.suffix in (".json", ".mjs")]
     stamp = hashlib.sha256(b"".join(asked)).hexdigest()
     kept = vendor / "stamp"
-    if not kept.exists() or kept.read_text() != stamp:
+    if not kept.exists() or kept.read_text(encoding="utf-8") != stamp:
         shutil.rmtree(vendor, ignore_errors=True)
         try:
             _fetch(vendor, wanted)
         except Unavailable as reason:
             shutil.rmtree(vendor, ignore_errors=True)
             return str(reason)
-        kept.write_text(stamp)
+        kept.write_text(stamp, encoding="utf-8")
     _describe(vendor, page)
     return None
 
@@ -57,7 +57,10 @@ def _fetch(vendor, wanted):
     try:
         _call([npm, "ci", "--ignore-scripts", "--no-audit", "--no-fund"], work)
         modules = work / "node_modules"
-        core = vendor / f"pyodide-{json.loads((modules / 'pyodide' / 'package.json').read_text())['version']}"
+        core = (
+            vendor
+            / f"pyodide-{json.loads((modules / 'pyodide' / 'package.json').read_text(encoding='utf-8'))['version']}"
+        )
         core.mkdir(parents=True)
         for name in PYODIDE:
             shutil.copy(modules / "pyodide" / name, core)
@@ -103,8 +106,8 @@ def _describe(vendor, page):
     core = next(vendor.glob("pyodide-*"))
     sizes = {path.name: path.stat().st_size for path in [*(core / each for each in PYODIDE), vendor / name]}
     found = json.dumps({"pyodide": core.name, "page": name, "bytes": sizes}, indent=1)
-    if not (vendor / "lab.json").exists() or (vendor / "lab.json").read_text() != found:
-        (vendor / "lab.json").write_text(found)
+    if not (vendor / "lab.json").exists() or (vendor / "lab.json").read_text(encoding="utf-8") != found:
+        (vendor / "lab.json").write_text(found, encoding="utf-8")
 
 
 def packed(folder):

@@ -108,7 +108,7 @@ def test_without_npm_or_where_it_fails_nothing_is_left_and_the_reason_is_a_sente
     vendor = tmp_path / "vendor" / "lab"
     monkeypatch.setattr(lab_vendor.shutil, "which", lambda name: None)
     assert lab_vendor.prepare(vendor) == "node is not installed" and not vendor.exists()
-    (tmp_path / "npm").write_text("#!/bin/sh\necho 'npm error network' >&2\nexit 1\n")
+    (tmp_path / "npm").write_text("#!/bin/sh\necho 'npm error network' >&2\nexit 1\n", encoding="utf-8")
     (tmp_path / "npm").chmod(0o755)
     monkeypatch.setattr(lab_vendor.shutil, "which", lambda name: str(tmp_path / "npm"))
     assert lab_vendor.prepare(vendor) == "npm failed: npm error network"
@@ -116,8 +116,8 @@ def test_without_npm_or_where_it_fails_nothing_is_left_and_the_reason_is_a_sente
 
 
 def test_each_package_is_locked_in_one_version_with_its_digest():
-    wanted = json.loads((lab_vendor.WANTED / "package.json").read_text())["dependencies"]
-    locked = json.loads((lab_vendor.WANTED / "package-lock.json").read_text())["packages"]
+    wanted = json.loads((lab_vendor.WANTED / "package.json").read_text(encoding="utf-8"))["dependencies"]
+    locked = json.loads((lab_vendor.WANTED / "package-lock.json").read_text(encoding="utf-8"))["packages"]
     assert locked[""]["dependencies"] == wanted and all(each[0].isdigit() for each in wanted.values())
     assert all(each.get("integrity", "").startswith("sha512-") for name, each in locked.items() if name)
 
@@ -142,11 +142,11 @@ def test_each_kernel_exercise_of_a_chapter_gets_its_box_and_other_pages_nothing(
     last = next(at for at, text in enumerate(texts) if at > first and re.search("^## ", text, re.MULTILINE))
     notebook.cells = [nbformat.v4.new_markdown_cell("# Chapter"), *notebook.cells[first:last]]
     nbformat.write(notebook, book / "chapter.ipynb")
-    (book / "index.md").write_text("# A book\n\nIt has one chapter.\n")
-    (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: chapter\n")
+    (book / "index.md").write_text("# A book\n\nIt has one chapter.\n", encoding="utf-8")
+    (book / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n  - file: chapter\n", encoding="utf-8")
     done = build(tmp_path, tmp_path)
     assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    html = (tmp_path / "_build" / "html" / "chapter.html").read_text()
+    html = (tmp_path / "_build" / "html" / "chapter.html").read_text(encoding="utf-8")
     boxes = [json.loads(each) for each in re.findall(r'<script type="application/json">(\{"name".*?)</script>', html)]
     assert [box["function"] for box in boxes] == list(KERNELS)
     for box in boxes:
@@ -156,7 +156,7 @@ def test_each_kernel_exercise_of_a_chapter_gets_its_box_and_other_pages_nothing(
         assert len(box["hint"]) > 40 and box["done"] == "exercise-" + box["function"].replace("_", "-")
         assert (tmp_path / "_build" / "html" / "_static" / box["cases"]).exists()
     assert "_static/lab.js" in html and "_static/lab.css" in html
-    assert "_static/lab" not in (tmp_path / "_build" / "html" / "index.html").read_text()
+    assert "_static/lab" not in (tmp_path / "_build" / "html" / "index.html").read_text(encoding="utf-8")
 
 
 def box_of(name, missing=False):
