@@ -94,6 +94,10 @@
       make("figcaption", {textContent: `${sizes.join("; ")}. Strong: the chosen program's; pale: another's.${note}`}));
     slider.addEventListener("input", show);
     requestAnimationFrame(show); // once it stands in the page, where its colours are known
+    new MutationObserver((changes, observer) => { // the theme's colours changed, or the next run took its place
+      if (figure.isConnected) show();
+      else observer.disconnect();
+    }).observe(document.documentElement, {attributeFilter: ["data-theme"]});
     return figure;
   }
 
