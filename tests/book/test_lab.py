@@ -159,6 +159,18 @@ def test_each_kernel_exercise_of_a_chapter_gets_its_box_and_other_pages_nothing(
     assert "_static/lab" not in (tmp_path / "_build" / "html" / "index.html").read_text(encoding="utf-8")
 
 
+def test_served_pages_have_the_types_that_browsers_want_and_a_taken_port_is_a_sentence(tmp_path):
+    (tmp_path / "index.html").write_text("a page", encoding="utf-8")
+    with lab_serve.server(tmp_path, 0) as running:
+        assert running.server_address[0] == "127.0.0.1"  # no other machine is served
+        assert lab_serve.Handler.extensions_map[".wasm"] == "application/wasm"
+        assert lab_serve.Handler.extensions_map[".mjs"] == "text/javascript"
+        with pytest.raises(SystemExit, match="make serve PORT="):
+            lab_serve.main(tmp_path, running.server_port)
+    with pytest.raises(SystemExit, match="make book"):
+        lab_serve.main(tmp_path / "nowhere")
+
+
 def box_of(name, missing=False):
     """The HTML of one box, as a chapter's page has it."""
     stub = f"def {name}(*given):\n    raise NotImplementedError\n"
