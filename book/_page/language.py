@@ -30,7 +30,8 @@ from _page.tile import Tile, binary, mapped, met, permuted, spread, tile, togeth
 __all__ = """abs arange argmax argmin broadcast broadcast_to cast cdiv constexpr cumsum device_assert device_print dot
 dtype exp exp2 expand_dims float16 float32 float64 floor full gather int1 int16 int32 int64 int8 interleave join load
 log log2 max maximum min minimum num_programs permute program_id range reshape rsqrt sigmoid sort split sqrt
-static_assert static_print static_range store sum trans uint16 uint32 uint64 uint8 view where zeros zeros_like""".split()
+static_assert static_print static_range store sum trans uint16 uint32 uint64 uint8 view where zeros
+zeros_like""".split()
 
 dtype = Dtype
 

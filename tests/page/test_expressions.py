@@ -58,7 +58,7 @@ INTEGERS = st.recursive(
 )  # fmt: skip
 REALS = st.recursive(
     st.sampled_from("x row column h h.to(tl.float32) x.to(tl.float16) (h*0.1) (0.1*x) (h/3)".split())
-    | binary("{}.to(tl.float32)", SIMPLE),
+    | st.one_of(*[binary(pattern, SIMPLE) for pattern in ("{}.to(tl.float32)", "({} * 0.3)", "({} / 3)")]),
     several(
         "({} + {})", "({} - {})", "({} * {})", "({} + 0.3)", "(2 * {})", "({} / (tl.abs({}) + 1))",
         "tl.maximum({}, {})", "tl.exp2((tl.maximum({}, -9) > 0).to(tl.float32))",

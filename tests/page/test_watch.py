@@ -49,7 +49,8 @@ def test_findings_are_the_sanitizers(stride, turned, tmp_path):
     shared = "kernel kind access tensor shape offset element program other lanes line code".split()
     theirs = [tuple(getattr(each, name) for name in shared) for each in found]
     assert [tuple(getattr(each, name) for name in shared) for each in run.findings] == theirs
-    assert {each.kind for each in run.findings} == {"outside", "written twice", "read and written"}
+    stray = {"outside"} if (stride, turned) != (1, True) else set()  # where the elements lie next to each other
+    assert {each.kind for each in run.findings} == {"written twice", "read and written"} | stray
 
 
 @interpreted
@@ -110,17 +111,15 @@ def test_an_offset_that_32_bits_do_not_hold_strays(wide):
 
 
 def test_views_share_and_races_are_seen_across_them():
-    text = (
-        "@triton.jit\ndef kernel(A, B):\n    i = tl.program_id(0)\n    tl.store(A + i, 1.0)\n    tl.store(B + i, 2.0)\n"
-    )
+    text = "@triton.jit\ndef kernel(A, B):\n    i = tl.program_id(0)\n"
+    text += "    tl.store(A + i, 1.0)\n    tl.store(B + i, 2.0)\n"
     whole = tensor([0.0] * 3)
     with watched() as run:
         load_source(text)["kernel"][(2,)](whole[:2], whole[1:])
     (finding,) = run.findings
     assert (finding.kind, finding.tensor, finding.element, finding.other) == ("written twice", "A", (1,), (0, 0, 0))
-    assert "writes A[1], which program (0, 0, 0) writes" in str(finding) and "line 4: tl.store(A + i, 1.0)" in str(
-        finding
-    )
+    for part in ("writes A[1], which program (0, 0, 0) writes", "line 4: tl.store(A + i, 1.0)"):
+        assert part in str(finding)
 
 
 MISSING = {
