@@ -45,6 +45,7 @@ class Dtype:
 
 
 def _round16(values):
+    values = list(map(float, values))
     try:
         return list(struct.unpack(f"{len(values)}e", struct.pack(f"{len(values)}e", *values)))
     except OverflowError:
