@@ -30,8 +30,8 @@ SET = "[...document.querySelectorAll('.math')].every((each) => each.querySelecto
 # looking at one of each kind is enough, and tens of thousands would take most of the time of this room.
 ONCE = """() => {
   const seen = new Set();
-  for (const each of document.querySelectorAll("main :is(pre, dt, dd) :is(span, em)")) {
-    const whole = each.closest("pre")?.parentElement ?? each.closest("dt, dd");
+  for (const each of document.querySelectorAll("main :is(pre, dt) :is(span, em)")) {
+    const whole = each.closest("pre")?.parentElement ?? each.closest("dt");
     const kind = [each, each.parentElement, whole].map(({tagName, className}) => tagName + className).join();
     if (seen.has(kind)) each.replaceWith(...each.childNodes);
     seen.add(kind);

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -38,11 +37,9 @@ def on_two_processes(module, *arguments, restarts=0):
 
     restarts: how often torchrun starts all of them again after one was lost.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
-               "--max-restarts", str(restarts)]  # fmt: skip
+    # Standalone: torchrun takes a free port itself, and another one when it starts again.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost",
+               "--nproc-per-node", "2", "--max-restarts", str(restarts)]  # fmt: skip
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
     done = finished([*command, "-m", module, *arguments], limit=300, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
