@@ -23,7 +23,7 @@ from effattn_core.model import build, configuration
 from effattn_core.train import learning_rate_at
 
 SIZE, BATCH, RATE, WARMUP = "tiny", 8, 3e-3, 4
-PATIENCE = timedelta(seconds=60)
+PATIENCE = timedelta(seconds=30)
 
 
 def made(seed=0):
