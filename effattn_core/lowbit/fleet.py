@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import os
 import signal
-from datetime import timedelta
 
 import torch
 from torch import distributed as dist
@@ -23,7 +22,6 @@ from effattn_core.model import build, configuration
 from effattn_core.train import learning_rate_at
 
 SIZE, BATCH, RATE, WARMUP = "tiny", 8, 3e-3, 4
-PATIENCE = timedelta(seconds=30)
 
 
 def made(seed=0):
@@ -92,8 +90,7 @@ def main(arguments=None):
     parser.add_argument("--kill", help="RANK:STEP, where that rank ends itself once")
     given = parser.parse_args(arguments)
     kill = tuple(map(int, given.kill.split(":"))) if given.kill else None
-    # Who waits longer than this has lost the others, and is started again with them.
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    sharded.join()
     torch.set_num_threads(1)
     try:
         first, losses, bits = run(given.folder, given.steps, given.every, kill)
