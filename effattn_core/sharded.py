@@ -1,10 +1,11 @@
-"""Checkpoints of a run on many processes, by `torch.distributed.checkpoint`: weights split by FSDP2, all else by rank.
+"""A run on many processes: how they meet, and checkpoints by `torch.distributed.checkpoint`, weights split by FSDP2.
 
 A checkpoint is a folder, `step-00000012`, that all ranks write at once. Its `.metadata` is written last: a folder
 without one was cut short, and is passed over. It is gone on from with as many ranks as wrote it.
 """
 
 import io
+import os
 import re
 import shutil
 from pathlib import Path
@@ -13,6 +14,18 @@ import torch
 import torch.distributed as dist
 
 NAME = re.compile(r"step-(\d{8})$")
+
+
+def join():
+    """Meet the other processes that torchrun started: by NCCL where a GPU is, else by gloo.
+
+    torchrun keeps one store through all its restarts. Without keys of its own a new attempt finds the addresses of
+    processes that are gone, and waits for them.
+    """
+    store, rank, size = next(dist.rendezvous("env://"))
+    attempt = dist.PrefixStore(f"attempt {os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    backend = "nccl" if torch.cuda.is_available() else "gloo"
+    dist.init_process_group(backend, store=attempt, rank=rank, world_size=size)
 
 
 def saved_steps(folder):

@@ -12,15 +12,17 @@ FIELDS = {"head_dim": "head dim {}", "architecture": "sm_{}"}  # of a compiled k
 TICKS = (0.001, 0.01, 0.1, 1, 10, 100)
 
 
-class Folded:
+class Folded(theme.Shown):
     """A table behind a line that opens it: for what is long and rarely read whole."""
 
     def __init__(self, table, summary):
         self.table, self.summary = table, summary
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        opened = f"<details><summary>{html.escape(self.summary)}</summary>\n{self.table.to_html()}\n</details>"
-        return {"text/html": opened, "text/plain": f"{self.summary}\n{self.table}"}
+    def to_html(self):
+        return f"<details><summary>{html.escape(self.summary)}</summary>\n{self.table.to_html()}\n</details>"
+
+    def __str__(self):
+        return f"{self.summary}\n{self.table}"
 
 
 def shape_words(shape):

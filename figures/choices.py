@@ -37,18 +37,15 @@ def choosing():
     return Choosing(choices.methods())
 
 
-class Choosing:
-    """A table that a notebook shows as the same HTML on every machine, all methods in it. Made by `choosing`."""
+class Choosing(theme.Shown):
+    """The table, with all methods in it. Made by `choosing`."""
 
     def __init__(self, methods):
         self.methods = methods
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/html": self.to_html(), "text/plain": str(self)}
-
     def to_html(self):
         head = "".join(f'<th scope="col">{name}</th>' for name in COLUMNS)
-        data = json.dumps([told(method) for method in self.methods], ensure_ascii=False).replace("<", "\\u003c")
+        data = theme.in_script(json.dumps([told(method) for method in self.methods], ensure_ascii=False))
         caption = (
             f"The methods of the book at the bill's sizes, after {theme.tokens(choices.CONTEXT)} tokens or as many as "
             "you choose. Under each: what it recalled and where it did worse here, what runs it, who uses it."
@@ -65,8 +62,6 @@ class Choosing:
     def __str__(self):
         lines = ("  ".join([method.name, *_cells(method).values()]) for method in self.methods)
         return "\n".join(lines)
-
-    __repr__ = __str__
 
 
 def told(method):

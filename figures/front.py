@@ -74,14 +74,11 @@ def caption():
     )
 
 
-class Picture:
-    """Squares in a row, two rows on a phone, that a notebook shows as the same HTML on every machine."""
+class Picture(theme.Shown):
+    """Squares in a row, two rows on a phone."""
 
     def __init__(self, shown):
         self.shown = shown
-
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/html": self.to_html(), "text/plain": str(self)}
 
     def to_html(self):
         place = "display:grid;grid-template-columns:repeat(auto-fit,minmax(98px,1fr));gap:1rem 0.8rem"
@@ -93,8 +90,6 @@ class Picture:
 
     def __str__(self):
         return "\n".join([caption(), *(f"{each.amount}: {each.words}. {each.says()}" for each in self.shown)])
-
-    __repr__ = __str__
 
 
 def _tile(square):

@@ -58,7 +58,7 @@ def to_html(name, caption, controls, figures, sentences, play):
         template=template, roles=theme.ROLES, states=[control.describe() for control in controls],
     )  # fmt: skip
     # "<" cannot occur outside a string in JSON: escaped, nothing in the data can end the script element.
-    script = codec.to_json(data).replace("<", "\\u003c")
+    script = theme.in_script(codec.to_json(data))
     height, narrow = (max(heights) for heights in zip(*map(_heights, figures), strict=True))
     start = codec.number([control.start for control in controls], [len(control.values) for control in controls])
     parts = [

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from effattn_core import costs, plans
 from effattn_core.devices import DEVICES
+from figures import theme
 from figures.plans import MIXERS, starts
 
 # A control per row: path in `plans.settings`, label, factor from what is typed to the plan's number.
@@ -30,14 +31,14 @@ PEAKS = (
 OWN = "your own"  # the choice that stands for what the reader has changed
 
 
-class Form:
+class Form(theme.Shown):
     """The planner as a notebook shows it: native controls with a first plan. Made by `form`."""
 
     def __init__(self, plan, devices, offered):
         self.plan, self.devices, self.offered = plan, devices, offered
 
-    def _repr_mimebundle_(self, include=None, exclude=None):
-        return {"text/html": self.to_html(), "text/plain": "The planner, a form; without it: plans.report(plan)."}
+    def __str__(self):
+        return "The planner, a form; without it: plans.report(plan)."
 
     def to_html(self):
         """The <form>, with the presets as JSON; disabled until the script that answers to it has come."""
@@ -52,7 +53,7 @@ class Form:
         }
         chosen = next((name for name, each in self.offered.items() if each == plan), OWN)
         first = {name: name for name in (*self.offered, OWN)}
-        script = json.dumps(presets).replace("<", "\\u003c")
+        script = theme.in_script(json.dumps(presets))
         names, dtypes = {name: name for name in plans.MODELS}, {name: name for name in costs.BYTES}
         tied = '<div class="planner-tied"><input type="checkbox" id="planner--model.tied" data-path="model.tied">'
         tied += '<label for="planner--model.tied">Embedding and head are one matrix</label></div>'

@@ -137,7 +137,7 @@ def form(stack=None, context=CONTEXT):
     return Form(stack, context)
 
 
-class Form:
+class Form(theme.Shown):
     """The form as a notebook shows it: widgets where a kernel answers, else the page's HTML. Made by `form`."""
 
     def __init__(self, stack, context=CONTEXT):
@@ -149,16 +149,14 @@ class Form:
 
             static = {"text/html": page.unstored("A model built from its parts"), "text/plain": str(self)}
             return {**stack_live.Workbench(self.stack).box._repr_mimebundle_(), **static}
-        return {"text/html": self.to_html(), "text/plain": str(self)}
+        return super()._repr_mimebundle_(include, exclude)
 
     def __str__(self):
         return f"{written(self.stack)}\n{says(self.stack, self.context)}"
 
-    __repr__ = __str__
-
     def to_html(self):
         """Native controls, away until the script has come, and what is true of the first Stack without any script."""
-        script = json.dumps(data(self.context), ensure_ascii=False, separators=(",", ":")).replace("<", "\\u003c")
+        script = theme.in_script(json.dumps(data(self.context), ensure_ascii=False, separators=(",", ":")))
         return "\n".join((
             '<div class="stacks" data-stacks="">', _buttons(), _controls(self.stack),
             f'<p class="stacks-says" role="status">{html.escape(says(self.stack, self.context))}</p>',

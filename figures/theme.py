@@ -115,14 +115,26 @@ def _in_cell(text):
     return re.sub(long, lambda found: re.sub(r"(?<=\w[._])(?=\w)", "<wbr>", found[0]), inline(text))
 
 
-class Table:
-    """A table that a notebook shows as the same HTML on every machine. Made by `table`."""
-
-    def __init__(self, rows, caption, columns, cards=False):
-        self.rows, self.caption, self.columns, self.cards = rows, caption, columns, cards
+class Shown:
+    """What a notebook shows as the same HTML on every machine: `to_html` makes it, and `str` says it in words."""
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"text/html": self.to_html(), "text/plain": str(self)}
+
+    def __repr__(self):
+        return str(self)
+
+
+def in_script(text):
+    """JSON as it may stand in a <script>, which no tag within may end early."""
+    return text.replace("<", "\\u003c")
+
+
+class Table(Shown):
+    """A table of rows. Made by `table`."""
+
+    def __init__(self, rows, caption, columns, cards=False):
+        self.rows, self.caption, self.columns, self.cards = rows, caption, columns, cards
 
     def to_html(self):
         """The table in a region that scrolls sideways on a phone, so that the page does not.
@@ -154,8 +166,6 @@ class Table:
         widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
         text = ("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)) for line in lines)
         return "\n".join([self.caption, *(line.rstrip() for line in text)])
-
-    __repr__ = __str__
 
 
 def _is_number(value):

@@ -90,7 +90,7 @@ def main(arguments=None):
     parser.add_argument("--kill", help="RANK:STEP, where that rank ends itself once")
     given = parser.parse_args(arguments)
     kill = tuple(map(int, given.kill.split(":"))) if given.kill else None
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    sharded.join()
     torch.set_num_threads(1)
     try:
         first, losses, bits = run(given.folder, given.steps, given.every, kill)

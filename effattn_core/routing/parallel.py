@@ -13,7 +13,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
-from effattn_core import calls
+from effattn_core import calls, sharded
 from effattn_core.routing import costs
 from effattn_core.routing.experts import MixtureOfExperts
 
@@ -136,7 +136,7 @@ def compare(router, tokens=64, width=32, inner=48, experts=8, top_k=2):
 
 def main(routers=("top_k", "bias")):
     """Print, per rank and router, what `compare` found."""
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    sharded.join()
     torch.set_num_threads(1)
     try:
         for router in routers:

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 from torch.nn import functional
 
+from effattn_core import sharded
 from effattn_core.attention import attention
 from effattn_core.model import build, configuration
 from effattn_core.recurrences import gated_recurrence
@@ -193,7 +194,7 @@ def compare(size, time, batch=2, dtype=torch.float32):
 
 def main(sizes=("small-yoco", "small-yoco-gated"), times=(256, 512)):
     """Print, on rank 0, how the ranks' loss, gradients and bytes compare with one process's."""
-    dist.init_process_group("nccl" if torch.cuda.is_available() else "gloo")
+    sharded.join()
     torch.set_num_threads(1)
     try:
         for size in sizes:

@@ -4,11 +4,11 @@ import re
 import time
 
 import pytest
+from support.accessible import violations
 from support.house import chapters
 from support.timed import KEY, QUIET, measured_page, plotly_alone
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-SEVERE = ("serious", "critical")
 
 
 # Down the page a screen at a time, two frames each: figures that come near the screen are drawn. A page of the
@@ -30,8 +30,8 @@ SET = "[...document.querySelectorAll('.math')].every((each) => each.querySelecto
 # looking at one of each kind is enough, and tens of thousands would take most of the time of this room.
 ONCE = """() => {
   const seen = new Set();
-  for (const each of document.querySelectorAll("main :is(pre, dt, dd) :is(span, em)")) {
-    const whole = each.closest("pre")?.parentElement ?? each.closest("dt, dd");
+  for (const each of document.querySelectorAll("main :is(pre, dt) :is(span, em)")) {
+    const whole = each.closest("pre")?.parentElement ?? each.closest("dt");
     const kind = [each, each.parentElement, whole].map(({tagName, className}) => tagName + className).join();
     if (seen.has(kind)) each.replaceWith(...each.childNodes);
     seen.add(kind);
@@ -90,19 +90,14 @@ def test_a_page_is_whole_quiet_and_accessible_in_both_themes_and_on_a_phone(visi
 
 def assert_whole(page, scheme, rules=None):
     """Every figure is there with its caption, no TeX is left, and axe finds nothing serious; rules: None for all."""
-    from axe_playwright_python.sync_playwright import Axe
-
     for figure in page.query_selector_all("figure.explorable"):
         assert figure.query_selector(".main-svg"), "an empty figure"
         assert figure.query_selector("figcaption").inner_text().strip()
     assert page.evaluate("document.documentElement.dataset.theme") == scheme
     assert "$" not in "".join(each.inner_text() for each in page.query_selector_all("span.math, div.math"))
     page.evaluate(ONCE)
-    options = dict(preload=False, resultTypes=["violations"]) | (rules or {})
     looked = dict(include=[["main"]], exclude=[["mjx-math"]])  # of a formula: what a screen reader is given
-    found = Axe().run(page, context=looked, options=options).response["violations"]
-    severe = [(each["id"], each["nodes"][0]["html"][:120]) for each in found if each["impact"] in SEVERE]
-    assert severe == []
+    assert violations(page, context=looked, rules=rules) == []
 
 
 @pytest.mark.parametrize("chapter", ["index", "2-retention/retention"])

@@ -7,11 +7,11 @@ from pathlib import Path
 import exercise_pages
 import pytest
 from playwright.sync_api import expect
+from support.accessible import SEVERE
 from support.house import ROOT, build
 
 from effattn_core.exercises import LEVELS
 
-SEVERE = ("serious", "critical")
 CHAPTER = """# A chapter
 
 A {term}`prefill` and a {term}`GQA`.

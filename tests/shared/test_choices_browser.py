@@ -3,6 +3,7 @@
 import re
 
 import pytest
+from support.accessible import violations
 from support.alone import opened, page_of
 
 from effattn_core import choices
@@ -90,17 +91,11 @@ def test_cells_are_those_of_the_chosen_length(open_page):
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1000, 390])
 def test_the_table_is_accessible_in_both_themes_and_does_not_widen_a_phone(open_page, scheme, width):
-    from axe_playwright_python.sync_playwright import Axe
-
     page = open_page(width=width)
     page.evaluate(f"document.documentElement.dataset.theme = '{scheme}'")
     choose(page, "recall", "yes")
     assert page.evaluate("document.documentElement.scrollWidth") <= width
-    violations = Axe().run(page, options=dict(preload=False, resultTypes=["violations"])).response["violations"]
-    severe = [
-        (each["id"], each["nodes"][0]["html"][:120]) for each in violations if each["impact"] in ("serious", "critical")
-    ]
-    assert severe == []
+    assert violations(page) == []
     if width == 390:
         box = page.locator(".which")
         assert box.evaluate("(each) => each.scrollWidth <= each.clientWidth"), "the table scrolls sideways"

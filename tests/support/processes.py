@@ -1,8 +1,8 @@
 """Other programs that tests run: each has a limit, and nothing of it is left when it has ended."""
 
+import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -24,6 +24,9 @@ def finished(command, *, limit=LIMIT, tries=2, **settings):
                 code = child.wait(limit)
             except subprocess.TimeoutExpired as late:
                 print(f"stopped after {limit} s: {command}")
+                child.terminate()  # torchrun ends its workers then, which have sessions of their own
+                with contextlib.suppress(subprocess.TimeoutExpired):
+                    child.wait(10)
                 if not left:
                     late.stdout, late.stderr = _text(stdout), _text(stderr)
                     raise
@@ -38,13 +41,11 @@ def on_two_processes(module, *arguments, restarts=0):
 
     restarts: how often torchrun starts all of them again after one was lost.
     """
-    with socket.socket() as free:
-        free.bind(("localhost", 0))
-        port = free.getsockname()[1]
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(port),
-               "--max-restarts", str(restarts)]  # fmt: skip
+    # Standalone: torchrun takes a free port itself, and another one when it starts again.
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "localhost",
+               "--nproc-per-node", "2", "--max-restarts", str(restarts)]  # fmt: skip
     environment = {**os.environ, "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-    done = finished([*command, "-m", module, *arguments], limit=300, env=environment)
+    done = finished([*command, "-m", module, *arguments], limit=150, env=environment)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout
 
