@@ -53,7 +53,7 @@ def squares():
         Square(kept[None][0], "softmax keeps every token", kept[None][1]),
         Square(kept["attention"][0], "heads share keys", shared),
         Square(kept["retention"][0], "one matrix per head", kept["retention"][1]),
-        Square(kept["yoco"][0], "one cache for all layers", kept["yoco"][1]),
+        Square(kept["yoco"][0], "one cache for upper layers", kept["yoco"][1]),
         Square(decode.amount(decode.text), f"read of {kept['attention'][0]}: few blocks", read, shared, True),
         Square(f"{theme.significant(bits[1])} bits", f"per weight in training, of {bits[0]:g}", bits[1]),
     ]

@@ -3,10 +3,7 @@
 from effattn_core.ledger import stated
 from effattn_core.papers import Paper, over_seeds
 from effattn_core.signals.claims.weights import CLAIMS, above_table, values
-
-
-def _row(what, arm, other, field, said):
-    return lambda: f"{over_seeds(values(what, arm, field))} against {over_seeds(values(what, other, field))} {said}"
+from effattn_core.signals.papers.rows import against
 
 
 def _weighted():
@@ -41,7 +38,7 @@ PAPERS: list[Paper] = [
         mechanism="Soft labels are attention from mentions to entities; slots average where their features go.",
         function="effattn_core.signals.slots.self_trained",
         test="signals/test_slots.py::test_soft_em_never_lowers_the_likelihood",
-        measured=_row("slots", "soft, three slots", "labelled only", "accuracy", "by labelled mentions only"),
+        measured=against(values, "slots", "soft, three slots", "labelled only", "by labelled mentions only"),
         claim=stated(
             CLAIMS, "Slots let self-training gain from mentions without labels, instead of reinforcing its errors."
         ),
@@ -54,7 +51,9 @@ PAPERS: list[Paper] = [
         mechanism="Clusters are queries over a text's words; an adversary moves the clusters along their gradient.",
         function="effattn_core.signals.clusters.against_adversary",
         test="signals/test_clusters.py::test_without_a_move_the_adversary_only_scales_the_loss",
-        measured=_row("clusters", "adversary, ε 1", "random move, ε 1", "nmi", "by random moves of the same size, NMI"),
+        measured=against(
+            values, "clusters", "adversary, ε 1", "random move, ε 1", "by random moves of the same size, NMI", "nmi"
+        ),
         claim=stated(
             CLAIMS, "An adversary that moves the clusters' representations makes clusters of short texts better."
         ),
