@@ -9,7 +9,7 @@ from pathlib import Path
 import kernels
 
 __all__ = ["__version__", "reproducible", "topic_modules", "topics"]
-SHARED = {"pretrained"}  # a folder that topics share, like the files
+SHARED = {"judging", "pretrained"}  # folders that topics share, like the files
 try:
     __version__ = importlib.metadata.version("effattn")
 except importlib.metadata.PackageNotFoundError:  # imported from a checkout that is not installed

@@ -23,11 +23,15 @@ EXERCISES = {}
 
 @dataclass(frozen=True)
 class Exercise:
-    """A registered exercise. check(answer): None, or a sentence that names the likely mistake."""
+    """A registered exercise. check(answer): None, or a sentence that names the likely mistake.
+
+    cases(): of a "kernel" exercise, the calls that its answer is held against, which the page stores; else None.
+    """
 
     name: str
     level: str
     check: Callable
+    cases: Callable | None = None
 
 
 @dataclass(frozen=True)
@@ -42,8 +46,10 @@ class Verdict:
         return f"{self.name}: passed" if self.passed else f"{self.name}: not yet. {self.reason}"
 
 
-def exercise(name, *, level):
+def exercise(name, *, level, cases=None):
     """Register a check: it takes the reader's answer and returns None, or a sentence that names the likely mistake.
+
+    A kernel's check is made from its cases: see `effattn_core.judging.kernel_exercise`.
 
     name: "topic.exercise". level: one of LEVELS. The check of a "code" or "kernel" exercise gets a function, that of a
     "pencil" or "predict" exercise a number or a tuple of numbers, that of an "open" one either.
@@ -56,7 +62,7 @@ def exercise(name, *, level):
         if name in EXERCISES and EXERCISES[name].check.__module__ != check.__module__:
             there = EXERCISES[name].check.__module__
             raise ValueError(f"exercise {name!r} stands twice: in {there} and {check.__module__}.")
-        EXERCISES[name] = Exercise(name, level, check)
+        EXERCISES[name] = Exercise(name, level, check, cases)
         return check
 
     return register
@@ -69,16 +75,11 @@ def grade(name, answer):
     An answer of the wrong kind, and whatever a function raises, becomes a sentence. Raises ValueError for a name that
     is no exercise.
     """
-    found = checks_of(name)
-    if importlib.util.find_spec(found):
-        importlib.import_module(found)  # which registers its exercises
-    if name not in EXERCISES:
-        register_all()
-        raise ValueError(f"there is no exercise {name!r}; there are {', '.join(sorted(EXERCISES))}.")
-    reason = _wrong_kind(EXERCISES[name].level, answer)
+    found = exercise_of(name)
+    reason = _wrong_kind(found.level, answer)
     if reason is None:
         try:
-            reason = EXERCISES[name].check(tuple(answer) if isinstance(answer, list) else answer)
+            reason = found.check(tuple(answer) if isinstance(answer, list) else answer)
         except NotImplementedError:
             reason = "It is not written yet."
         except Exception as error:
@@ -86,6 +87,17 @@ def grade(name, answer):
     verdict = Verdict(name, reason is None, reason or "")
     print(verdict)
     return verdict
+
+
+def exercise_of(name):
+    """The registered Exercise `name`. Raises ValueError for a name that is no exercise."""
+    found = checks_of(name)
+    if importlib.util.find_spec(found):
+        importlib.import_module(found)  # which registers its exercises
+    if name not in EXERCISES:
+        register_all()
+        raise ValueError(f"there is no exercise {name!r}; there are {', '.join(sorted(EXERCISES))}.")
+    return EXERCISES[name]
 
 
 def checks_of(name):

@@ -1,58 +1,57 @@
-"""The hidden cases of the kernel exercises as JSON, which the page judges by: the same that the library's checks use.
+"""The hidden cases of the kernel exercises as JSON, by which the page judges: the same that the library's checks use.
 
-A tensor is {"dtype", "shape", "strides", "offset", "data"}: its storage in base64, so that a view stays a view. A case
-has the fields of `effattn_core.primer.judge.Case`, and `far`: its first tensor is sparse, with rows 2^30 elements apart
-as `judge_far` has them, and `data` holds its elements alone.
+A stored case has the fields of `effattn_core.judging.Case`. An argument that is a tensor is {"dtype", "shape",
+"strides", "offset", "data"}: its storage in base64, so that a view stays a view; of a case that is `far` the first is
+"sparse": its rows lie 2^30 elements apart, and `data` holds its elements alone. A result, wanted or mistaken, is
+{"dtype", "shape", "data"}.
 """
 
 import base64
-import importlib
-from dataclasses import fields
-from unittest.mock import patch
+from dataclasses import asdict
 
 import torch
 
-from effattn_core.exercises import EXERCISES, checks_of
-from effattn_core.primer.judge import WIDE, Case, random
-from effattn_core.primer.watch import FAR
+from effattn_core.exercises import exercise_of
+from effattn_core.judging.case import in_tuple
+from effattn_core.judging.watch import FAR
 
 
 def cases(name):
-    """The cases of exercise `name`, as they are stored. Raises ValueError for one that hands none to `judge`."""
-    module, found = importlib.import_module(checks_of(name)), []
-    with (
-        patch.object(module, "judge", lambda function, given: found.extend(stored(each) for each in given)),
-        patch.object(module, "judge_far", lambda *given: found.append(far(*given)), create=True),
-    ):
-        EXERCISES[name].check(None)
-    if not found:
-        raise ValueError(f"exercise {name!r} hands no cases to judge: the page cannot check it.")
-    return found
+    """The cases of exercise `name`, as they are stored. Raises ValueError for one that has none."""
+    found = exercise_of(name)
+    if found.cases is None:
+        raise ValueError(f"exercise {name!r} has no cases: the page cannot check it.")
+    return list(map(stored, found.cases()))
 
 
-def far(function, rows, columns, wanted, *rest):
-    """The case that `judge_far` makes of the same arguments."""
-    source = random(rows, columns).half()
-    what, hint = "a tensor of more than 2^31 elements", "the result differs from that of near rows."
-    case = stored(Case(what, (source, *rest), wanted(source), hint, stray=WIDE)) | {"far": True}
-    case["arguments"][0] |= {"strides": [FAR // (rows - 1), 1], "sparse": True}
-    return case
+def stored(case):
+    """A case in what JSON has."""
+    arguments = [_view(each) if isinstance(each, torch.Tensor) else each for each in case.arguments]
+    if case.far:
+        rows, columns = case.arguments[0].shape
+        arguments[0] = _content(case.arguments[0]) | {"strides": [FAR // (rows - 1), 1], "sparse": True}
+    mistakes = [
+        ([each if each is None else _content(each) for each in in_tuple(given)], sentence)
+        for given, sentence in case.mistakes
+    ]
+    wanted = list(map(_content, in_tuple(case.wanted)))
+    return asdict(case.says) | {
+        "arguments": arguments, "wanted": wanted, "written": case.written, "mistakes": mistakes, "grid": case.grid,
+    }  # fmt: skip
 
 
-def stored(value):
-    """A case, and what it holds, in what JSON has."""
-    if isinstance(value, Case):
-        return {each.name: stored(getattr(value, each.name)) for each in fields(value)} | {"far": False}
-    if isinstance(value, torch.Tensor):
-        return _tensor(value.detach().cpu())
-    if isinstance(value, (list, tuple)):
-        return [stored(each) for each in value]
-    return value
-
-
-def _tensor(tensor):
+def _content(tensor):
+    """What a tensor holds, the last axis fastest."""
+    flat = tensor.detach().cpu().contiguous()
     dtype = str(tensor.dtype).removeprefix("torch.")
+    return {"dtype": dtype, "shape": list(tensor.shape), "data": base64.b64encode(flat.numpy().tobytes()).decode()}
+
+
+def _view(tensor):
+    """A tensor with its strides and all of its storage."""
+    tensor = tensor.detach().cpu()
     size = tensor.untyped_storage().nbytes() // tensor.element_size()
-    data = tensor.as_strided((size,), (1,), 0).contiguous().numpy().tobytes()
-    view = {"dtype": dtype, "shape": list(tensor.shape), "strides": list(tensor.stride())}
-    return view | {"offset": tensor.storage_offset(), "data": base64.b64encode(data).decode()}
+    whole = _content(tensor.as_strided((size,), (1,), 0))
+    return whole | {
+        "shape": list(tensor.shape), "strides": list(tensor.stride()), "offset": tensor.storage_offset(),
+    }  # fmt: skip

@@ -21,6 +21,7 @@ BOOK = Path(__file__).resolve().parents[1]
 WANTED = Path(__file__).with_name("lab")  # package.json, its lock, and what of CodeMirror is bundled
 VENDOR = BOOK / "_static" / "vendor" / "lab"
 PAGE = BOOK / "_page"  # the Triton of the page: plain Python, imported by the worker
+BESIDE = (WANTED / "lab_worker.py", BOOK.parent / "effattn_core" / "judging" / "verdict.py")
 PYODIDE = ("pyodide.mjs", "pyodide.asm.mjs", "pyodide.asm.wasm", "python_stdlib.zip", "pyodide-lock.json")
 LONGEST = 300  # seconds that npm may take
 
@@ -111,11 +112,11 @@ def _describe(vendor, page):
 
 
 def packed(folder):
-    """The package `folder` and lab_worker.py as a zip, the same bytes whenever their texts are the same."""
+    """The package `folder` and the files BESIDE it as a zip, the same bytes whenever their texts are the same."""
     target = io.BytesIO()
     files = [(f"{folder.name}/{path.relative_to(folder).as_posix()}", path) for path in sorted(folder.rglob("*.py"))]
     with zipfile.ZipFile(target, "w") as archive:
-        for name, path in [*files, ("lab_worker.py", WANTED / "lab_worker.py")]:
+        for name, path in [*files, *((path.name, path) for path in BESIDE)]:
             entry = zipfile.ZipInfo(name)
             entry.compress_type = zipfile.ZIP_DEFLATED
             archive.writestr(entry, path.read_bytes())

@@ -176,10 +176,12 @@
     function show(kind, answer) {
       printed.hidden = !answer.printed;
       printed.textContent = answer.printed;
-      const value = answer.result;
-      const more = value?.shape.reduce((product, size) => product * size, 1) > value?.first.length ? ", …" : "";
-      returned.hidden = !value;
-      if (value) returned.textContent = `returned [${value.shape.join(", ")}]: ${value.first.join(", ")}${more}`;
+      const results = answer.results ?? [];
+      returned.hidden = !results.length;
+      returned.textContent = results.map(({shape, first}) => {
+        const more = shape.reduce((product, size) => product * size, 1) > first.length ? ", …" : "";
+        return `returned [${shape.join(", ")}]: ${first.join(", ")}${more}`;
+      }).join("\n");
       const many = answer.cases === 1 ? "the first case" : `all ${answer.cases} cases`;
       const forCase = answer.what ? `For ${answer.what}: ` : "";
       const checked = kind === "check" ? " Passed." : " Check tries the others.";

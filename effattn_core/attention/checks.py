@@ -7,8 +7,8 @@ import torch
 from effattn_core import costs
 from effattn_core.attention import Part, attention, attention_part, merge, oracle, visible
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.judge import random
-from effattn_core.primer.watch import examined
+from effattn_core.judging import random
+from effattn_core.judging.watch import examined
 
 
 def _parts(cut, size):

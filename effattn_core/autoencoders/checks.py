@@ -7,7 +7,7 @@ import torch
 from effattn_core.autoencoders.flow import FIRST, LAST, SAMPLE_SHIFT, GaussianFlow, drift, shifted, time_grid
 from effattn_core.autoencoders.sphere import EPSILON, directional, unit_rms, unit_rms_backward
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from kernels import runtime
 
 SHAPES = ((3, 16, 8), (1, 1, 32), (5, 4, 2))

@@ -9,7 +9,7 @@ from effattn_core.channels import build_mask, needle
 from effattn_core.channels import costs as costs_channels
 from effattn_core.channels.training import by_frequency
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from kernels import runtime
 
 

@@ -5,9 +5,9 @@ import torch
 from effattn_core.attention import attention
 from effattn_core.exercises import compare_number, exercise
 from effattn_core.focus.forms import Projections, layout, scores_chunked, scores_dense
+from effattn_core.judging import random
+from effattn_core.judging.watch import examined
 from effattn_core.positions import rotate
-from effattn_core.primer.judge import random
-from effattn_core.primer.watch import examined
 
 
 @exercise("focus.entries", level="pencil")

@@ -6,7 +6,7 @@ from effattn_core.exercises import compare_number, exercise, known_mistake
 from effattn_core.graphs.adjacency import normalised
 from effattn_core.graphs.costs import smoothing_flops
 from effattn_core.graphs.forms import iterated, oracle, scale_of_series
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from kernels.runtime import device
 
 BETA, HOPS = 0.99, 3

@@ -7,7 +7,7 @@ import torch
 from effattn_core.exercises import compare_number, exercise
 from effattn_core.indexing import choose_rows, costs, oracle, scores_oracle
 from effattn_core.indexing.model import distillation
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from kernels import runtime
 
 

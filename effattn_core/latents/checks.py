@@ -6,12 +6,12 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.judging.watch import examined
 from effattn_core.latents.costs import code_bits, latent_bits
 from effattn_core.latents.exact import Gaussian, Mixture, distance, normal_quantiles
 from effattn_core.latents.head import head_oracle
 from effattn_core.latents.samplers import ddim_step, dpmpp_2m_step, even_grid, grid, sample
 from effattn_core.latents.schedule import cosine
-from effattn_core.primer.watch import examined
 
 SHARE, STEPS = 0.17, 20  # of the head in the backbone's weights; of the sampler
 CLOSE = 0.01  # a Wasserstein distance

@@ -3,12 +3,12 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.judging.watch import examined
 from effattn_core.lowbit import theory
 from effattn_core.lowbit.costs import Design, design, step_bytes
 from effattn_core.lowbit.levels import levels, midpoints
 from effattn_core.lowbit.packing import pack
 from effattn_core.lowbit.quantisers import Quantiser
-from effattn_core.primer.watch import examined
 from kernels import runtime
 
 

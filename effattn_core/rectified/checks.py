@@ -7,7 +7,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from effattn_core.rectified import block_bounds, bound_scores
 from effattn_core.rectified.costs import ACTIVE, BLOCK_SIZE, PERIOD, share
 from kernels import runtime

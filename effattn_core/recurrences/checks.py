@@ -5,7 +5,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from effattn_core.recurrences import delta_checks, recurrence
 from kernels import runtime
 

@@ -3,7 +3,7 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from effattn_core.recurrences import recurrence, unit_keys
 from effattn_core.recurrences.recall import read
 from kernels import runtime

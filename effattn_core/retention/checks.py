@@ -6,7 +6,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from effattn_core.retention import costs as costs_retention
 from effattn_core.retention import parallel
 from kernels import runtime

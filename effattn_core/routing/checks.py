@@ -5,7 +5,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from effattn_core.routing.costs import drop_share, tile_rows
 from effattn_core.routing.future import BEST, skewed
 from effattn_core.routing.interface import route, violation

@@ -6,7 +6,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.watch import examined
+from effattn_core.judging.watch import examined
 from effattn_core.speculation.costs import DEPTH, KEPT, PUBLISHED, head_bytes, kept_with_most
 from effattn_core.speculation.costs import best_length as longest_that_pays
 from effattn_core.speculation.dice import enumerated

@@ -3,8 +3,8 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.primer.judge import NO_KERNEL, random
-from effattn_core.primer.watch import watch
+from effattn_core.judging import NO_KERNEL, random
+from effattn_core.judging.watch import watch
 from kernels import runtime
 from kernels.trace import trace
 

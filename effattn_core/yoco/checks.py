@@ -6,10 +6,10 @@ import torch
 
 from effattn_core.attention import attention
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.judging import random
+from effattn_core.judging.watch import examined
 from effattn_core.model import build, configuration
 from effattn_core.positions import rotate
-from effattn_core.primer.judge import random
-from effattn_core.primer.watch import examined
 from effattn_core.yoco import costs as costs_yoco
 
 

@@ -1,6 +1,6 @@
 """The editors on the pages: they judge as the library does; in a browser, with the network cut, they run and stop."""
 
-import importlib.util
+import importlib
 import json
 import re
 import shutil
@@ -16,24 +16,22 @@ import pytest
 from primer.test_checks import KERNELS, MISTAKES, solution
 from support.house import ROOT, build
 
-from effattn_core.primer.watch import FAR
+from effattn_core.judging.watch import FAR
 
 STATIC = ROOT / "book" / "_static"
 SENTENCES = {each[1] for each in MISTAKES}
 
 
 @pytest.fixture(scope="module")
-def worker():
-    """lab_worker.py as Pyodide imports it: beside the package _page, with the standard library alone."""
-    sys.path.insert(0, str(ROOT / "book"))
+def worker(tmp_path_factory):
+    """lab_worker.py as Pyodide imports it: from the packed zip, with the standard library alone."""
+    archive = tmp_path_factory.mktemp("packed") / "page.zip"
+    archive.write_bytes(lab_vendor.packed(lab_vendor.PAGE))
+    sys.path.insert(0, str(archive))
     try:
-        path = lab_vendor.WANTED / "lab_worker.py"
-        specification = importlib.util.spec_from_file_location("lab_worker", path)
-        module = importlib.util.module_from_spec(specification)
-        specification.loader.exec_module(module)
-        yield module
+        yield importlib.import_module("lab_worker")
     finally:
-        sys.path.remove(str(ROOT / "book"))
+        sys.path.remove(str(archive))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +69,7 @@ def test_what_a_launch_did_is_told_program_by_program(worker, cases):
     left = launch["tensors"]["left_pointer"]
     assert left["shape"] == [100] and left["load"] == {"0": list(range(64)), "1": list(range(64, 100))}
     assert launch["tensors"]["target_pointer"]["store"]["1"] == list(range(64, 100))
-    assert found["result"]["shape"] == [100] and len(found["result"]["first"]) == 8
+    assert found["results"][0]["shape"] == [100] and len(found["result"]["first"]) == 8
 
 
 @pytest.mark.parametrize(
@@ -101,7 +99,7 @@ def test_a_view_stays_a_view_and_far_rows_stay_far(worker, cases):
     far = cases["rms_norm"][-1]
     source = worker.given(far["arguments"][0])
     assert far["far"] and source.strides == (FAR // 2, 1) and len(source.storage.values) == 3 * 40
-    assert worker.flat(source)[:2] == source[0].tolist()[:2]
+    assert worker.values_of(source).flat[:2] == source[0].tolist()[:2]
 
 
 def test_without_npm_or_where_it_fails_nothing_is_left_and_the_reason_is_a_sentence(tmp_path, monkeypatch):

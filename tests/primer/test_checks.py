@@ -9,7 +9,8 @@ import pytest
 import torch
 from support.house import ROOT, assert_named, assert_solved
 
-from effattn_core.primer import judge, watch
+from effattn_core.judging import judge, watch
+from effattn_core.primer import checks
 from kernels import attention, runtime
 
 PAGE = ROOT / "book" / "0-before" / "primer.md"
@@ -135,9 +136,7 @@ def test_an_answer_in_pytorch_is_no_kernel():
 def test_a_result_of_the_wrong_shape_is_refused(tmp_path):
     right = launcher("scale_add", tmp_path)
     assert_named("primer.scale_add", lambda *given: right(*given)[None], "must be a tensor of shape (64,); got (1, 64)")
-    assert_named(
-        "primer.scale_add", lambda *given: (right(*given), 3), "must be a tensor of shape (64,); got ('tuple',)"
-    )
+    assert_named("primer.scale_add", lambda *given: (right(*given), 3), "must be a tensor of shape (64,); got 2 values")
 
 
 def test_watching_leaves_pytorch_as_it_was():
@@ -149,7 +148,7 @@ def test_watching_leaves_pytorch_as_it_was():
 def test_without_memory_for_a_far_tensor_that_case_is_left_out(monkeypatch):
     monkeypatch.setattr(watch.np, "empty", lambda *given, **named: (_ for _ in ()).throw(MemoryError))
     assert watch.far_rows(3, 40) is None
-    assert judge.judge_far(None, 3, 40, None) is None
+    assert judge(None, [case for case in checks.rms_norm() if case.far]) is None
 
 
 def test_every_line_that_the_page_s_table_finds_in_absorb_is_there():

@@ -7,8 +7,8 @@ import triton.language as tl
 from support.house import ROOT
 from support.placed import by_the_pinned_compiler
 
+from effattn_core.judging.watch import moved
 from effattn_core.primer.checks import product_bytes
-from effattn_core.primer.watch import moved
 from kernels import inspect, primer, runtime
 from kernels.sanitize import sanitize, scattered
 

@@ -3,28 +3,29 @@
     run(request)      the first case: what it returned, what it printed, what its programs loaded and stored
     check(request)    all cases, until one is wrong: the sentence that names the likely mistake
 
-A request is {"source", "function", "cases"} as JSON, the cases as lab_cases.py stores them. The judge is that of
-effattn_core/primer/judge.py, without PyTorch: the same sentences in the same order.
+A request is {"source", "function", "cases"} as JSON, the cases as lab_cases.py stores them. What is said of a call is
+said by effattn_core/judging/verdict.py, as in JupyterLab: lab_vendor.py packs it beside this file.
 """
 
 import base64
 import contextlib
 import io
 import json
-import math
 import struct
 import traceback
+from dataclasses import fields
 
 import _page
+import verdict
+from _page.dtypes import ALL
+from verdict import Outcome, Says, Values
 
 EDITOR = "your kernel"  # what the text of the editor is called where a line of it is named
 LONGEST = 10_000  # letters that are kept of what the reader prints
 FIRST = 8  # elements of a result that are shown
 MOST = 60_000  # places of one launch that are sent, to be drawn
-CODES = {"float16": "e", "float32": "f", "int32": "i", "int64": "q"}
+CODES = {dtype.name: dtype.code for dtype in ALL}
 UNSOLVED = "It is not written yet."
-NO_KERNEL = "No Triton kernel was launched: write one, and launch it with grid[…](…)."
-TWICE = "does tl.program_id enter the places that are stored to, and is the store masked on each axis?"
 
 
 class Printed(io.StringIO):
@@ -34,98 +35,79 @@ class Printed(io.StringIO):
         return super().write(text[: max(0, LONGEST - self.tell())])
 
 
+def numbers(content):
+    """The numbers of a stored tensor."""
+    data = base64.b64decode(content["data"])
+    code = CODES[content["dtype"]]
+    return list(struct.unpack(f"<{len(data) // struct.calcsize(code)}{code}", data))
+
+
 def given(value):
     """An argument of a case: a number, or a tensor with the strides and the offset of its view."""
     if not isinstance(value, dict):
         return value
-    content = base64.b64decode(value["data"])
-    code = CODES[value["dtype"]]
-    values = list(struct.unpack(f"<{len(content) // struct.calcsize(code)}{code}", content))
     if value.get("sparse"):
         tensor = _page.tensor([], value["shape"], value["dtype"], value["strides"])
-        tensor.storage.values = dict(zip(tensor.places(), values, strict=True))
+        tensor.storage.values = dict(zip(tensor.places(), numbers(value), strict=True))
         return tensor
-    return _page.tensor(values, value["shape"], value["dtype"], value["strides"], value["offset"])
+    return _page.tensor(numbers(value), value["shape"], value["dtype"], value["strides"], value["offset"])
 
 
-def flat(tensor):
-    return [tensor.storage.values[place] for place in tensor.places()]
-
-
-def close(got, wanted):
-    """As near as float32 sums in another order come, float16 as near as its last digits."""
-    within = 2e-3 if got.dtype.name == "float16" else 1e-4
-    return tuple(got.shape) == tuple(wanted.shape) and all(
-        here == there or abs(here - there) <= within + within * abs(there) < math.inf
-        for here, there in zip(flat(got), flat(wanted), strict=True)
-    )
-
-
-def reason_of(case, got, run):
-    """What is wrong with a result and its launches, as a sentence; None if nothing is."""
-    wanted = given(case["wanted"])
-    if not run.launches:
-        return NO_KERNEL
-    if not isinstance(got, _page.Tensor) or tuple(got.shape) != tuple(wanted.shape):
-        shown = tuple(got.shape) if isinstance(got, _page.Tensor) else (type(got).__name__,)
-        return f"the result must be a tensor of shape {tuple(wanted.shape)}; got {shown}."
-    right, values = close(got, wanted), flat(got)
-    missing = _page.unwritten(got)
-    if not right:
-        for mistaken, sentence in case["mistakes"]:
-            if close(got, given(mistaken)):
-                return sentence
-        if missing:
-            return unwritten(missing, case, tuple(wanted.shape))
-        if case["nan"] and not all(map(math.isfinite, values)):
-            return case["nan"]
-    for each in run.findings:
-        if each.kind == "outside" and case["far"]:
-            return case["stray"].format(offset=each.offset)
-        if each.kind == "outside":
-            verb = "reads" if each.access == "load" else "writes"
-            where = f"program {each.program} {verb} outside {each.tensor}, {each.lanes} lanes in all"
-            return f"{where}: {case['stray']}"
-    for each in run.findings:
-        return f"programs {each.other} and {each.program} meet at {each.tensor}{list(each.element)}: {TWICE}"
-    if right:
+def held(content):
+    """Values of a stored result; None for one that does not matter."""
+    if content is None:
         return None
-    asked = flat(wanted)
-    errors = [abs(here - there) if math.isfinite(here) else math.inf for here, there in zip(values, asked, strict=True)]
-    at = errors.index(max(errors))
-    element = index_of(at, wanted.shape)
-    return f"element {element} is {values[at]:.4g} and should be {asked[at]:.4g}: {case['hint']}"
+    return Values(content["dtype"], tuple(content["shape"]), numbers(content))
 
 
-def index_of(place, shape):
-    found = []
-    for size in reversed(shape):
-        place, index = divmod(place, size)
-        found.append(index)
-    return found[::-1]
+def values_of(result):
+    """Values of what a launcher returned, or the name of its type."""
+    if not isinstance(result, _page.Tensor):
+        return type(result).__name__
+    values = result.storage.values
+    return Values(result.dtype.name, tuple(result.shape), [values[place] for place in result.places()])
 
 
-def unwritten(missing, case, shape):
-    """A sentence about elements that no program wrote."""
-    block, columns = case["arguments"][-1], shape[-1]
-    rows = math.prod(shape[:-1])
-    gone = {(sum(index[:-1]), index[-1]) for index in missing} if len(shape) < 3 else set()
-    down = sum(any((row, column) not in gone for column in range(columns)) for row in range(rows))
-    across = sum(any((row, column) not in gone for row in range(rows)) for column in range(columns))
-    covered = [-(-size // block) * block for size in (rows, columns)]
-    if case["tiled"] and (down, across) == (min(rows, covered[1]), min(columns, covered[0])) != (rows, columns):
-        return (
-            "the two axes of the grid are swapped: it counts tiles of columns where program_id counts tiles of rows, "
-            f"so what lies past row {down} or column {across} is never written."
-        )
-    if across == columns // block * block or down == rows // block * block != 0 and down < rows:
-        return "the last, partial block is never written: the grid must round up, triton.cdiv(size, block)."
-    if across == block:
-        return case["tail"]
-    return (
-        f"{len(missing)} elements are never written, the first at {list(missing[0])}: is the block size that the "
-        "launcher is given used for the grid and for the kernel?"
+def reason_of(case, given, returned, run):
+    """What is wrong with a call and its launches, as a sentence; None if nothing is. given: its arguments."""
+    says = Says(**{each.name: case[each.name] for each in fields(Says)})
+    after = [given[number] for number in case["written"]]
+    results = [*(() if returned is None and after else in_tuple(returned)), *after]
+    outcome = Outcome(
+        [values_of(each) for each in results],
+        launches=len(run.launches),
+        missing=[_page.unwritten(each) if isinstance(each, _page.Tensor) else [] for each in results],
+        exact=True,
+        findings=run.findings,
+        changed=any(_stored_to(run, each) for number, each in enumerate(given) if number not in case["written"]),
+        loads={number: _loads(run, given[number]) for number in case["once"]},
     )
+    mistakes = [(list(map(held, values)), sentence) for values, sentence in case["mistakes"]]
+    return verdict.reason_of(says, list(map(held, case["wanted"])), mistakes, outcome)
+
+
+def in_tuple(value):
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def _stored_to(run, argument):
+    """Whether any launch stored to the memory of an argument."""
+    return isinstance(argument, _page.Tensor) and any(
+        launch.stored[name] and tensor.storage is argument.storage
+        for launch in run.launches
+        for name, tensor in launch.tensors.items()
+    )
+
+
+def _loads(run, argument):
+    """How often each element of an argument was loaded, over all launches."""
+    loaded = sum(
+        launch.loaded[name]
+        for launch in run.launches
+        for name, tensor in launch.tensors.items()
+        if tensor.storage is argument.storage
+    )
+    return loaded / (argument.element_size() * argument.numel())
 
 
 def shown(launch):
@@ -168,15 +150,25 @@ def raised(error):
 
 
 def _called(names, request, case):
-    """(result or None, the watched run, the sentence of what was raised or None)."""
+    """(result or None, the watched run or None, what is wrong as a sentence or None) of one case."""
     function = names.get(request["function"])
     if not callable(function):
         return None, None, f"There is no function {request['function']} in the editor: it is the one that is called."
+    arguments = list(map(given, case["arguments"]))
     with _page.watched() as run:
         try:
-            return function(*map(given, case["arguments"])), run, None
+            if case["grid"] is None:
+                result = function(*arguments)
+            else:
+                result = function[tuple(case["grid"])](*arguments) and None
         except Exception as error:
             return None, run, raised(error)
+    return result, run, reason_of(case, arguments, result, run)
+
+
+def _first(tensor):
+    """The shape and the first elements of a result, to be shown."""
+    return {"shape": list(tensor.shape), "first": [f"{each:.4g}" for each in values_of(tensor).flat[:FIRST]]}
 
 
 def _answered(request, cases):
@@ -190,13 +182,10 @@ def _answered(request, cases):
             names, answer["reason"] = None, raised(error)
         for case in request["cases"][:cases] if names is not None else []:
             result, run, reason = _called(names, request, case)
-            reason = reason or reason_of(case, result, run)
             what = None if reason == UNSOLVED else case["what"]
             answer |= {"what": what, "reason": reason, "cases": answer["cases"] + 1}
             answer["launches"] = [shown(each) for each in run.launches] if run else []
-            if isinstance(result, _page.Tensor):
-                first = [f"{each:.4g}" for each in flat(result)[:FIRST]]
-                answer["result"] = {"shape": list(result.shape), "first": first}
+            answer["results"] = [_first(each) for each in in_tuple(result) if isinstance(each, _page.Tensor)]
             if reason:
                 break
     answer["passed"] = answer["reason"] is None

@@ -1,5 +1,6 @@
 """A reader's launcher, run under watch: what it returned, what it left unwritten, and which lanes went astray."""
 
+import contextlib
 from typing import NamedTuple
 
 import numpy as np
@@ -56,6 +57,22 @@ def examined(call, advice=None):
     else:
         wrong, cure = f": two programs touch the same element ({first.kind}); ", "each output has one owner"
     return found.result, f"`{first.code}`{wrong}{advice or cure}."
+
+
+@contextlib.contextmanager
+def counted(tensors):
+    """How often each element of some tensors, by number, is loaded inside the `with`: a dict that is full at its end.
+
+    It stays empty where there are none, and where kernels are compiled.
+    """
+    loads = {}
+    if not tensors or runtime.mode != "interpreter":
+        yield loads
+        return
+    with trace(**{f"argument_{number}": each for number, each in tensors.items()}) as traffic:
+        yield loads
+    for number, each in tensors.items():
+        loads[number] = traffic.loaded[f"argument_{number}"] / (each.element_size() * each.numel())
 
 
 def far_rows(rows, columns):

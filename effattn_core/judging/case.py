@@ -1,0 +1,143 @@
+"""The hidden cases of the kernel exercises, and how JupyterLab calls a reader's launcher on them."""
+
+from dataclasses import KW_ONLY, dataclass, field, fields
+from types import SimpleNamespace
+
+import torch
+
+from effattn_core.exercises import exercise
+from effattn_core.judging.verdict import Outcome, Says, Values, close, reason_of
+from effattn_core.judging.watch import counted, far_rows, strayed, watch
+from kernels import runtime
+
+STRIDES = (
+    "the view's elements do not lie side by side: multiply each index by its own stride, .stride(0) or .stride(1)."
+)
+WIDE = (
+    "its row begins 2^31 elements after the first, and the offset came out as {offset:,}: 32 bits overflowed. Take "
+    "tl.program_id(0).to(tl.int64) before you multiply by the stride."
+)
+
+
+@dataclass(frozen=True)
+class Case(Says):
+    """One call of the reader's launcher, and what is said of it (`Says`).
+
+    arguments: of the call. wanted: the right result, a tensor, or a tuple of them: what is returned, then the arguments
+    whose numbers are in `written`, as they must be afterwards. mistakes: (what it would give, sentence) of each known
+    way to go wrong; in a tuple None stands for a result that does not matter. grid: None, or the sizes of a grid: then
+    the function is a kernel, and is launched on it. A case that is `far` is called with its first argument's rows 2^30
+    elements apart.
+    """
+
+    arguments: tuple
+    wanted: torch.Tensor | tuple
+    _: KW_ONLY
+    written: tuple = ()
+    mistakes: list = field(default_factory=list)
+    grid: tuple | None = None
+
+    @property
+    def says(self):
+        """What is said of it, without its tensors."""
+        return Says(**{each.name: getattr(self, each.name) for each in fields(Says)})
+
+    @property
+    def results(self):
+        """[Values]: what is wanted."""
+        return list(map(values_of, in_tuple(self.wanted)))
+
+    @property
+    def wrong(self):
+        """[([Values or None], sentence)] of the known mistakes."""
+        size = len(in_tuple(self.wanted))
+        found = [([each if each is None else values_of(each) for each in in_tuple(given)], sentence)
+                 for given, sentence in self.mistakes]  # fmt: skip
+        return [(given + [None] * (size - len(given)), sentence) for given, sentence in found]
+
+
+def kernel_exercise(name):
+    """Register a function that gives the cases of the kernel exercise `name`: a list of Case.
+
+    A reader's launcher is held against them by `judge`, in JupyterLab, and by its editor on the page.
+    Raises ValueError for a name that another module has registered.
+    """
+
+    def register(cases):
+        def check(function):
+            return judge(function, cases())
+
+        check.__module__ = cases.__module__
+        exercise(name, level="kernel", cases=cases)(check)
+        return cases
+
+    return register
+
+
+def judge(function, cases):
+    """The first sentence about what is wrong with a launcher over the cases, None if there is nothing."""
+    for case in cases:
+        outcome = _far(function, case) if case.far else _called(function, case)
+        reason = outcome and reason_of(case.says, case.results, case.wrong, outcome)
+        if reason:
+            return f"For {case.what}: {reason}"
+    return None
+
+
+def random(*shape):
+    """Normal numbers, the same in every run, where kernels run."""
+    return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(runtime.device())
+
+
+def near(got, wanted, within=None):
+    """Whether two tensors are as near as a check of kernels asks."""
+    return close(values_of(got), values_of(wanted), within)
+
+
+def in_tuple(value):
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def values_of(tensor):
+    """A tensor as lists of numbers; the name of its type if it is none."""
+    if not isinstance(tensor, torch.Tensor):
+        return type(tensor).__name__
+    dtype = str(tensor.dtype).removeprefix("torch.")
+    return Values(dtype, tuple(tensor.shape), tensor.detach().cpu().flatten().tolist())
+
+
+def _called(function, case):
+    """The Outcome of a case that is not far."""
+    given = case.arguments
+    before = [each.clone() if isinstance(each, torch.Tensor) else each for each in given]
+    with counted({number: given[number] for number in case.once}) as loads:
+        found = watch(lambda: function(*given) if case.grid is None else function[case.grid](*given) and None)
+    after = [given[number] for number in case.written]
+    results = [*(() if found.result is None and after else in_tuple(found.result)), *after]
+    changed = any(
+        isinstance(each, torch.Tensor) and number not in case.written and not each.equal(before[number])
+        for number, each in enumerate(given)
+    )
+    return Outcome(
+        list(map(values_of, results)), found.launches, list(map(_holes, results)), False, found.findings, changed, loads
+    )
+
+
+def _far(function, case):
+    """The Outcome of a case that is far; None where kernels are compiled, or where memory for it is not given."""
+    source, *rest = case.arguments
+    spread = far_rows(*source.shape) if runtime.mode == "interpreter" else None
+    if spread is None:
+        return None
+    spread.copy_(source)
+    result, offset = strayed(lambda: function(spread, *rest))
+    findings = [] if offset is None else [SimpleNamespace(kind="outside", offset=offset)]
+    return Outcome(list(map(values_of, in_tuple(result))), findings=findings)
+
+
+def _holes(result):
+    """The indices of elements that are as `watch` has torch.empty fill them: nan, or the largest whole number."""
+    if not isinstance(result, torch.Tensor) or result.dtype == torch.bool:
+        return []
+    floats = result.dtype.is_floating_point
+    return (result.isnan() if floats else result == torch.iinfo(result.dtype).max).nonzero().tolist()
