@@ -69,7 +69,7 @@ def test_what_a_launch_did_is_told_program_by_program(worker, cases):
     left = launch["tensors"]["left_pointer"]
     assert left["shape"] == [100] and left["load"] == {"0": list(range(64)), "1": list(range(64, 100))}
     assert launch["tensors"]["target_pointer"]["store"]["1"] == list(range(64, 100))
-    assert found["results"][0]["shape"] == [100] and len(found["result"]["first"]) == 8
+    assert found["results"][0]["shape"] == [100] and len(found["results"][0]["first"]) == 8
 
 
 @pytest.mark.parametrize(
