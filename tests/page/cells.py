@@ -1,14 +1,13 @@
 """The kernels of the chapters, as their pages show them: those of the exercises' solutions, and all others."""
 
-import ast
 import functools
-import importlib.util
 import re
 from typing import NamedTuple
 
+import lab_shown
+from lab_found import joined, kernels_of
+from lab_shown import IMPORTS
 from support.house import ROOT
-
-IMPORTS = "import math\n\nimport torch\nimport triton\nimport triton.language as tl\n\n\n"
 
 
 class Cell(NamedTuple):
@@ -28,38 +27,26 @@ def cells():
     found = []
     for path in sorted((ROOT / "book").glob("*/*.md")):
         blocks = [_parsed(block) for block in re.findall(r"```\{code-cell\}[^\n]*\n(.*?)```", path.read_text(), re.S)]
-        for number, (functions, graded) in enumerate(blocks):
-            kernels = tuple(name for name, (_, jit) in functions.items() if jit)
+        for number, (functions, kernels, graded) in enumerate(blocks):
             if not kernels:
                 continue
             following, last = dict(functions), graded
-            for more, then in blocks[number + 1 : number + 3]:
-                if last or any(jit for _, jit in more.values()):
+            for more, others, then in blocks[number + 1 : number + 3]:
+                if last or others:
                     break
                 following |= more
                 last = then
             if not last or last[1] not in following:
                 following, last = functions, None
-            text = IMPORTS + "\n\n\n".join(text for text, _ in following.values()) + "\n"
-            found.append(Cell(path.stem, text, kernels, last))
+            found.append(Cell(path.stem, IMPORTS + joined(following.values()), tuple(kernels), last))
     return found
 
 
 def _parsed(block):
-    """({name: (text, is a kernel)} of the functions, (exercise, function) or None) of a cell."""
+    """(its functions, the names of its kernels, (exercise, function) that it grades or None) of a cell."""
     block = re.sub(r"^---\n.*?\n---\n", "", block, flags=re.S)
-    try:
-        tree = ast.parse(block)
-    except SyntaxError:
-        return {}, None
-    lines, functions = block.splitlines(), {}
-    for node in tree.body:
-        if isinstance(node, ast.FunctionDef):
-            marks = [ast.unparse(each) for each in node.decorator_list]
-            first = min([node.lineno, *(each.lineno for each in node.decorator_list)])
-            functions[node.name] = "\n".join(lines[first - 1 : node.end_lineno]), "triton.jit" in marks
     graded = re.search(r'^assert grade\("([\w.]+)", (\w+)\)', block, re.M)
-    return functions, graded and (graded[1], graded[2])
+    return *kernels_of(block), graded and (graded[1], graded[2])
 
 
 def solutions():
@@ -73,9 +60,4 @@ def shown():
 
 def in_triton(cell, folder):
     """The names that a cell defines, with Triton itself and PyTorch."""
-    path = folder / f"{cell.page}_{cell.kernels[0]}.py"
-    path.write_text(cell.text)
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return vars(module)
+    return lab_shown.in_triton(cell.text, f"{cell.page}_{cell.kernels[0]}", folder)
