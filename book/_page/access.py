@@ -1,8 +1,8 @@
-"""`tl.load` and `tl.store` of the page: lanes outside a tensor are noted and left out, so that they do no harm."""
+"""`tl.load`, `tl.store` and `tl.atomic_add` of the page: lanes outside a tensor are noted and left out."""
 
 from _page import watch
 from _page.dtypes import Pointer, int1
-from _page.tile import Tile, meeting, spread, tile
+from _page.tile import Tile, count, meeting, spread, tile
 
 
 def load(pointer, mask=None, other=None, boundary_check=(), padding_option="", cache_modifier="", eviction_policy="",
@@ -13,10 +13,10 @@ def load(pointer, mask=None, other=None, boundary_check=(), padding_option="", c
         raise ValueError("tl.load: `other` says nothing without a mask.")
     pointer, mask, other = _together("load", pointer, mask=mask, other=other)
     tensor, dtype = pointer.dtype.tensor, pointer.dtype.element
-    values = [0 if dtype.is_integer else 0.0] * len(pointer.values) if other is None else list(other.to(dtype).values)
-    memory, first = tensor.storage.values, tensor.offset
-    for lane in _allowed("load", pointer, mask):
-        values[lane] = memory[first + pointer.values[lane]]
+    values = [dtype.zero] * len(pointer.values) if other is None else list(other.to(dtype).values)
+    memory = tensor.storage.values
+    for lane, place in _allowed("load", pointer, mask):
+        values[lane] = memory[place]
     return Tile(values, pointer.shape, dtype)
 
 
@@ -26,12 +26,25 @@ def store(pointer, value, mask=None, boundary_check=(), cache_modifier="", evict
     pointer, mask, value = _together("store", pointer, mask=mask, value=value)
     if mask is not None and mask.dtype is not int1:
         raise ValueError(f"tl.store: the mask must be a comparison's result; got {mask.dtype}.")
-    tensor = pointer.dtype.tensor
-    values, storage = value.to(pointer.dtype.element).values, tensor.storage
-    for lane in _allowed("store", pointer, mask):
-        place = tensor.offset + pointer.values[lane]
+    values, storage = value.to(pointer.dtype.element).values, pointer.dtype.tensor.storage
+    for lane, place in _allowed("store", pointer, mask):
         storage.values[place] = values[lane]
         storage.unwritten.discard(place)
+
+
+def atomic_add(pointer, val, mask=None, sem=None, scope=None):
+    """Add to the elements at the pointers, none lost. Returns what was there before each, 0 where masked."""
+    _pointer(pointer, "atomic_add")
+    pointer, mask, val = _together("atomic_add", pointer, mask=mask, val=val)
+    dtype, storage = pointer.dtype.element, pointer.dtype.tensor.storage
+    if dtype.is_integer and dtype.bits < 32:
+        raise ValueError(f"tl.atomic_add wants floats, or integers of 32 or 64 bits; got {dtype}.")
+    added, before = val.to(dtype).values, [dtype.zero] * len(pointer.values)
+    for lane, place in _allowed("atomic", pointer, mask):
+        before[lane] = storage.values[place]
+        storage.values[place] = dtype.fit([before[lane] + added[lane]])[0]
+    count(len(before) if dtype.is_float else 0)
+    return Tile(before, pointer.shape, dtype)
 
 
 def _pointer(pointer, what):
@@ -42,7 +55,7 @@ def _pointer(pointer, what):
 
 
 def _together(what, pointer, mask, **named):
-    """Pointer, mask and the other one in one shape: for tl.store that of the pointer."""
+    """Pointer, mask and the other one in one shape: where there is a value to write, that of the pointer."""
     ((name, value),) = named.items()
     mask, value = (each if each is None else tile(each) for each in (mask, value))
     shape = pointer.shape
@@ -58,9 +71,10 @@ def _together(what, pointer, mask, **named):
 
 
 def _allowed(kind, pointer, mask):
-    """The lanes that are wanted and lie in the tensor, after they were noted."""
-    lanes = range(len(pointer.values)) if mask is None else [lane for lane, on in enumerate(mask.values) if on]
-    offsets = [pointer.values[lane] for lane in lanes]
-    return [
-        lane for lane, good in zip(lanes, watch.running.inside(kind, pointer.dtype.of, offsets), strict=True) if good
-    ]
+    """(lane, place in the storage) of the lanes that are wanted and lie in the tensor, after they were noted."""
+    offsets, first = pointer.values, pointer.dtype.tensor.offset
+    wanted = None if mask is None or all(mask.values) else [lane for lane, on in enumerate(mask.values) if on]
+    if wanted is not None:
+        offsets = [offsets[lane] for lane in wanted]
+    inside = watch.running.inside(kind, pointer.dtype.of, offsets)
+    return [(lane if wanted is None else wanted[lane], first + offsets[lane]) for lane in inside]

@@ -1,9 +1,11 @@
 """The functions of `triton.language` that work along an axis: sums, extremes, running sums, order, and gathering."""
 
 import builtins
+import functools
+import itertools
 import math
 
-from _page.dtypes import NotOnThePage, float16, float32, int32, uint32
+from _page.dtypes import NotOnThePage, bfloat16, float16, float32, int32, uint32
 from _page.tile import Tile, count, lines, tile
 
 
@@ -24,10 +26,10 @@ def _reduced(input, axis, keep_dims, function, dtype):
 
 
 def _wide(input, floats=False):
-    """Sums and extremes of narrow integers are taken in 32 bits, extremes of float16 in float32."""
+    """Narrow integers are summed and compared in 32 bits, bfloat16 in float32, extremes of float16 too."""
     input = tile(input)
     if input.dtype.is_float:
-        return input.to(float32) if floats and input.dtype is float16 else input
+        return input.to(float32) if input.dtype is bfloat16 or floats and input.dtype is float16 else input
     narrow = input.dtype.bits < 32
     return input.to(uint32 if input.dtype.kind == "uint" and not floats else int32) if narrow else input
 
@@ -79,6 +81,48 @@ def _along(input, axis, function):
         for place, value in zip(line, function([input.values[each] for each in line]), strict=True):
             values[place] = value
     return Tile(values, input.shape, input.dtype)
+
+
+def _steps(input, axis, combine):
+    """(a tile or a tuple of them, the parts along an axis, one after another, and how two of them are combined)."""
+    tiles = input if isinstance(input, tuple) else (input,)
+    shape, axis = tiles[0].shape, axis + len(tiles[0].shape) if axis < 0 else axis
+    rest = shape[:axis] + shape[axis + 1 :]
+    parts = [
+        tuple(Tile([each.values[line[step]] for line in lines(shape, axis)], rest, each.dtype) for each in tiles)
+        for step in range(shape[axis])
+    ]
+
+    def both(left, right):
+        found = combine(*left, *right)
+        return found if isinstance(found, tuple) else (found,)
+
+    return parts, both, (lambda found: found if isinstance(input, tuple) else found[0]), axis
+
+
+def reduce(input, axis, combine_fn, keep_dims=False):
+    """What your own function makes of all elements along an axis, from the first on; of tuples, a tuple."""
+    parts, both, given, axis = _steps(input, axis, combine_fn)
+    found = functools.reduce(both, parts)
+    if keep_dims:
+        found = tuple(Tile(t.values, (*t.shape[:axis], 1, *t.shape[axis:]), t.dtype) for t in found)
+    return given(found)
+
+
+def associative_scan(input, axis, combine_fn, reverse=False):
+    """What your own function makes of the elements up to each along an axis; with reverse, from each on."""
+    parts, both, given, axis = _steps(input, axis, combine_fn)
+    found = list(itertools.accumulate(reversed(parts) if reverse else parts, both))
+    found = found[::-1] if reverse else found
+    whole = input if isinstance(input, tuple) else (input,)
+    tiles = []
+    for number, source in enumerate(whole):
+        values = list(source.values)
+        for place, line in enumerate(lines(source.shape, axis)):
+            for step, at in enumerate(line):
+                values[at] = found[step][number].values[place]
+        tiles.append(Tile(values, source.shape, source.dtype))
+    return given(tuple(tiles))
 
 
 def cumsum(input, axis=0, reverse=False, dtype=None):

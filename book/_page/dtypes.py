@@ -17,6 +17,7 @@ class Dtype:
     def __init__(self, name, kind, bits, code):
         self.name, self.kind, self.bits, self.code = name, kind, bits, code
         self.is_integer, self.is_float = kind != "float", kind == "float"
+        self.zero = 0.0 if self.is_float else 0
         self.lowest = -(2 ** (bits - 1)) if kind == "int" else 0
         self.highest = 2 ** (bits - (kind == "int")) - 1 if self.is_integer else None
 
@@ -35,13 +36,24 @@ class Dtype:
     def fit(self, values):
         """A list of what arithmetic gave, as this type holds it: floats rounded to the nearest, integers wrapped."""
         if self.kind == "float":
-            return ROUNDED[self.bits](values)
+            return ROUNDED[self.name](values)
         if self.kind == "bool":
             return [bool(value & 1) for value in values]
         if not values or (min(values) >= self.lowest and max(values) <= self.highest):
             return list(values)
         span, lowest = 2**self.bits, self.lowest
         return [(value - lowest) % span + lowest for value in values]
+
+    def pack(self, values):
+        """The bytes in memory of a list of values, as bits of this type: of bfloat16 the upper half of a float32's."""
+        whole = struct.pack(f"<{len(values)}{self.code}", *values)
+        return b"".join(whole[at : at + 2] for at in range(2, len(whole), 4)) if self is bfloat16 else whole
+
+    def unpack(self, content):
+        """The list of values whose bytes these are."""
+        if self is bfloat16:
+            content = b"".join(b"\0\0" + content[at : at + 2] for at in range(0, len(content), 2))
+        return list(struct.unpack(f"<{len(content) // struct.calcsize(self.code)}{self.code}", content))
 
 
 def _round16(values):
@@ -59,10 +71,21 @@ def _half(value):
         return math.copysign(math.inf, value)
 
 
+def _round_brain(values):
+    """To the upper half of a float32: to the nearest, of two as near to the even one, as adding half of it carries."""
+    narrow = array("f", values)
+    words = [
+        (word + 0x7FFF + (word >> 16 & 1)) & 0xFFFF0000 if value == value else 0x7FC00000
+        for word, value in zip(array("I", narrow.tobytes()), narrow, strict=True)
+    ]
+    return array("f", array("I", words).tobytes()).tolist()
+
+
 ROUNDED = {
-    16: _round16,
-    32: lambda values: array("f", values).tolist(),
-    64: lambda values: [float(value) for value in values],
+    "float16": _round16,
+    "bfloat16": _round_brain,
+    "float32": lambda values: array("f", values).tolist(),
+    "float64": lambda values: [float(value) for value in values],
 }
 
 int1 = Dtype("bool", "bool", 1, "?")
@@ -75,8 +98,8 @@ uint8, uint16, uint32, uint64 = (
 float16, float32, float64 = (
     Dtype(f"float{bits}", "float", bits, code) for bits, code in zip((16, 32, 64), "efd", strict=True)
 )
-ALL = (int1, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, float32, float64)
-ABSENT = ("bfloat16", "float8e4nv", "float8e5", "float8e4b15", "float8e4b8", "float8e5b16")
+bfloat16 = Dtype("bfloat16", "float", 16, "f")  # whose code is that of the float32 that it is the upper half of
+ALL = (int1, int8, int16, int32, int64, uint8, uint16, uint32, uint64, float16, bfloat16, float32, float64)
 
 
 class Pointer:
@@ -124,6 +147,8 @@ def common(left, right, left_is_number=False, right_is_number=False, dividing=Fa
     for dtype in (float32, float16):
         if dtype in (left, right):
             return dtype
+    if bfloat16 in (left, right):
+        return bfloat16 if left is right else float32
     if dividing and (left.kind == "int") != (right.kind == "int"):
         raise TypeError(f"/, // and % want integers of one signedness; got {left} and {right}: cast one of them.")
     signed = left.kind == "int", right.kind == "int"
@@ -154,4 +179,4 @@ def reinterpreted(values, source, target):
     """The same bits read as another type of the same width."""
     if source.bits != target.bits:
         raise ValueError(f"a bitcast keeps the width; {source} and {target} differ.")
-    return list(struct.unpack(f"={len(values)}{target.code}", struct.pack(f"={len(values)}{source.code}", *values)))
+    return target.unpack(source.pack(values))

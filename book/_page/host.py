@@ -2,29 +2,34 @@
 
 import math
 
-from _page.dtypes import NotOnThePage, float16, float32, float64, int8, int16, int32, int64, uint8  # noqa: F401
+from _page.absent import HOST
+from _page.dtypes import NotOnThePage, bfloat16, float16, float32, float64, int8, int16, int32, int64, uint8  # noqa: F401
 from _page.dtypes import int1 as bool  # noqa: F401
-from _page.memory import Tensor, empty, filled, tensor  # noqa: F401
+from _page.memory import Device, Tensor, empty, filled, tensor  # noqa: F401
 from _page.memory import _sizes as _shape
 
-__all__ = """Tensor arange allclose empty empty_like equal full ones ones_like tensor zeros zeros_like float16 float32
-float64 int8 int16 int32 int64 uint8 bool inf nan""".split()
-float, half, long = float32, float16, int64
+__all__ = """Tensor arange allclose device empty empty_like equal full full_like ones ones_like tensor zeros zeros_like
+bfloat16 float16 float32 float64 int8 int16 int32 int64 uint8 bool inf nan""".split()
+float, half, long, device = float32, float16, int64, Device
 inf, nan = math.inf, math.nan
 
 
 def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
-    raise NotOnThePage(f"torch.{name} is not on the page. It has {', '.join(__all__)}.")
+    raise NotOnThePage(f"torch.{name} is not on the page. It has {', '.join(__all__)}; {HOST}.")
 
 
 def empty_like(source, dtype=None, device=None):
     return empty(source.shape, dtype=dtype or source.dtype)
 
 
-def full(shape, value, dtype=None, device=None):
-    return tensor([value] * math.prod(shape), shape, dtype)
+def full(size, fill_value, dtype=None, device=None):
+    return tensor([fill_value] * math.prod(size), size, dtype)
+
+
+def full_like(source, fill_value, dtype=None, device=None):
+    return filled(source.shape, fill_value, dtype or source.dtype)
 
 
 def zeros(*shape, dtype=None, device=None):

@@ -1,17 +1,19 @@
 """`triton.language` of the page: the functions that a kernel calls. What is not here says so by name."""
 
 import builtins
-import math
 import operator
+from math import prod
 
+from _page import functions as math  # noqa: F401
 from _page import watch
-from _page.access import load, store  # noqa: F401
-from _page.along import argmax, argmin, cumsum, gather, max, min, sort, sum  # noqa: F401
+from _page.absent import ABSENT
+from _page.access import atomic_add, load, store  # noqa: F401
+from _page.along import argmax, argmin, associative_scan, cumsum, gather, max, min, reduce, sort, sum  # noqa: F401
 from _page.dtypes import (  # noqa: F401
-    ABSENT,
     Dtype,
     NotOnThePage,
     Pointer,
+    bfloat16,
     float16,
     float32,
     float64,
@@ -25,13 +27,15 @@ from _page.dtypes import (  # noqa: F401
     uint32,
     uint64,
 )
-from _page.tile import Tile, binary, mapped, met, permuted, spread, tile, together
+from _page.functions import abs, ceil, exp, exp2, floor, fma, log, log2, rsqrt, sqrt  # noqa: F401
+from _page.tile import Tile, binary, met, permuted, spread, tile, together
 
-__all__ = """abs arange argmax argmin broadcast broadcast_to cast cdiv constexpr cumsum device_assert device_print dot
-dtype exp exp2 expand_dims float16 float32 float64 floor full gather int1 int16 int32 int64 int8 interleave join load
-log log2 max maximum min minimum num_programs permute program_id range reshape rsqrt sigmoid sort split sqrt
-static_assert static_print static_range store sum trans uint16 uint32 uint64 uint8 view where zeros
-zeros_like""".split()
+__all__ = """abs arange argmax argmin associative_scan assume atomic_add bfloat16 broadcast broadcast_to cast cdiv
+ceil clamp constexpr cumsum device_assert device_print dot dtype exp exp2 expand_dims float16 float32 float64 floor
+fma full gather int1 int16 int32 int64 int8 interleave join load log log2 math max max_constancy max_contiguous
+maximum min minimum multiple_of num_programs permute program_id range reduce reshape rsqrt sigmoid sort split
+sqrt static_assert static_print static_range store sum trans uint16 uint32 uint64 uint8 view where
+zeros zeros_like""".split()
 
 dtype = Dtype
 
@@ -39,8 +43,9 @@ dtype = Dtype
 def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
-    why = ": use float16 or float32" if name in ABSENT else ""
-    raise NotOnThePage(f"tl.{name} is not on the page{why}. It has {', '.join(__all__)}.")
+    if name in ABSENT:
+        raise NotOnThePage(f"tl.{name} is not on the page: {ABSENT[name]}.")
+    raise NotOnThePage(f"tl.{name} is not on the page. It has {', '.join(__all__)}.")
 
 
 def range(*bounds, **hints):
@@ -49,6 +54,18 @@ def range(*bounds, **hints):
 
 
 static_range = range
+
+
+def multiple_of(input, values):
+    """A promise to the compiler, as the two below: it changes nothing."""
+    return input
+
+
+max_contiguous = max_constancy = multiple_of
+
+
+def assume(cond):
+    """A promise to the compiler: it changes nothing."""
 
 
 class constexpr:
@@ -131,7 +148,7 @@ def broadcast(input, other):
 
 def reshape(input, *shape):
     shape = _shape(shape[0] if isinstance(shape[0], (list, tuple)) else shape)
-    if math.prod(shape) != len(input.values):
+    if prod(shape) != len(input.values):
         raise ValueError(f"a tile of shape {list(input.shape)} cannot have the shape {list(shape)}.")
     return Tile(input.values, shape, input.dtype)
 
@@ -157,10 +174,13 @@ def trans(input, *axes):
 
 
 def where(condition, x, y):
-    """x where the condition holds, else y. Both are computed."""
-    if any(isinstance(each, Tile) and isinstance(each.dtype, Pointer) for each in (x, y)):
-        raise NotOnThePage("tl.where between pointers is not on the page: choose the offsets, and add them.")
-    x, y, dtype = met(x, y)
+    """x where the condition holds, else y. Both are computed. Pointers must be those of one tensor."""
+    kinds = [each.dtype for each in (x, y) if isinstance(each, Tile) and isinstance(each.dtype, Pointer)]
+    if kinds and not (len(kinds) == 2 and kinds[0].tensor is kinds[1].tensor):
+        raise NotOnThePage("tl.where between pointers of two tensors is not on the page: load both, and choose after.")
+    dtype = kinds[0] if kinds else None
+    if not kinds:
+        x, y, dtype = met(x, y)
     condition = tile(condition).to(int1)
     one, other, shape = together(x, y)
     choice, one, full_shape = together(condition, Tile(one, shape, dtype))
@@ -176,74 +196,13 @@ def maximum(x, y):
     return binary("max", x, y)
 
 
-def _safely(function, beyond, outside):
-    """A function of the math module with what a processor gives where Python raises."""
-
-    def apply(value):
-        try:
-            return function(value)
-        except OverflowError:
-            return beyond
-        except ValueError:
-            return outside(value)
-
-    return apply
-
-
-_nan = lambda value: math.nan  # noqa: E731
-_below = lambda value: -math.inf if value == 0 else math.nan  # noqa: E731
-_FUNCTIONS = {
-    "exp": _safely(math.exp, math.inf, _nan),
-    "exp2": _safely(math.exp2, math.inf, _nan),
-    "log": _safely(math.log, math.inf, _below),
-    "log2": _safely(math.log2, math.inf, _below),
-    "sqrt": _safely(math.sqrt, math.inf, _nan),
-    "floor": lambda value: float(math.floor(value)) if math.isfinite(value) else value,
-}
-
-
-def _apply(name, x):
-    x = tile(x)
-    if x.dtype not in (float32, float64):
-        raise ValueError(f"tl.{name} wants float32 or float64; got {x.dtype}: convert with .to(tl.float32).")
-    return mapped(_FUNCTIONS[name], x)
-
-
-def exp(x):
-    return _apply("exp", x)
-
-
-def exp2(x):
-    return _apply("exp2", x)
-
-
-def log(x):
-    return _apply("log", x)
-
-
-def log2(x):
-    return _apply("log2", x)
-
-
-def sqrt(x):
-    return _apply("sqrt", x)
-
-
-def floor(x):
-    return _apply("floor", x)
-
-
-def rsqrt(x):
-    return 1.0 / _apply("sqrt", x)
+def clamp(x, min, max):  # noqa: F811
+    """x between two bounds. Where it is nan, min."""
+    return minimum(maximum(x, min), max)
 
 
 def sigmoid(x):
     return 1 / (1 + exp(-tile(x)))
-
-
-def abs(x):
-    x = tile(x)
-    return mapped(builtins.abs, x)
 
 
 def join(a, b):
@@ -270,7 +229,7 @@ def dot(input, other, acc=None, input_precision=None, allow_tf32=None, max_num_i
     (rows, inner), (second, columns) = input.shape, other.shape
     if inner != second:
         raise ValueError(f"tl.dot: the inner sizes of {list(input.shape)} and {list(other.shape)} differ.")
-    if input.dtype is not other.dtype or input.dtype not in (float16, float32, float64, int8):
+    if input.dtype is not other.dtype or input.dtype not in (float16, bfloat16, float32, float64, int8):
         raise ValueError(f"tl.dot wants two tiles of one type, floats or int8; got {input.dtype} and {other.dtype}.")
     wanted = out_dtype or (acc.dtype if acc is not None else int32 if input.dtype is int8 else float32)
     dtype = float64 if input.dtype is float64 else wanted

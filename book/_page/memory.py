@@ -3,8 +3,10 @@
 import functools
 import itertools
 import math
+import operator
 
-from _page.dtypes import ALL, Dtype, NotOnThePage, converted, float16, float32, float64, int1, int64
+from _page.absent import HOST
+from _page.dtypes import ALL, Dtype, NotOnThePage, bfloat16, converted, float16, float32, float64, int1, int32, int64
 
 _dtype_names = {dtype.name: dtype for dtype in ALL}
 
@@ -16,20 +18,29 @@ class Storage:
         self.values, self.dtype, self.unwritten = values, dtype, set(unwritten)
 
 
+class Device(str):
+    """Where a tensor lies: the page has one device, whatever a launcher asks for."""
+
+    type = property(str)
+    index = None
+
+
 class Tensor:
     """A view of a storage: shape, and strides and offset in elements."""
 
     def __init__(self, storage, shape, strides, offset=0):
         self.storage, self.dtype = storage, storage.dtype
         self.shape, self.strides, self.offset = Shape(shape), tuple(strides), offset
-        self.device = "page"
+        self.device = Device("page")
 
     ndim = property(lambda self: len(self.shape))
     T = property(lambda self: self.permute(*reversed(range(self.ndim))))
     mT = property(lambda self: self.transpose(-1, -2))
 
     def __getattr__(self, name):
-        raise NotOnThePage(f"Tensor.{name} is not on the page.")
+        raise NotOnThePage(f"Tensor.{name} is not on the page: {HOST}.")
+
+    __hash__ = object.__hash__
 
     def __len__(self):
         return self.shape[0]
@@ -75,6 +86,23 @@ class Tensor:
     def permute(self, *axes):
         return Tensor(self.storage, [self.shape[a] for a in axes], [self.strides[a] for a in axes], self.offset)
 
+    def unsqueeze(self, axis):
+        return self[(slice(None),) * (axis + self.ndim + 1 if axis < 0 else axis) + (None,)]
+
+    def squeeze(self, axis):
+        return self[(slice(None),) * (axis % self.ndim) + (0,)] if self.shape[axis] == 1 else self
+
+    def expand(self, *shape):
+        """A view of a larger shape in which axes of one element have stride 0; -1 leaves a size as it is."""
+        shape = _sizes(shape)
+        new = len(shape) - self.ndim
+        sizes, strides = (1,) * new + tuple(self.shape), (0,) * new + self.strides
+        shape = [size if wanted == -1 else wanted for size, wanted in zip(sizes, shape, strict=new >= 0)]
+        if new < 0 or any(size not in (1, wanted) for size, wanted in zip(sizes, shape, strict=True)):
+            raise ValueError(f"a tensor of shape {tuple(self.shape)} cannot be expanded to {tuple(shape)}.")
+        steps = [0 if size == 1 else stride for size, stride in zip(sizes, strides, strict=True)]
+        return Tensor(self.storage, shape, steps, self.offset)
+
     def transpose(self, first, second):
         axes = list(range(self.ndim))
         axes[first], axes[second] = axes[second], axes[first]
@@ -98,9 +126,12 @@ class Tensor:
     def flatten(self):
         return self.reshape(-1)
 
-    def to(self, *wanted):
-        """In another type; a device is ignored, for the page has one."""
+    def to(self, *wanted, dtype=None, device=None):
+        """In another type, or in that of another tensor; a device is ignored, for the page has one."""
+        wanted = [each.dtype if isinstance(each, Tensor) else each for each in (*wanted, dtype)]
         dtype = next((each for each in wanted if isinstance(each, Dtype)), self.dtype)
+        if dtype is self.dtype:
+            return self
         whole = self.clone()
         return tensor(converted(whole.storage.values, self.dtype, dtype), self.shape, dtype)
 
@@ -113,16 +144,43 @@ class Tensor:
     def half(self):
         return self.to(float16)
 
+    def bfloat16(self):
+        return self.to(bfloat16)
+
+    def int(self):
+        return self.to(int32)
+
+    def long(self):
+        return self.to(int64)
+
+    def is_floating_point(self):
+        return self.dtype.is_float
+
     def new_empty(self, *shape, dtype=None, device=None):
         return empty(*shape, dtype=dtype or self.dtype)
 
     def new_zeros(self, *shape, dtype=None, device=None):
         return filled(_sizes(shape), 0, dtype or self.dtype)
 
+    def new_full(self, size, fill_value, dtype=None, device=None):
+        return filled(size, fill_value, dtype or self.dtype)
+
     def item(self):
         if self.numel() != 1:
             raise ValueError(f"item() wants one element; this tensor has {self.numel()}.")
         return self.storage.values[self.places()[0]]
+
+    def __bool__(self):
+        return bool(self.item())
+
+    def __float__(self):
+        return float(self.item())
+
+    def __int__(self):
+        return int(self.item())
+
+    def __index__(self):
+        return operator.index(self.item())
 
     def tolist(self):
         if not self.shape:
@@ -131,11 +189,13 @@ class Tensor:
 
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
-        index += (slice(None),) * (self.ndim - sum(each is not None for each in index))
+        rest = (slice(None),) * (self.ndim - sum(each is not None and each is not ... for each in index))
+        at = next((number for number, each in enumerate(index) if each is ...), len(index))
+        index = index[:at] + rest + index[at + 1 :]
         shape, strides, offset, axis = [], [], self.offset, 0
         for each in index:
             if each is None:
-                shape.append(1), strides.append(0)
+                shape.append(1), strides.append(self.shape[axis] * self.strides[axis] if axis < self.ndim else 1)
                 continue
             size, stride = self.shape[axis], self.strides[axis]
             axis += 1
@@ -143,13 +203,35 @@ class Tensor:
                 first, stop, step = each.indices(size)
                 shape.append(len(range(first, stop, step))), strides.append(stride * step)
                 offset += first * stride
-            elif isinstance(each, int):
+            elif isinstance(each, int) and not isinstance(each, bool):
                 if not -size <= each < size:
                     raise IndexError(f"index {each} is outside an axis of {size}.")
                 offset += each % size * stride
             else:
                 raise NotOnThePage(f"a tensor indexed by a {type(each).__name__} is not on the page.")
         return Tensor(self.storage, shape, strides, offset)
+
+
+def _only_by_kernels():
+    """What would compute with tensors outside a kernel says so."""
+
+    def refused(name):
+        def refuse(*given):
+            raise NotOnThePage(f"{name} of tensors is not on the page: {HOST}.")
+
+        return refuse
+
+    signs = dict(add="+", sub="-", mul="*", truediv="/", floordiv="//", mod="%", pow="**", matmul="@")
+    signs |= {"and": "&", "or": "|", "xor": "^", "lshift": "<<", "rshift": ">>"}
+    for method, sign in signs.items():
+        for prefix in ("", "r", "i"):
+            setattr(Tensor, f"__{prefix}{method}__", refused(sign))
+    others = dict(lt="<", le="<=", gt=">", ge=">=", eq="==", ne="!=", neg="-", invert="~", abs="abs()")
+    for method, sign in (others | {"setitem": "an assignment to elements"}).items():
+        setattr(Tensor, f"__{method}__", refused(sign))
+
+
+_only_by_kernels()
 
 
 class Shape(tuple):

@@ -13,8 +13,8 @@ from _page.dtypes import Dtype, NotOnThePage, Pointer, common, converted, float3
 
 NUMBERS = (bool, int, float)
 # Of the language's functions, those that a tile has as methods.
-MEMBERS = """abs argmax argmin broadcast_to cumsum exp exp2 expand_dims gather log log2 max min permute reshape rsqrt
-sigmoid sort split sqrt sum trans""".split()
+MEMBERS = """abs argmax argmin associative_scan broadcast_to cumsum exp exp2 expand_dims gather log log2 max min permute
+reduce reshape rsqrt sigmoid sort split sqrt sum trans""".split()
 
 
 class Tile:

@@ -1,10 +1,12 @@
 """What a launch does to memory: each load and store of each program, bytes and operations counted, faults named.
 
 A launch passes if each lane lies in the tensor that its pointer came from, if no two programs write one element, and if
-none reads what another writes: then no order of the programs can change the result.
+none reads what another writes: then no order of the programs can change the result. Where programs meet by atomic
+additions alone, no addition is lost, and only the order of the roundings stays open: that is no finding.
 """
 
 import contextlib
+import itertools
 import linecache
 import sys
 from collections import Counter
@@ -12,13 +14,19 @@ from pathlib import Path
 from typing import NamedTuple
 
 HERE = str(Path(__file__).parent)
+# What an access of each kind is to another program's: (what is said, the other's kind).
+CLASHES = {
+    "load": (("read and written", "store"), ("read and written", "atomic")),
+    "store": (("written twice", "store"), ("written twice", "atomic"), ("read and written", "load")),
+    "atomic": (("written twice", "store"), ("read and written", "load")),
+}
 
 
 class Finding(NamedTuple):
     """What one line of a kernel does wrong with one tensor, where it was seen first.
 
-    kind: "outside", "written twice" or "read and written"; access: "load" or "store"; tensor: the argument's name;
-    offset: of the element from the tensor's first, in elements; element: its indices, None outside; program: grid
+    kind: "outside", "written twice" or "read and written"; access: "load", "store" or "atomic"; tensor: the argument's
+    name; offset: of the element from the tensor's first, in elements; element: its indices, None outside; program: grid
     indices; other: the program that it meets, None for "outside"; lanes: how many did so in the launch.
     """
 
@@ -36,7 +44,7 @@ class Finding(NamedTuple):
     code: str
 
     def __str__(self):
-        verb = {"load": "reads", "store": "writes"}[self.access]
+        verb = {"load": "reads", "store": "writes", "atomic": "changes"}[self.access]
         if self.kind == "outside":
             what = f"{verb} outside {self.tensor} of shape {self.shape}: {self.offset} elements after its first"
         else:
@@ -67,7 +75,7 @@ class Launch:
         self.program, self.programs = (0, 0, 0), 0
         self.accesses, self.findings = [], []
         self.loaded, self.stored, self.products, self.operations = Counter(), Counter(), 0, 0
-        self._elements, self._writer, self._reader, self._second = {}, {}, {}, {}
+        self._elements, self._marks = {}, {}
 
     def shape_of(self, name):
         return tuple(self.tensors[name].shape)
@@ -82,43 +90,34 @@ class Launch:
         return [counts[place - first] for place in self.tensors[name].places()]
 
     def inside(self, kind, name, offsets):
-        """Note a load or store of these lanes. Returns, lane by lane, whether it lies in the tensor."""
+        """Note a load, store or atomic addition of these lanes. Returns the numbers of those in the tensor."""
         tensor = self.tensors[name]
         if name not in self._elements:
             self._elements[name] = {place - tensor.offset for place in tensor.places()}
-        known = self._elements[name]
-        within = [offset in known for offset in offsets]
+        known, lanes = self._elements[name], range(len(offsets))
         line, code = _line_of_kernel()
-        if not all(within):
-            stray = [offset for offset, good in zip(offsets, within, strict=True) if not good]
+        if not known.issuperset(offsets):
+            stray = [offset for offset in offsets if offset not in known]
             self._note("outside", kind, name, stray[0], None, len(stray), line, code)
-        kept = [offset for offset, good in zip(offsets, within, strict=True) if good]
-        count = len(kept) * tensor.dtype.bytes
-        (self.loaded if kind == "load" else self.stored)[name] += count
-        self.accesses.append(Access(self.program, kind, name, kept, count, line))
-        self._races(kind, name, tensor, kept, line, code)
-        return within
+            lanes = [lane for lane in lanes if offsets[lane] in known]
+            offsets = [offsets[lane] for lane in lanes]
+        count = len(offsets) * tensor.dtype.bytes
+        for each in ("load", "store") if kind == "atomic" else (kind,):
+            (self.loaded if each == "load" else self.stored)[name] += count
+            self.accesses.append(Access(self.program, each, name, offsets, count, line))
+        self._races(kind, name, tensor, offsets, line, code)
+        return lanes
 
     def _races(self, kind, name, tensor, offsets, line, code):
+        """Name the other programs that this access clashes with, and mark what it touches."""
         me, storage = self.program, id(tensor.storage)
-        writer, reader, second = (each.setdefault(storage, {}) for each in (self._writer, self._reader, self._second))
-        twice, meets = [], []
-        for offset in offsets:
-            place = offset + tensor.offset
-            if writer.get(place, me) != me:
-                (meets if kind == "load" else twice).append((offset, writer[place]))
-            if kind == "load":
-                if reader.setdefault(place, me) != me:
-                    second[place] = me
-            else:
-                read = reader.get(place, me)
-                other = second.get(place, me) if read == me else read
-                if other != me:
-                    meets.append((offset, other))
-                writer[place] = me
-        for what, found in (("written twice", twice), ("read and written", meets)):
+        places = [offset + tensor.offset for offset in offsets] if tensor.offset else offsets
+        for what, other in CLASHES[kind]:
+            marks = self._marks.get((storage, other))
+            found = marks.others(places, me) if marks else ()
             if found:
-                self._note(what, kind, name, found[0][0], found[0][1], len(found), line, code)
+                self._note(what, kind, name, found[0][0] - tensor.offset, found[0][1], len(found), line, code)
+        self._marks.setdefault((storage, kind), _Marks()).mark(places, me, last=kind == "store")
 
     def _note(self, what, kind, name, offset, other, lanes, line, code):
         for number, known in enumerate(self.findings):
@@ -136,6 +135,34 @@ class Launch:
         self.findings.append(
             Finding(self.kernel, what, kind, name, shape, offset, element, self.program, other, lanes, line, code)
         )
+
+
+class _Marks(dict):
+    """Place: a program that touched it. second: another one, where there is one."""
+
+    def __init__(self):
+        self.second = {}
+
+    def mark(self, places, me, last):
+        """Mark as touched by me: `last` keeps the last program alone, for two that write are named at once."""
+        if last:
+            self.update(dict.fromkeys(places, me))
+            return
+        first = list(map(self.setdefault, places, itertools.repeat(me)))
+        if first.count(me) < len(first):
+            self.second.update((place, me) for place, who in zip(places, first, strict=True) if who != me)
+
+    def others(self, places, me):
+        """(place, another program that touched it) of each place that has one."""
+        touched = list(map(self.get, places, itertools.repeat(me)))
+        if not self.second and touched.count(me) == len(touched):
+            return []
+        found = []
+        for place, who in zip(places, touched, strict=True):
+            who = self.second.get(place, me) if who == me else who
+            if who != me:
+                found.append((place, who))
+        return found
 
 
 def _line_of_kernel():

@@ -123,10 +123,13 @@ def test_views_share_and_races_are_seen_across_them():
 
 
 MISSING = {
-    "tl.atomic_add(X, 1.0)": "tl.atomic_add is not on the page",
-    "tl.zeros([4], tl.bfloat16)": "tl.bfloat16 is not on the page: use float16 or float32",
+    "tl.atomic_max(X, 1.0)": "tl.atomic_max is not on the page: of the atomics the page has tl.atomic_add",
+    "tl.zeros([4], tl.float8e5)": "tl.float8e5 is not on the page: use float16, bfloat16 or float32",
+    "tl.math.erf": "tl.math.erf is not on the page: no kernel of this book asks for it",
+    "tl.rand(0, tl.arange(0, 4))": "give the kernel a tensor of random numbers",
     "tl.arange(0, 4)[1:3]": "indexed by None and : only",
-    "tl.arange(0, 4).associative_scan": "no .associative_scan on the page",
+    "tl.arange(0, 4).erf": "no .erf on the page",
+    "tl.where(True, X, 0)": "tl.where between pointers of two tensors is not on the page",
     "tl.zeros([4], tl.float32).to(tl.pointer_type)": "tl.pointer_type is not on the page",
     "torch.randn(3)": "torch.randn is not on the page",
     "triton.autotune([], [])": "triton.autotune is not on the page",
