@@ -59,11 +59,14 @@ class Finding(NamedTuple):
 
 
 class Findings(list):
-    """The findings of a call, none if it is safe. launches: how many of each kernel were watched; lanes: touched."""
+    """The findings of a call, none if it is safe. launches: how many of each kernel were watched; lanes: touched.
+
+    stored: of each storage that was stored to, by its address, itself and bool by byte: whether a lane stored it.
+    """
 
     def __init__(self):
         super().__init__()
-        self.launches, self.lanes = Counter(), 0
+        self.launches, self.lanes, self.stored = Counter(), 0, {}
 
     def __str__(self):
         if self:
@@ -181,10 +184,16 @@ class _Guard:
         if kind == "load":
             self._meet("read and written", kind, name, at, marks.load(units, number))
         else:
+            self._note_stored(place, at)
             writers, readers = marks.store(units, number)
             self._meet("written twice", kind, name, at, writers)
             self._meet("read and written", kind, name, at, readers)
         return inside
+
+    def _note_stored(self, place, at):
+        new = place.storage, np.zeros(place.storage.nbytes(), dtype=bool)
+        _, stored = self.findings.stored.setdefault(place.storage.data_ptr(), new)
+        stored[(place.first + at * place.size)[:, None] + np.arange(place.size)] = True
 
     def _meet(self, what, kind, name, at, others):
         """Note the lanes where another program was met. others: [lanes, units of one], -1 for nobody."""

@@ -7,7 +7,7 @@ import torch
 
 from effattn_core.exercises import exercise
 from effattn_core.judging.verdict import Outcome, Says, Values, close, reason_of
-from effattn_core.judging.watch import counted, far_rows, strayed, watch
+from effattn_core.judging.watch import counted, far_rows, strayed, unwritten, watch
 from kernels import runtime
 
 STRIDES = (
@@ -119,7 +119,14 @@ def _called(function, case):
         for number, each in enumerate(given)
     )
     return Outcome(
-        list(map(values_of, results)), found.launches, list(map(_holes, results)), False, found.findings, changed, loads
+        list(map(values_of, results)),
+        launches=found.launches,
+        missing=[unwritten(each, found.stored) for each in results],
+        exact=found.stored is not None,
+        findings=found.findings,
+        changed=changed,
+        loads=loads,
+        written=len(after),
     )
 
 
@@ -133,11 +140,3 @@ def _far(function, case):
     result, offset = strayed(lambda: function(spread, *rest))
     findings = [] if offset is None else [SimpleNamespace(kind="outside", offset=offset)]
     return Outcome(list(map(values_of, in_tuple(result))), findings=findings)
-
-
-def _holes(result):
-    """The indices of elements that are as `watch` has torch.empty fill them: nan, or the largest whole number."""
-    if not isinstance(result, torch.Tensor) or result.dtype == torch.bool:
-        return []
-    floats = result.dtype.is_floating_point
-    return (result.isnan() if floats else result == torch.iinfo(result.dtype).max).nonzero().tolist()

@@ -12,7 +12,7 @@ NO_KERNEL = "No Triton kernel was launched: write one, and launch it with grid[â
 TWICE = "does tl.program_id enter the places that are stored to, and is the store masked on each axis?"
 MASK = "each load and store needs the mask that says where its tensor ends, one for each axis that it moves along."
 CHANGED = "a tensor that was given has changed: write the result into one of its own."
-AGAIN = "is loaded {times:g} times: load it once, before the loop."
+AGAIN = "what is given is loaded {times:g} times: load it once, before the loop."
 TAIL = "only the first block is written: a grid of triton.cdiv(size, block) programs, each at its own places."
 WITHIN = {"float16": 2e-3, "bfloat16": 2e-2}  # sums in another order come as near; float32 as near as CLOSE
 CLOSE = 1e-4
@@ -31,7 +31,7 @@ class Says:
     """What is said of a case, besides whether its results are right; each has a default that suits most kernels.
 
     what: the case in words. hint: of a wrong result that nothing else explains. nan: of results that are not finite.
-    stray: of a lane that leaves its tensor. kept: of an argument that was changed and is no result.
+    stray: of a lane that leaves its tensor. kept: of an argument that was changed and is no result, "" if it may be.
     names: of the results in order, where there are several. within: the relative and absolute error that is allowed;
     None: by the type. tiled: the grid has an axis for each axis of the result, in tiles of `block`.
     block: the block size that the launcher was given, None without one. tail: of rows written in one block only.
@@ -59,10 +59,11 @@ class Says:
 class Outcome:
     """What came of a case's call.
 
-    results: Values of each result, or the name of a type where no tensor was given. launches: None where they are not
-    counted. missing: for each result the indices of elements that nobody wrote; exact: they were watched, and not taken
-    for missing because they are nan. findings: of the sanitizer. changed: whether an argument was that is no result.
-    loads: how often the elements of each argument in `Says.once` were loaded, by its number.
+    results: Values of each result, or the name of a type where no tensor was given; the last `written` are arguments.
+    launches: None where they are not counted. missing: for each result the indices of elements that nobody wrote;
+    exact: they were watched, and not taken for missing because they are nan. findings: of the sanitizer. changed:
+    whether an argument was that is no result. loads: how often the elements of each argument in `Says.once` were
+    loaded, by its number.
     """
 
     results: list
@@ -72,6 +73,7 @@ class Outcome:
     findings: list = field(default_factory=list)
     changed: bool = False
     loads: dict = field(default_factory=dict)
+    written: int = 0
 
 
 def close(got, wanted, within=None):
@@ -94,7 +96,7 @@ def reason_of(says, wanted, mistakes, outcome):
     """
     if outcome.launches == 0:
         return NO_KERNEL
-    if (wrong := _kind(says, wanted, outcome.results)) is not None:
+    if (wrong := _kind(says, wanted, outcome)) is not None:
         return wrong
     right = [close(got, each, says.within) for got, each in zip(outcome.results, wanted, strict=True)]
     if not all(right) and (wrong := _explained(says, mistakes, outcome)) is not None:
@@ -106,13 +108,18 @@ def reason_of(says, wanted, mistakes, outcome):
     return _off(says, wanted, outcome.results, right.index(False))
 
 
-def _kind(says, wanted, results):
+def _kind(says, wanted, outcome):
     """A sentence if the results are not as many, or not of the shapes and types, that are wanted."""
-    if len(results) != len(wanted) == 1:
-        return f"{_named(says, 0)} must be a tensor of shape {tuple(wanted[0].shape)}; got {len(results)} values."
-    if len(results) != len(wanted):
-        given = ", ".join(each if isinstance(each, str) else str(list(each.shape)) for each in results) or "nothing"
-        return f"return {len(wanted)} tensors{_listed(says)}; got {given}."
+    results, count = outcome.results, len(wanted) - outcome.written
+    returned = results[: len(results) - outcome.written]
+    if len(returned) != count == 1:
+        got = f"{len(returned)} values" if returned else "nothing"
+        return f"{_named(says, 0)} must be a tensor of shape {tuple(wanted[0].shape)}; got {got}."
+    if len(returned) != count:
+        names = f" ({', '.join(says.names[:count])})" if says.names[:count] else ""
+        got = ", ".join(each if isinstance(each, str) else str(list(each.shape)) for each in returned)
+        asked = f"return {count} tensors{names}" if count else "return nothing"
+        return f"{asked}; got {got or 'nothing'}."
     for number, (got, each) in enumerate(zip(results, wanted, strict=True)):
         shown = (got,) if isinstance(got, str) else tuple(got.shape)
         if shown != tuple(each.shape):
@@ -120,10 +127,6 @@ def _kind(says, wanted, results):
         if got.dtype != each.dtype:
             return f"{_named(says, number)} must be of {each.dtype}; got {got.dtype}."
     return None
-
-
-def _listed(says):
-    return f" ({', '.join(says.names)})" if says.names else ""
 
 
 def _named(says, number):
@@ -162,7 +165,7 @@ def _found(says, findings):
 
 def _besides(says, outcome):
     """What is wrong though the results are right."""
-    if outcome.changed:
+    if outcome.changed and says.kept:
         return says.kept
     for number in says.once:
         if outcome.loads.get(number, 1) != 1:

@@ -14,16 +14,20 @@ FAR = 2**31  # elements: the first offset that 32 bits do not hold
 
 
 class Watched(NamedTuple):
-    """result: what was returned; findings: the sanitizer's, none where kernels are compiled; launches: None there."""
+    """result: what was returned; findings: the sanitizer's, none where kernels are compiled; launches: None there.
+
+    stored: `kernels.sanitize.Findings.stored`, None there.
+    """
 
     result: object
     findings: list
     launches: int | None
+    stored: dict | None
 
 
 def watch(call):
     """Run `call()` with every torch.empty full of NaN and, where kernels are interpreted, under the sanitizer."""
-    results, findings, launches = [], [], None
+    results, findings, launches, stored = [], [], None, None
     deterministic = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what torch.empty gives
@@ -31,12 +35,28 @@ def watch(call):
         if runtime.mode == "interpreter":
             with np.errstate(all="ignore"):  # an overflow is the verdict's to tell
                 found = sanitize(lambda: results.append(call()))
-            findings, launches = list(found), found.launches.total()
+            findings, launches, stored = list(found), found.launches.total(), found.stored
         else:
             results.append(call())
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warns)
-    return Watched(results[0], findings, launches)
+    return Watched(results[0], findings, launches, stored)
+
+
+def unwritten(result, stored):
+    """The indices of elements that nobody wrote: as `watch` has torch.empty fill them, and stored to by no launch.
+
+    stored: of Watched; where it is None, those that are as torch.empty filled them: nan, or the largest whole number.
+    """
+    if not isinstance(result, torch.Tensor) or result.dtype == torch.bool:
+        return []
+    floats = result.dtype.is_floating_point
+    holes = result.isnan() if floats else result == torch.iinfo(result.dtype).max
+    _, known = (stored or {}).get(result.untyped_storage().data_ptr(), (None, None))
+    if known is not None and holes.any():
+        whole = torch.from_numpy(known.view(np.uint8)).view(-1, result.element_size()).amax(1)
+        holes &= whole.as_strided(result.shape, result.stride(), result.storage_offset()) == 0
+    return holes.nonzero().tolist()
 
 
 def examined(call, advice=None):

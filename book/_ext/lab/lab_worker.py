@@ -46,6 +46,8 @@ def given(value):
     """An argument of a case: a number, or a tensor with the strides and the offset of its view."""
     if not isinstance(value, dict):
         return value
+    if "number" in value:
+        return float(value["number"])
     if value.get("sparse"):
         tensor = _page.tensor([], value["shape"], value["dtype"], value["strides"])
         tensor.storage.values = dict(zip(tensor.places(), numbers(value), strict=True))
@@ -81,6 +83,7 @@ def reason_of(case, given, returned, run):
         findings=run.findings,
         changed=any(_stored_to(run, each) for number, each in enumerate(given) if number not in case["written"]),
         loads={number: _loads(run, given[number]) for number in case["once"]},
+        written=len(after),
     )
     mistakes = [(list(map(held, values)), sentence) for values, sentence in case["mistakes"]]
     return verdict.reason_of(says, list(map(held, case["wanted"])), mistakes, outcome)
