@@ -9,8 +9,7 @@ from effattn_core.channels import build_mask, needle
 from effattn_core.channels import costs as costs_channels
 from effattn_core.channels.training import by_frequency
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
-from kernels import runtime
+from effattn_core.judging import Case, kernel_exercise, random
 
 
 def _random(*shape, seed=0):
@@ -155,34 +154,33 @@ def slow_pairs(answer):
     return compare_number(answer, right, mistakes)
 
 
-@exercise("channels.pack", level="kernel")
-def pack(function):
-    device = runtime.device()
-    for heads, tokens, head_dim, count in ((1, 16, 16, 8), (3, 37, 32, 8), (2, 5, 32, 24), (2, 65, 64, 1)):
+@kernel_exercise("channels.pack")
+def pack():
+    """The thin keys of each head, channels in the order of its list."""
+
+    def case(heads, tokens, head_dim, count):
         dice = torch.Generator().manual_seed(tokens)
-        key = torch.randn(heads, tokens, head_dim, generator=dice).to(device)
-        kept = torch.stack([torch.randperm(head_dim, generator=dice)[:count] for _ in range(heads)]).to(device)
-        case = f"{heads} heads, {tokens} tokens and {count} of {head_dim} channels"
-        result, unsafe = examined(
-            lambda key=key, kept=kept: function(key.clone(), kept.clone()), "mask tokens and channels past their end"
+        key = random(heads, tokens, head_dim)
+        kept = torch.stack([torch.randperm(head_dim, generator=dice)[:count] for _ in range(heads)]).to(key.device)
+
+        def thin(lists):
+            return key.gather(-1, lists[:, None].expand(heads, tokens, count))
+
+        own = "every head used the list of head 0: a program reads the list of its own head."
+        order = "the channels are right, their order is not: it is that of the list, by which queries are gathered."
+        mistakes = [
+            (key[:, :, :count], "those are the first channels of each key; take those that the head's list names."),
+            (thin(kept[:1].expand(heads, -1)), own),
+            (thin(kept.sort().values), order),
+        ]
+        what = f"keys [{heads}, {tokens}, {head_dim}] and lists [{heads}, {count}]"
+        hint, stray = (
+            "is it the key's number at the channel that the list names?",
+            "mask tokens and channels past their end.",
         )
-        if unsafe:
-            return f"With {case}: {unsafe}"
-        got, wanted = result, key.gather(-1, kept[:, None].expand(-1, tokens, -1))
-        if tuple(got.shape) != tuple(wanted.shape):
-            return f"With {case} the thin keys are {list(got.shape)}; they must be {list(wanted.shape)}."
-        if torch.equal(got, wanted):
-            continue
-        if torch.equal(got, key[:, :, :count]):
-            return "Those are the first channels of each key; take those that the head's list names."
-        if torch.equal(got, key.gather(-1, kept[:1, None].expand(heads, tokens, -1))):
-            return "Every head used the list of head 0: a program reads the list of its own head."
-        if torch.equal(got.nan_to_num(7.0), key.gather(-1, kept.sort().values[:, None].expand(-1, tokens, -1))):
-            return "The channels are right, their order is not: it is that of the list, by which queries are gathered."
-        if got.isnan().any():
-            return f"With {case} a part was never written: the grid has to reach the last token of each head."
-        return f"With {case} the thin keys are off by {(got - wanted).abs().max():.2g}."
-    return None
+        return Case(what, (key, kept), thin(kept), mistakes=mistakes, hint=hint, stray=stray, within=0.0)
+
+    return [case(*sizes) for sizes in ((1, 16, 16, 8), (3, 37, 32, 8), (2, 5, 32, 24), (2, 65, 64, 1))]
 
 
 @exercise("channels.rule", level="open")

@@ -5,8 +5,7 @@ import torch
 from effattn_core.attention import attention
 from effattn_core.exercises import compare_number, exercise
 from effattn_core.focus.forms import Projections, layout, scores_chunked, scores_dense
-from effattn_core.judging import random
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise, random
 from effattn_core.positions import rotate
 
 
@@ -201,45 +200,32 @@ def positions(function):
     return None
 
 
-@exercise("focus.local", level="kernel")
-def local_pass(function):
-    for count, time, head_dim in ((0, 16, 16), (3, 16, 16), (5, 33, 32), (40, 7, 16), (1, 1, 16), (17, 48, 32)):
-        query = 3 * random(time, head_dim)
-        key, value = random(2, count + time, head_dim).unbind()
-        case = f"With {count} candidates and {time} local tokens"
-        result, unsafe = examined(lambda query=query, key=key, value=value: function(query, key, value))
-        if unsafe:
-            return f"{case}: {unsafe}"
-        got, wanted = result, _local(query, key, value)
-        if not isinstance(got, torch.Tensor) or got.shape != wanted.shape:
-            shape = tuple(getattr(got, "shape", [type(got).__name__]))
-            return f"{case} the output is {shape}; it must be {tuple(wanted.shape)}."
-        if _near(got, wanted):
-            continue
-        if not got.isfinite().all():
-            return f"{case} some results are not finite."
-        heads = [each[None, None] for each in (query, key, value)]
-        if _near(got, attention(*heads, causal=False)[0, 0]):
-            return f"{case} every token sees every key: behind the candidates the mask is causal."
-        if count and _near(got, _local(query, key[count:], value[count:])):
-            return f"{case} no candidate is read: the first {count} keys are seen by every token."
-        if count and time > 1 and _near(got, _shifted(query, key, value)):
-            return f"{case} token t sees t + 1 keys: the candidates come before them, so it sees {count} more."
-        if _near(got, attention(*heads, scale=1.0)[0, 0]):
-            return f"{case} the scores are not scaled by head_dim ** -0.5."
-        return f"{case} the output is off by {(got - wanted).abs().max():.2g}."
-    return None
+@kernel_exercise("focus.local")
+def local_pass():
+    """Attention of local tokens to candidates, all of them, and to themselves, causally."""
+
+    def case(count, time, head_dim):
+        query, (key, value) = 3 * random(time, head_dim), random(2, count + time, head_dim)
+        given = query.double(), key.double(), value.double()
+        before = "token t sees t + 1 keys: the candidates come before them, so it sees {} more."
+        mistakes = [
+            (_seen(*given, causal=False), "every token sees every key: behind the candidates the mask is causal."),
+        ]
+        if count:
+            own = _seen(given[0], given[1][count:], given[2][count:])
+            mistakes.append((own, "no candidate is read: the first n keys are seen by every token."))
+        if count and time > 1:
+            mistakes.append((_seen(given[0], given[1][:time], given[2][:time]), before.format(count)))
+        mistakes.append((_seen(*given, scale=1.0), "the scores are not scaled by head_dim ** -0.5."))
+        hint = "is each row the average of the values it sees, weighed by the softmax of its scores?"
+        what = f"query [{time}, {head_dim}] and key [{count + time}, {head_dim}]"
+        return Case(
+            what, (query, key, value), _seen(*given), mistakes=mistakes, hint=hint, nan="some results are not finite."
+        )
+
+    return [case(*sizes) for sizes in ((0, 16, 16), (3, 16, 16), (5, 33, 32), (40, 7, 16), (1, 1, 16), (17, 48, 32))]
 
 
-def _local(query, key, value):
-    """Attention whose queries are the last of the keys: [time, head_dim] each."""
-    return attention(query[None, None], key[None, None], value[None, None])[0, 0]
-
-
-def _shifted(query, key, value):
-    """As if the first keys were the local tokens' own."""
-    return _local(query, key[: len(query)], value[: len(query)])
-
-
-def _near(got, wanted):
-    return torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
+def _seen(query, key, value, **how):
+    """Attention whose queries, [time, head_dim], are the last of the keys, as float32."""
+    return attention(query[None, None], key[None, None], value[None, None], **how)[0, 0].float()

@@ -7,7 +7,7 @@ import torch
 from effattn_core.exercises import compare_number, exercise
 from effattn_core.indexing import choose_rows, costs, oracle, scores_oracle
 from effattn_core.indexing.model import distillation
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise
 from kernels import runtime
 
 
@@ -142,33 +142,40 @@ def lost(function):
     return None
 
 
-@exercise("indexing.halve", level="kernel")
-def halve(function):
+@kernel_exercise("indexing.halve")
+def halve():
     """The best half of a falling and a rising list, falling, without a sort."""
-    for length, seed in ((4, 0), (32, 1), (128, 2), (1, 3)):
+
+    def case(length, seed):
         generator = torch.Generator().manual_seed(seed)
-        numbers = torch.randint(-40, 40, (2, length), generator=generator).float().to(runtime.device()) - 20
+        numbers = (torch.randint(-40, 40, (2, length), generator=generator).float() - 20).to(runtime.device())
         best, fresh = numbers[0].sort(descending=True).values, numbers[1].sort().values
-        wanted = numbers.flatten().sort(descending=True).values[:length]
-        got, unsafe = examined(
-            lambda best=best, fresh=fresh: function(best.clone(), fresh.clone()), "keep lanes inside the list"
-        )
-        if unsafe:
-            return f"With lists of {length}: {unsafe}"
-        if got.shape != wanted.shape:
-            return f"The best half has {length} numbers; got {tuple(got.shape)}."
-        if torch.equal(got, wanted):
-            continue
-        if torch.equal(got, torch.maximum(best, fresh)):
-            return "These are the right numbers, not yet in order: they fall and rise. Now compare half a list apart."
-        if torch.equal(got, wanted.flip(0)):
-            return "The right numbers rise: whoever has the lower place keeps the larger."
-        if torch.equal(got, best):
-            return "The list came back as it was: the larger of each column stays."
-        if torch.equal(got.sort(descending=True).values, wanted):
-            return f"Of {length} the right numbers are kept, out of order: distances go from half the list down to 1."
-        return f"Of two lists of {length} these are not the best half: take the larger of each column first."
-    return None
+        larger = torch.maximum(best, fresh)  # of each column: the best half, in bitonic order
+        distances = [length >> step for step in range(1, length.bit_length())]
+        wanted, disorder = _swapped(larger, distances), "the right numbers are kept, out of order: distances go from "
+        mistakes = [
+            (
+                larger,
+                "these are the right numbers, not yet in order: they fall and rise. Now compare half a list apart.",
+            ),
+            (wanted.flip(0), "the right numbers rise: whoever has the lower place keeps the larger."),
+            (best, "the list came back as it was: the larger of each column stays."),
+        ]
+        for wrong in (distances[::-1], distances[1:], distances[:-1], distances[:1]):
+            mistakes.append((_swapped(larger, wrong), disorder + "half the list down to 1."))
+        hint, stray = "is it the best half? Take the larger of each column first.", "keep lanes inside the list."
+        says = dict(hint=hint, stray=stray, within=0.0)
+        return Case(f"two lists of length {length}", (best, fresh), wanted, mistakes=mistakes, **says)
+
+    return [case(*sizes) for sizes in ((4, 0), (32, 1), (128, 2), (1, 3))]
+
+
+def _swapped(numbers, distances):
+    """Numbers of which the one in the lower place keeps the larger, at one distance after another."""
+    for distance in distances:
+        pairs = numbers.view(-1, 2, distance)
+        numbers = torch.stack([pairs.amax(1), pairs.amin(1)], 1).flatten()
+    return numbers
 
 
 @exercise("indexing.smallest", level="open")

@@ -3,7 +3,7 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise
 from effattn_core.lowbit import theory
 from effattn_core.lowbit.costs import Design, design, step_bytes
 from effattn_core.lowbit.levels import levels, midpoints
@@ -195,26 +195,16 @@ def compare(function):
     )
 
 
-@exercise("lowbit.launch", level="kernel")
-def launch(function):
+@kernel_exercise("lowbit.launch")
+def launch():
     """`function(packed, count)`: the launcher of a kernel that unpacks codes of two bits, uint8 [count]."""
-    for count in (1, 130, 517):
+
+    def case(count):
         codes = torch.randint(4, (count,), generator=torch.Generator().manual_seed(count)).to(torch.uint8)
-        given = pack(codes, 2).to(runtime.device())
-        found, unsafe = examined(lambda given=given, count=count: function(given, count))
-        if not isinstance(found, torch.Tensor) or found.shape != (count,):
-            return f"Return [{count}] codes."
-        found, given = found.cpu().to(torch.uint8), given.cpu()
-        if not torch.equal(found, codes):
-            first = int((found != codes).nonzero()[0])
-            if torch.equal(found[: count - count % 4], _from_low(given, count)[: count - count % 4]):
-                return "Each byte is read from its low bits: element 4i stands in bits 7 and 6."
-            return f"Of {count} codes element {first} is {int(found[first])}, not {int(codes[first])}."
-        if unsafe:
-            return unsafe
-    return None
+        packed = pack(codes, 2)
+        from_low = torch.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], 1).reshape(-1)[:count]
+        mistakes = [(from_low, "each byte is read from its low bits: element 4i stands in bits 7 and 6.")]
+        hint = "element 4i stands in bits 7 and 6 of byte i, the next in bits 5 and 4."
+        return Case(f"a count of {count}", (packed.to(runtime.device()), count), codes, mistakes=mistakes, hint=hint)
 
-
-def _from_low(packed, count):
-    """Codes of two bits, the first element in the lowest bits."""
-    return torch.stack([packed >> shift & 3 for shift in (0, 2, 4, 6)], 1).reshape(-1)[:count]
+    return list(map(case, (1, 130, 517)))

@@ -7,10 +7,9 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise, random
 from effattn_core.rectified import block_bounds, bound_scores
 from effattn_core.rectified.costs import ACTIVE, BLOCK_SIZE, PERIOD, share
-from kernels import runtime
 
 
 def _keys(time, seed=0, heads=2, head_dim=6):
@@ -178,34 +177,25 @@ def pooling(function):
     return None
 
 
-@exercise("rectified.scores", level="kernel")
-def scores(function):
+@kernel_exercise("rectified.scores")
+def scores():
     """The launcher of a kernel: float32 query [head_dim], lowest and highest [blocks, head_dim] give [blocks]."""
-    device = runtime.device()
-    for blocks, head_dim in ((70, 16), (1, 32), (8, 16), (33, 64)):
-        generator = torch.Generator().manual_seed(blocks)
-        query, low, wide = (torch.randn(*shape, generator=generator).to(device)
-                            for shape in ((head_dim,), (blocks, head_dim), (blocks, head_dim)))  # fmt: skip
+
+    def case(blocks, head_dim):
+        query, (low, wide) = random(head_dim), random(2, blocks, head_dim)
         low, high = low - 1, low - 1 + wide.abs()
-        result, unsafe = examined(
-            lambda query=query, low=low, high=high: function(query, low, high), "mask the lanes past the last block"
-        )
-        if unsafe:
-            return f"With {blocks} blocks: {unsafe}"
-        got, wanted = torch.as_tensor(result), torch.maximum(query * low, query * high).sum(-1)
-        if got.shape != wanted.shape:
-            return f"{blocks} blocks have scores [{blocks}]; got {list(got.shape)}."
-        if got.isnan().any():
-            return f"Of {blocks} scores {int(got.isnan().sum())} were not written: are there programs for all blocks?"
-        if torch.allclose(got, wanted, rtol=1e-4, atol=1e-4):
-            continue
-        corners = torch.maximum((query * low).sum(-1), (query * high).sum(-1))
-        if torch.allclose(got, (query * high).sum(-1), rtol=1e-4, atol=1e-4):
-            return "Where the query's number is negative, the lowest key counts."
-        if torch.allclose(got, corners, rtol=1e-4, atol=1e-4):
-            return "The maximum is taken of two sums: take it in each dimension, then sum."
-        return f"With {blocks} blocks of bounds of {head_dim} a score is off by {(got - wanted).abs().max():.2g}."
-    return None
+        lowest, highest = query.double() * low, query.double() * high
+        wanted = torch.maximum(lowest, highest).sum(-1).float()
+        corners = torch.maximum(lowest.sum(-1), highest.sum(-1))
+        mistakes = [
+            (highest.sum(-1).float(), "where the query's number is negative, the lowest key counts."),
+            (corners.float(), "the maximum is taken of two sums: take it in each dimension, then sum."),
+        ]
+        hint = "is it the larger product in each dimension, summed over dimensions?"
+        what, stray = f"bounds [{blocks}, {head_dim}]", "mask the lanes past the last block."
+        return Case(what, (query, low, high), wanted, mistakes=mistakes, hint=hint, stray=stray)
+
+    return [case(*sizes) for sizes in ((70, 16), (1, 32), (8, 16), (33, 64))]
 
 
 @exercise("rectified.any_head", level="open")

@@ -5,7 +5,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise, random
 from effattn_core.routing.costs import drop_share, tile_rows
 from effattn_core.routing.future import BEST, skewed
 from effattn_core.routing.interface import route, violation
@@ -171,26 +171,21 @@ def below(answer):
     )
 
 
-@exercise("routing.combine", level="kernel")
-def combine(function):
+@kernel_exercise("routing.combine")
+def combine():
     """`function(rows, gates, place)`: the launcher of a kernel that sums a token's rows by their gates."""
     from kernels.routing import make_plan
 
-    for tokens, choices, dim in ((5, 2, 32), (33, 3, 40), (1, 1, 130)):
+    def case(tokens, choices, dim):
         generator = torch.Generator().manual_seed(tokens)
         expert = torch.rand(tokens, 4, generator=generator).argsort(1)[:, :choices]
-        place = make_plan(expert, 4, 16).place
-        rows, gates = torch.randn(place.numel(), dim, generator=generator), torch.rand(tokens, choices)
-        wanted = (rows[place] * gates[..., None]).sum(1)
-        found, unsafe = examined(lambda given=(rows, gates, place): function(*given))
-        if not isinstance(found, torch.Tensor) or found.shape != wanted.shape:
-            return f"Return [tokens, dim], {tuple(wanted.shape)}."
-        if not found.isfinite().all():
-            return f"With {tokens} tokens of {dim} numbers some are not written: ragged blocks are stored too."
-        if not torch.allclose(found, wanted, atol=1e-5):
-            if torch.allclose(found, rows[place].sum(1), atol=1e-5):
-                return "The rows are summed without their gates."
-            return f"With {tokens} tokens, {choices} choices and {dim} numbers the sum differs: place says which row."
-        if unsafe:
-            return unsafe
-    return None
+        rows, gates = random(tokens * choices, dim), torch.rand(tokens, choices, generator=generator)
+        gates, place = gates.to(rows.device), make_plan(expert, 4, 16).place.to(rows.device)
+        chosen = rows.double()[place]
+        wanted = (chosen * gates[..., None]).sum(1).float()
+        mistakes = [(chosen.sum(1).float(), "the rows are summed without their gates.")]
+        what = f"place [{tokens}, {choices}] and rows of {dim} numbers"
+        hint = "place says which row each choice of a token has, gates what it weighs."
+        return Case(what, (rows, gates, place), wanted, mistakes=mistakes, hint=hint)
+
+    return [case(*sizes) for sizes in ((5, 2, 32), (33, 3, 40), (1, 1, 130))]

@@ -6,7 +6,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise
 from effattn_core.speculation.costs import DEPTH, KEPT, PUBLISHED, head_bytes, kept_with_most
 from effattn_core.speculation.costs import best_length as longest_that_pays
 from effattn_core.speculation.dice import enumerated
@@ -195,30 +195,31 @@ def ranked(function):
     return None
 
 
-@exercise("speculation.top", level="kernel")
-def top(function):
-    device = runtime.device()
-    for rows, words, top_k in ((1, 8, 3), (3, 70, 5), (2, 257, 8), (4, 33, 1)):
+@kernel_exercise("speculation.top")
+def top():
+    """The largest logits of each row, falling, and their places."""
+
+    def ranked(logits, top_k):
+        found = logits.sort(dim=-1, descending=True, stable=True)
+        return found.values[:, :top_k], found.indices[:, :top_k]
+
+    def case(rows, words, top_k):
         dice = torch.Generator().manual_seed(words)
-        logits = torch.randint(-20, 20, (rows, words), generator=dice).float().to(device) - 30  # ties, and all negative
-        ranked = logits.sort(dim=-1, descending=True, stable=True)
-        result, unsafe = examined(lambda logits=logits, top_k=top_k: function(logits.clone(), top_k), "mask its lanes")
-        if unsafe:
-            return f"With {rows} rows of {words} words: {unsafe}"
-        values, places = result
-        if tuple(values.shape) != (rows, top_k) or tuple(places.shape) != (rows, top_k):
-            return f"Values and places must be [{rows}, {top_k}]; got {list(values.shape)} and {list(places.shape)}."
-        if places.dtype != torch.int64:
-            return f"Places are numbers of words: int64, not {places.dtype}."
-        if (places >= words).any() or (values == 0).any():
-            return f"With {words} words a lane past the end was kept: load it as -inf, for all logits may be negative."
-        if not torch.equal(values, ranked.values[:, :top_k]):
-            if values.shape[1] > 1 and (values == values[:, :1]).all():
-                return "The same maximum comes again and again: strike it out before the next."
-            return f"The {top_k} largest of {words} words are not these, or not in descending order."
-        if not torch.equal(places, ranked.indices[:, :top_k]):
-            return "The values are right, the places are not: of equal logits the lower place comes first."
-    return None
+        logits = torch.randint(-20, 20, (rows, words), generator=dice).float().to(runtime.device()) - 30
+        values, places = ranked(logits, top_k)  # among them are ties, and all are negative
+        padded = torch.nn.functional.pad(logits, (0, (1 << (words - 1).bit_length()) - words))
+        mistakes = [
+            (ranked(padded, top_k), "a lane past the end was kept: load it as -inf, for all logits may be negative."),
+            ((values, None), "the values are right, the places are not: of equal logits the lower place comes first."),
+        ]
+        if top_k > 1:
+            again = "the same maximum comes again and again: strike it out before the next."
+            mistakes.insert(1, ((values[:, :1].expand(rows, top_k), None), again))
+        what, hint = f"logits [{rows}, {words}] and top_k {top_k}", "are these the top_k largest, in descending order?"
+        says = dict(hint=hint, names=("values", "places"), within=0.0)
+        return Case(what, (logits, top_k), (values, places), mistakes=mistakes, **says)
+
+    return [case(*sizes) for sizes in ((1, 8, 3), (3, 70, 5), (2, 257, 8), (4, 33, 1))]
 
 
 @exercise("speculation.best_length", level="open")

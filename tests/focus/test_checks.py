@@ -103,11 +103,11 @@ def any_length(
     tl.store(output_pointer + rows * DIM + dims, accumulator, mask=rows < time)
 
 
-def launched(query, key, value, *, masked=True, causal=True, ahead=None, scale=None, grow=0):
+def launched(query, key, value, *, masked=True, causal=True, ahead=None, scale=None, grow=0, programs=None):
     """The local pass by `any_length`, or with one of its mistakes."""
     time, dim = query.shape
     output, count = torch.empty(time + grow, dim), len(key) - time
-    any_length[(triton.cdiv(time, 16),)](
+    any_length[(programs or triton.cdiv(time, 16),)](
         query, key, value, output, time, count, count if ahead is None else ahead,
         dim**-0.5 if scale is None else scale, dim, 16, masked, causal,
     )  # fmt: skip
@@ -182,14 +182,15 @@ MISTAKES = [
     ("focus.positions", lambda c, w, b: placed(c, w, b)[1:], "candidates first"),
     ("focus.positions", lambda c, w, b: placed(c, w, b) * 2, "the keys are off by"),
     ("focus.local", lambda q, k, v: q * 1.0, "No Triton kernel was launched"),
-    ("focus.local", lambda q, k, v: launched(q, k, v, masked=False), "touches elements outside its tensor"),
+    ("focus.local", lambda q, k, v: launched(q, k, v, masked=False), "reads outside key_pointer"),
     ("focus.local", lambda q, k, v: launched(q, k, v, causal=False), "behind the candidates the mask is causal"),
     ("focus.local", without_candidates, "no candidate is read"),
     ("focus.local", lambda q, k, v: launched(q, k, v, ahead=0), "token t sees t + 1 keys"),
     ("focus.local", lambda q, k, v: launched(q, k, v, scale=1.0), "are not scaled"),
-    ("focus.local", lambda q, k, v: launched(q, k, v) + 1, "off by"),
-    ("focus.local", lambda q, k, v: launched(q, k, v, grow=1), "the output is (17, 16); it must be (16, 16)"),
-    ("focus.local", lambda q, k, v: launched(q, k, v) * float("nan"), "not finite"),
+    ("focus.local", lambda q, k, v: launched(q, k, v) + 1, "the average of the values it sees"),
+    ("focus.local", lambda q, k, v: launched(q, k, v, grow=1), "of shape (16, 16); got (17, 16)"),
+    ("focus.local", lambda q, k, v: launched(q, k, v, scale=float("nan")), "not finite"),
+    ("focus.local", lambda q, k, v: launched(q, k, v, programs=1), "are never written"),
 ]
 
 

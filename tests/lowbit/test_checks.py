@@ -52,22 +52,23 @@ def compare(rows, other=0.5, seeds=(0, 1, 2)):
 
 
 @triton.jit
-def unpack_kernel(packed_pointer, code_pointer, count, SIZE: tl.constexpr):
+def unpack_kernel(packed_pointer, code_pointer, count, SIZE: tl.constexpr, MASKED: tl.constexpr):
     """Codes of two bits, the first element of a byte in its highest."""
     place = tl.program_id(0) * SIZE + tl.arange(0, SIZE)
-    inside = place < count
+    inside = place < (count if MASKED else tl.cdiv(count, SIZE) * SIZE)
     byte = tl.load(packed_pointer + place // 4, mask=inside, other=0)
     tl.store(code_pointer + place, (byte >> ((3 - place % 4) * 2).to(tl.uint8)) & 3, mask=inside)
 
 
-def launch(given, count):
+def launch(given, count, masked=True):
     codes = torch.empty(count, dtype=torch.uint8, device=given.device)
-    unpack_kernel[(triton.cdiv(count, 128),)](given, codes, count, 128)
+    unpack_kernel[(triton.cdiv(count, 128),)](given, codes, count, 128, masked)
     return codes
 
 
 def low_first(given, count):
-    return torch.stack([given >> shift & 3 for shift in (0, 2, 4, 6)], 1).reshape(-1)[:count]
+    """The codes of each byte the other way round, before the same kernel."""
+    return launch(sum((given >> shift & 3) << 6 - shift for shift in (0, 2, 4, 6)), count)
 
 
 generator = torch.Generator()
@@ -103,6 +104,9 @@ MISTAKES = [
     ("lowbit.compare", lambda rows: compare(rows, other=0.9), "the change of β1"),
     ("lowbit.compare", lambda rows: compare(rows, seeds=(0,)), "the first seed alone"),
     ("lowbit.launch", low_first, "read from its low bits"),
+    ("lowbit.launch", lambda given, count: launch(given.flip(0), count), "in bits 7 and 6 of byte i"),
+    ("lowbit.launch", lambda given, count: launch(given, count).int(), "must be of uint8; got int32"),
+    ("lowbit.launch", lambda given, count: launch(given, count, masked=False), "reads outside packed_pointer"),
     ("lowbit.launch", lambda packed, count: unpack(packed, 2, count), "No Triton kernel was launched"),
 ]
 

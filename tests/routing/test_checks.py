@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support.house import assert_named, assert_solved
 
 from effattn_core.routing import nudged, route
@@ -46,6 +48,27 @@ def plain_top_k(values, top_k, capacity):
     return torch.zeros_like(values).scatter(1, values.topk(top_k, 1).indices, 1).bool()
 
 
+@triton.jit
+def rows_kernel(rows, gates, place, sums, CHOICES: tl.constexpr, DIM: tl.constexpr, BLOCK: tl.constexpr):
+    """One program per choice adds its row to its token's sum: two of them meet there."""
+    choice, dims = tl.program_id(0), tl.arange(0, BLOCK)
+    row = tl.load(rows + tl.load(place + choice) * DIM + dims, mask=dims < DIM, other=0.0)
+    tl.atomic_add(sums + choice // CHOICES * DIM + dims, tl.load(gates + choice) * row, mask=dims < DIM)
+
+
+def by_rows(rows, gates, place):
+    (tokens, choices), dim = place.shape, rows.shape[1]
+    sums = rows.new_zeros(tokens, dim)
+    rows_kernel[(tokens * choices,)](rows, gates, place, sums, choices, dim, triton.next_power_of_2(dim))
+    return sums
+
+
+def half_of_the_tokens(rows, gates, place):
+    sums, tokens = rows.new_empty(len(place), rows.shape[1]), len(place) // 2
+    sums[:tokens] = launch_combine(rows, gates[:tokens], place[:tokens])
+    return sums
+
+
 SOLVED = {
     "routing.drops": drop_share(16, 100), "routing.tiles": 320, "routing.below": 0.6931, "routing.prices": prices,
     "routing.bias": nudged, "routing.positional": by_position, "routing.leak": leak, "routing.combine": launch_combine,
@@ -72,10 +95,11 @@ MISTAKES = [
     ("routing.positional", lambda v, k, c: by_position(v.flip(0), k, c).flip(0), "kept before an earlier"),
     ("routing.leak", lambda call, scores, half: False, "does not see that router='expert_choice' leaks"),
     ("routing.leak", lambda call, scores, half: True, "says that plain top-k leaks"),
-    ("routing.combine", lambda rows, gates, place: rows[place].sum(1), "without their gates"),
+    ("routing.combine", lambda rows, gates, place: launch_combine(rows, gates**0, place), "without their gates"),
     ("routing.combine", lambda r, g, p: (r[p] * g[..., None]).sum(1), "No Triton kernel was launched"),
-    ("routing.combine", lambda rows, gates, place: rows[: len(place)] * gates[:, :1], "place says which row"),
-    ("routing.combine", lambda rows, gates, place: torch.full((len(place), rows.shape[1]), torch.nan), "not written"),
+    ("routing.combine", lambda rows, gates, place: launch_combine(rows, gates, 0 * place), "place says which row"),
+    ("routing.combine", half_of_the_tokens, "are never written"),
+    ("routing.combine", by_rows, "meet at sums[0, 0]"),
 ]
 
 

@@ -172,7 +172,7 @@ MISTAKES = [
     ("speculation.ranked", one_more, "not one more"),
     ("speculation.ranked", in_order_of_rank, "another order"),
     ("speculation.top", plain_top, "No Triton kernel"),
-    ("speculation.top", launched_with(unmasked_kernel), "mask its lanes"),
+    ("speculation.top", launched_with(unmasked_kernel), "reads outside logits_pointer"),
     ("speculation.top", launched_with(zero_kernel), "load it as -inf"),
     ("speculation.best_length", lambda rate, price: 4, "the best length is"),
     ("speculation.best_length", lambda rate, price: max(1, best_length(rate, price)), "no draft pays"),
