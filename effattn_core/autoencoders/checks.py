@@ -7,8 +7,7 @@ import torch
 from effattn_core.autoencoders.flow import FIRST, LAST, SAMPLE_SHIFT, GaussianFlow, drift, shifted, time_grid
 from effattn_core.autoencoders.sphere import EPSILON, directional, unit_rms, unit_rms_backward
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
-from kernels import runtime
+from effattn_core.judging import Case, kernel_exercise, random
 
 SHAPES = ((3, 16, 8), (1, 1, 32), (5, 4, 2))
 
@@ -184,34 +183,25 @@ def step(function):
     return None
 
 
-@exercise("autoencoders.normalise", level="kernel")
-def normalise(function):
+@kernel_exercise("autoencoders.normalise")
+def normalise():
     """`function(mean)`: the launcher of a kernel that brings each row of [rows, latent] to unit RMS."""
-    device = runtime.device()
-    for rows, latent in ((5, 8), (33, 24), (1, 130), (17, 32)):
-        mean = 3 * _random((rows, latent)).float().to(device)
-        result, unsafe = examined(lambda mean=mean: function(mean.clone()), "mask its lanes")
-        if unsafe:
-            return f"With {rows} rows of {latent} numbers: {unsafe}"
-        if (reason := _not_a_tensor(result, mean.shape)) is not None:
-            return reason
-        if not result.isfinite().all():
-            return f"With {rows} rows of {latent} numbers some are not written, or lanes past the end were counted."
-        if torch.allclose(result, unit_rms(mean), atol=1e-5):
-            continue
-        length = result.norm(dim=-1)
-        if (length - 1).abs().max() < 1e-3:
-            return (
-                "The rows have length 1: divide by the root of the *mean* square, which makes it the root of the size."
-            )
-        if torch.allclose(
-            result / result.norm(dim=-1, keepdim=True), mean / mean.norm(dim=-1, keepdim=True), atol=1e-4
-        ):
-            return (
-                f"With {latent} numbers the direction is right, the length not: the mean is over {latent}, not a block."
-            )
-        return f"With {rows} rows of {latent} numbers it is not m / rms(m)."
-    return None
+
+    def case(rows, latent):
+        mean = 3 * random(rows, latent)
+        source, lanes = mean.double(), 1 << (latent - 1).bit_length()
+        squares, over = source.square().sum(-1, keepdim=True), f"the mean is over {latent}, not a block."
+        length = "the rows have length 1: divide by the root of the *mean* square, which makes it the root of the size."
+        mistakes = [
+            (source / (squares + EPSILON).sqrt(), length),
+            (source / (squares / lanes + EPSILON).sqrt(), f"the direction is right, the length not: {over}"),
+            (source / (squares / latent + EPSILON), "the direction is right, the length not: the root is missing."),
+        ]
+        mistakes = [(result.float(), sentence) for result, sentence in mistakes]
+        what, wanted = f"mean [{rows}, {latent}]", unit_rms(source).float()
+        return Case(what, (mean,), wanted, mistakes=mistakes, hint="is it m / rms(m)?")
+
+    return [case(*sizes) for sizes in ((5, 8), (33, 24), (1, 130), (17, 32))]
 
 
 @exercise("autoencoders.shuffled", level="open")

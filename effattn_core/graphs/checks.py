@@ -6,8 +6,7 @@ from effattn_core.exercises import compare_number, exercise, known_mistake
 from effattn_core.graphs.adjacency import normalised
 from effattn_core.graphs.costs import smoothing_flops
 from effattn_core.graphs.forms import iterated, oracle, scale_of_series
-from effattn_core.judging.watch import examined
-from kernels.runtime import device
+from effattn_core.judging import Case, kernel_exercise, random
 
 BETA, HOPS = 0.99, 3
 EDGES, DIM = 254, 64  # of Les Misérables; numbers per node
@@ -196,35 +195,26 @@ def step(function):
     return known_mistake(found, mistakes) or f"It differs by {(found - wanted).abs().max():.2g}: E (1 - ηλ) - η ψ(Δ)."
 
 
-@exercise("graphs.hop", level="kernel")
-def hop(function):
+@kernel_exercise("graphs.hop")
+def hop():
     """`function(power, offsets, columns, values, beta)`: β Ã power, float32 [nodes, dim]."""
     from kernels.graphs import cases, compressed
 
-    for name, rows in cases().items():
-        offsets, columns, values = (each.to(device()) for each in compressed(rows))
-        for dim in (4, 70):
-            power = torch.randn(len(rows), dim, generator=torch.Generator().manual_seed(dim)).to(device())
-            dense = torch.zeros(len(rows), len(rows), device=device())
-            nodes = torch.arange(len(rows), device=device())
-            dense[nodes.repeat_interleave(offsets.diff()), columns] = values
-            wanted = 0.9 * dense @ power
-            given = power.clone(), offsets.clone(), columns.clone(), values.clone(), 0.9
-            found, unsafe = examined(lambda given=given: function(*given))
-            if not isinstance(found, torch.Tensor) or found.shape != power.shape:
-                return f"Return [nodes, dim], {tuple(power.shape)}."
-            if not found.isfinite().all():
-                return f"With {name} some numbers are not written: a node without neighbours gets 0."
-            if torch.allclose(found, wanted, atol=1e-5):
-                if unsafe:
-                    return unsafe
-                continue
-            if torch.allclose(found, wanted / 0.9, atol=1e-5):
-                return "β is missing."
-            if torch.allclose(found, 0.9 * (dense != 0).float() @ power, atol=1e-5):
-                return "The weights of the neighbours are missing: values holds one per entry."
-            if torch.allclose(found, wanted + power, atol=1e-5):
-                return "That adds the node itself: a hop takes from neighbours alone."
-            error = (found - wanted).abs().max()
-            return f"With {name}, {dim} numbers per node, it differs by {error:.2g}: are all neighbours taken?"
-    return None
+    def case(name, neighbours, dim, beta=0.9):
+        power = random(len(neighbours), dim)
+        offsets, columns, values = (each.to(power.device) for each in compressed(neighbours))
+        place = torch.arange(len(neighbours), device=power.device).repeat_interleave(offsets.diff()), columns
+        weights, linked = torch.zeros(2, len(neighbours), len(neighbours), dtype=torch.float64, device=power.device)
+        weights[place], linked[place], source = values.double(), 1.0, power.double()
+        hopped = weights @ source
+        mistakes = [
+            (hopped, "β is missing."),
+            (beta * linked @ source, "the weights of the neighbours are missing: values holds one per entry."),
+            (beta * hopped + source, "that adds the node itself: a hop takes from neighbours alone."),
+        ]
+        mistakes = [(result.float(), sentence) for result, sentence in mistakes]
+        arguments, hint = (power, offsets, columns, values, beta), "are all neighbours taken?"
+        what = f"{name}, {dim} numbers per node"
+        return Case(what, arguments, (beta * hopped).float(), mistakes=mistakes, hint=hint)
+
+    return [case(*graph, dim) for graph in cases().items() for dim in (4, 70)]

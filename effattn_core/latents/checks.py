@@ -6,7 +6,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise, random
 from effattn_core.latents.costs import code_bits, latent_bits
 from effattn_core.latents.exact import Gaussian, Mixture, distance, normal_quantiles
 from effattn_core.latents.head import head_oracle
@@ -218,31 +218,30 @@ def guide(function):
     return None
 
 
-@exercise("latents.modulate", level="kernel")
-def modulate(function):
+@kernel_exercise("latents.modulate")
+def modulate():
     """`function(hidden, modulation)`: the launcher of a kernel, RMS(hidden) ⊙ (1 + scale) + shift."""
-    for rows, width in ((5, 32), (33, 40), (1, 130)):
-        generator = torch.Generator().manual_seed(rows)
-        hidden = 4 * torch.randn(rows, width, generator=generator)
-        modulation = torch.randn(rows, 2 * width, generator=generator)
-        shift, scale = modulation.chunk(2, -1)
-        normed = hidden * torch.rsqrt(hidden.square().mean(-1, keepdim=True) + 1e-6)
-        found, unsafe = examined(lambda given=(hidden, modulation): function(*given))
-        if not isinstance(found, torch.Tensor) or found.shape != hidden.shape:
-            return f"Return [rows, width], {tuple(hidden.shape)}."
-        if not found.isfinite().all():
-            return f"With {rows} rows of {width} numbers some are not written: ragged blocks are stored too."
-        if not torch.allclose(found, normed * (1 + scale) + shift, atol=1e-5):
-            if torch.allclose(found, hidden * (1 + scale) + shift, atol=1e-5):
-                return "The rows are not normed: divide by the root of their mean square first."
-            padded = 1 << (width - 1).bit_length()
-            off = (hidden.square().sum(-1, keepdim=True) / padded + 1e-6).rsqrt() * hidden
-            if padded != width and torch.allclose(found, off * (1 + scale) + shift, atol=1e-5):
-                return f"The mean square is over the {padded} lanes of the block; a row has {width} numbers."
-            return f"With {rows} rows of {width} numbers it differs: shift is a row's first half, scale its second."
-        if unsafe:
-            return unsafe
-    return None
+
+    def case(rows, width):
+        hidden, modulation = 4 * random(rows, width), random(rows, 2 * width)
+        source, (shift, scale) = hidden.double(), modulation.double().chunk(2, -1)
+        squares, lanes = source.square().sum(-1, keepdim=True), 1 << (width - 1).bit_length()
+
+        def normed(over):
+            return source / (squares / over + 1e-6).sqrt()
+
+        padded = f"the mean square is over the {lanes} lanes of the block; a row has {width} numbers."
+        mistakes = [
+            (source * (1 + scale) + shift, "the rows are not normed: divide by the root of their mean square first."),
+            (normed(lanes) * (1 + scale) + shift, padded),
+            (normed(width) * (1 + shift) + scale, "shift is a row's first half, scale its second."),
+        ]
+        wanted, hint = normed(width) * (1 + scale) + shift, "is it the normed row times 1 + scale, plus shift?"
+        mistakes = [(result.float(), sentence) for result, sentence in mistakes]
+        what = f"hidden [{rows}, {width}]"
+        return Case(what, (hidden, modulation), wanted.float(), mistakes=mistakes, hint=hint)
+
+    return [case(*sizes) for sizes in ((5, 32), (33, 40), (1, 130))]
 
 
 @functools.cache

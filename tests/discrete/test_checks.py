@@ -2,6 +2,8 @@
 
 import pytest
 import torch
+import triton
+import triton.language as tl
 from support.house import assert_named, assert_solved
 
 from effattn_core.discrete import checks  # noqa: F401  (it registers the exercises)
@@ -66,6 +68,25 @@ def first_block(violated, weight):
     return sweep(violated[:, :64], weight[:64])
 
 
+@triton.jit
+def element_kernel(violated, weight, total, hard, n, nodes, LANES: tl.constexpr, OTHER: tl.constexpr):
+    """One program per sum. OTHER: what stands for the weights of literals past the last."""
+    row, node, each = tl.program_id(0), tl.program_id(1), tl.arange(0, LANES)
+    u = tl.load(violated + row * n + each, mask=each < n, other=0).to(tl.float32)
+    w = tl.load(weight + each * nodes + node, mask=each < n, other=OTHER)
+    tl.store(total + row * nodes + node, tl.sum(-tl.log(1 - w) * u, 0))
+    tl.store(hard + row * nodes + node, (tl.sum(tl.where(w > 0.5, u, 0.0), 0) < 0.5).to(tl.uint8))
+
+
+def filled_with_ones(violated, weight):
+    """0 times the logarithm of 0, where a literal outside has the weight 1."""
+    (rows, n), nodes = violated.shape, weight.shape[1]
+    total, hard = weight.new_empty(rows, nodes), violated.new_empty(rows, nodes)
+    lanes = triton.next_power_of_2(n)
+    element_kernel[(rows, nodes)](violated, weight, total, hard, n, nodes, LANES=lanes, OTHER=1.0)
+    return total, hard
+
+
 def turned(place):
     """The sweep with one of its two answers turned."""
 
@@ -119,12 +140,12 @@ MISTAKES = [
     ("discrete.readout", all_rules, "is still printed"),
     ("discrete.readout", lambda *given: ([0], 0.0), "do not give the net's logits"),
     ("discrete.readout", lambda *given: 0, "Return the numbers of the rules"),
-    ("discrete.sweep", first_block, "does the loop reach those that no block divides"),
-    ("discrete.sweep", turned(0), "The sign of the sum is turned"),
-    ("discrete.sweep", turned(1), "The hard answer is turned"),
+    ("discrete.sweep", first_block, "does the loop reach those inputs that no block divides"),
+    ("discrete.sweep", turned(0), "the sign of the sum is turned"),
+    ("discrete.sweep", turned(1), "the hard answer is turned"),
     ("discrete.sweep", of_all_weights, "count u where W is above a half"),
-    ("discrete.sweep", lambda u, w: (torch.full((len(u), w.shape[1]), torch.nan), u), "fill what lies outside with 0"),
-    ("discrete.sweep", lambda u, w: sweep(u, w)[0], "Return two tensors"),
+    ("discrete.sweep", filled_with_ones, "fill what lies outside with 0"),
+    ("discrete.sweep", lambda u, w: sweep(u, w)[0], "return 2 tensors (sum, hard answer)"),
     ("discrete.cut", (0.96, 1.7), "Two accuracies are asked"),
     ("discrete.cut", (0.6, 0.5), "has not learned yet"),
     ("discrete.cut", (0.9, 0.95), "have you changed the two"),

@@ -72,11 +72,11 @@ def modulate_kernel(
     tl.store(output_pointer + row * width + lane, normed * (1 + scale) + shift, mask=inside)
 
 
-def modulate(hidden, modulation, padded=False):
-    rows, width = hidden.shape
+def modulate(hidden, modulation, padded=False, masked=True, rows=None):
+    rows, width = rows or len(hidden), hidden.shape[1]
     lanes = 1 << (width - 1).bit_length()
-    output = torch.full_like(hidden, float("nan"))
-    modulate_kernel[(rows,)](hidden, modulation, output, width, lanes if padded else width, LANES=lanes, MASKED=True)
+    output = torch.empty_like(hidden)
+    modulate_kernel[(rows,)](hidden, modulation, output, width, lanes if padded else width, LANES=lanes, MASKED=masked)
     return output
 
 
@@ -99,6 +99,13 @@ def with_parts(change):
         return head_oracle(hidden, torch.cat(change(*modulation.chunk(3, -1)), -1), *matrices)
 
     return block
+
+
+def unnormed(hidden, modulation):
+    """By scales that take the norm back."""
+    shift, scale = modulation.chunk(2, -1)
+    root = (hidden.square().mean(-1, keepdim=True) + 1e-6).sqrt()
+    return modulate(hidden, torch.cat([shift, (1 + scale) * root - 1], 1))
 
 
 def modulated(hidden, modulation):
@@ -136,7 +143,11 @@ MISTAKES = [
     ("latents.guide", lambda c, u, w: guide(c, u, 1 + w), "Weight 1 is no guidance"),
     ("latents.guide", lambda c, u, w: guide(u, c, w), "exchanged"),
     ("latents.modulate", lambda hidden, modulation: modulate(hidden, modulation, padded=True), "lanes of the block"),
-    ("latents.modulate", lambda hidden, modulation: hidden * float("nan"), "not written"),
+    ("latents.modulate", lambda hidden, modulation: modulate(hidden, modulation, rows=4), "are never written"),
+    ("latents.modulate", lambda hidden, modulation: modulate(hidden, modulation, masked=False), "outside"),
+    ("latents.modulate", lambda hidden, m: modulate(hidden, m.roll(hidden.shape[1], 1)), "shift is a row's first half"),
+    ("latents.modulate", lambda hidden, modulation: modulate(2 * hidden, 2 * modulation), "times 1 + scale, plus"),
+    ("latents.modulate", unnormed, "are not normed"),
     ("latents.modulate", modulated, "No Triton kernel was launched"),
     ("latents.few", checks.fewest_steps("ddim"), "That is DDIM's"),
     ("latents.few", 3, "too small"),

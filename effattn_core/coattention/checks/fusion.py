@@ -9,7 +9,8 @@ from effattn_core.coattention.attend import attend
 from effattn_core.coattention.fusion import fused, likeliest_facts
 from effattn_core.coattention.pooling import uniform_tilt
 from effattn_core.exercises import compare_number, exercise
-from kernels.coattention import launch_column_mass
+from effattn_core.judging import Case, kernel_exercise
+from kernels import runtime
 
 
 def _drawn(seed, *shape):
@@ -102,25 +103,23 @@ def unseen(function):
     return sentence or "The output differs; the scores have scale 1."
 
 
-@exercise("coattention.columns", level="kernel")
-def columns(function):
+@kernel_exercise("coattention.columns")
+def columns():
     """mass(query, key, log_sum_exp): the attention that each key gets, causal, by a kernel of the reader's."""
-    for time in (1, 33, 70):
-        query, key = (_drawn(time + n, 2, time, 32).float() for n in range(2))
-        mask = torch.ones(time, time, dtype=torch.bool).tril()
-        _, weight, lse = attend(query, key, key, mask=mask)
-        ours = function(query, key, lse)
-        wanted = launch_column_mass(query, key, lse, 32**-0.5, True)
-        if torch.is_tensor(ours) and ours.shape == wanted.shape and time > 1:
-            if torch.allclose(ours, torch.ones_like(ours), atol=1e-4):
-                return "These are sums of rows, which are all 1. A column's sum is wanted."
-            if torch.allclose(ours, weight.mean(1), atol=1e-5):
-                return "That is divided by the number of tokens; the sum is wanted."
-        if (sentence := _far(ours, wanted)) is not None and (
-            sentence or not torch.allclose(ours, wanted, atol=1e-4, rtol=1e-4)
-        ):
-            return sentence or f"With {time} tokens it differs: do rows above the diagonal or past the end count?"
-    return None
+
+    def case(time):
+        query, key = (_drawn(time + n, 2, time, 32).float().to(runtime.device()) for n in range(2))
+        mask = torch.ones(time, time, dtype=torch.bool, device=query.device).tril()
+        _, weight, log_sum_exp = attend(query.double(), key.double(), key.double(), mask=mask)
+        wanted = weight.sum(1).float()
+        mistakes = [
+            (torch.ones_like(wanted), "these are sums of rows, which are all 1. A column's sum is wanted."),
+            (wanted / time, "that is divided by the number of tokens; the sum is wanted."),
+        ]
+        says = dict(hint="do rows above the diagonal or past the end count?", nan="there is nan or infinity in it.")
+        return Case(f"query [2, {time}, 32]", (query, key, log_sum_exp.float()), wanted, mistakes=mistakes, **says)
+
+    return list(map(case, (1, 33, 70)))
 
 
 @exercise("coattention.rest", level="open")

@@ -4,6 +4,8 @@ import torch
 
 from effattn_core.discrete.activations import LAF, PRODUCT, hard_conjunction, mean_slope, total_violation
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.judging import Case, kernel_exercise
+from kernels import runtime
 
 INPUTS = 64
 
@@ -99,31 +101,31 @@ def readout(function):
     return "The rules that are kept and the bias do not give the net's logits."
 
 
-@exercise("discrete.sweep", level="kernel")
-def sweep(function):
+@kernel_exercise("discrete.sweep")
+def sweep():
     """`function(violated, weight)`: (S of LAF in float32, hard AND as uint8), by one sweep over the weights."""
-    from kernels.runtime import device
 
-    for seed, (rows, n, nodes) in enumerate(((16, 16, 16), (5, 70, 3), (33, 17, 40))):
+    def case(seed, rows, n, nodes):
         dice = torch.Generator().manual_seed(seed)
-        violated = (torch.rand(rows, n, generator=dice) < 0.1).to(device(), torch.uint8)
-        weight = (0.9 * torch.rand(n, nodes, generator=dice)).to(device())
-        found = function(violated, weight)
-        if not isinstance(found, (tuple, list)) or len(found) != 2 or found[0].shape != (rows, nodes):
-            return f"Return two tensors of shape {(rows, nodes)}: the sum and the hard answer."
-        wanted = total_violation(violated, weight, LAF).float()
-        hard = hard_conjunction(1 - violated.float(), weight)
-        if found[0].isnan().any():
-            return "Some sums are not numbers: fill what lies outside with 0."
-        if not torch.allclose(found[0].float(), wanted, rtol=1e-4, atol=1e-5):
-            if torch.allclose(found[0].float(), -wanted, rtol=1e-4, atol=1e-5):
-                return "The sign of the sum is turned: S is -ln(1 - W), summed."
-            return f"The sums differ with {n} inputs: does the loop reach those that no block divides?"
-        if torch.equal(found[1].float(), 1 - hard):
-            return "The hard answer is turned: 1 where no literal is violated."
-        if not torch.equal(found[1].float(), hard):
-            return "The hard answer differs: count u where W is above a half, and ask whether it is 0."
-    return None
+        violated = (torch.rand(rows, n, generator=dice) < 0.1).to(runtime.device(), torch.uint8)
+        weight = (0.9 * torch.rand(n, nodes, generator=dice)).to(violated.device)
+        total = total_violation(violated, weight, LAF).float()
+        hard = hard_conjunction(1 - violated.float(), weight).to(torch.uint8)
+        count = "the hard answer differs: count u where W is above a half, and ask whether it is 0."
+        mistakes = [
+            ((-total, None), "the sign of the sum is turned: S is -ln(1 - W), summed."),
+            ((total, 1 - hard), "the hard answer is turned: 1 where no literal is violated."),
+            ((total, None), count),
+        ]
+        what = f"violated [{rows}, {n}] and weight [{n}, {nodes}]"
+        says = dict(
+            hint="does the loop reach those inputs that no block divides?",
+            nan="some sums are not numbers: fill what lies outside with 0.",
+            names=("sum", "hard answer"),
+        )
+        return Case(what, (violated, weight), (total, hard), mistakes=mistakes, **says)
+
+    return [case(seed, *sizes) for seed, sizes in enumerate(((16, 16, 16), (5, 70, 3), (33, 17, 40)))]
 
 
 @exercise("discrete.cut", level="open")
