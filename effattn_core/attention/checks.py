@@ -3,12 +3,12 @@
 import math
 
 import torch
+from torch.nn import functional
 
 from effattn_core import costs
 from effattn_core.attention import Part, attention, attention_part, merge, oracle, visible
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging import random
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise, random
 
 
 def _parts(cut, size):
@@ -145,102 +145,73 @@ def learned_sink(function):
     return None
 
 
-def _near(got, wanted):
-    return torch.allclose(got, wanted, rtol=1e-4, atol=1e-5)
+MERGED = "is each part weighed by exp(its log-sum-exp − the merged one), and is the merged one ln Σ exp(L)?"
 
 
-@exercise("attention.merge_kernel", level="kernel")
-def merge_kernel(function):
-    for rows, splits, dim in ((3, 1, 32), (4, 8, 16), (5, 3, 32), (2, 5, 64)):
-        case = f"{rows} rows of {splits} parts"
+@kernel_exercise("attention.merge_kernel")
+def merge_kernel():
+    def case(what, outputs, sums, mistakes=(), **says):
+        says = dict(hint=MERGED, names=("output", "log-sum-exp")) | says
+        return Case(what, (outputs, sums), _merged(outputs, sums), mistakes=list(mistakes), **says)
+
+    def normal(rows, splits, dim):
         outputs, sums = random(rows, splits, dim), 3 * random(rows, splits)
         wanted = _merged(outputs, sums)
-        result, unsafe = examined(lambda outputs=outputs, sums=sums: function(outputs, sums))
-        if unsafe:
-            return f"With {case}: {unsafe}"
-        output, log_sum_exp = result
-        if output.shape != wanted.output.shape or log_sum_exp.shape != wanted.log_sum_exp.shape:
-            shapes = tuple(output.shape), tuple(log_sum_exp.shape)
-            return f"With {case} the results are {shapes}; they must be [rows, dim] and [rows]."
-        if splits > 1 and _near(output, outputs.mean(1)):
-            return "Each part counts the same: weigh it by exp(its log-sum-exp − the merged log-sum-exp)."
-        if splits > 1 and _near(output, _merged(outputs, sums * math.log(2)).output):
-            return "Parts are weighed by 2^L: exp2 takes base 2, so multiply the natural L by log2(e) first."
-        if _near(log_sum_exp, wanted.log_sum_exp / math.log(2)) and not _near(log_sum_exp, wanted.log_sum_exp):
-            return "The log-sum-exp is in base 2: divide it by log2(e) before it is stored."
-        padding = 2 ** math.ceil(math.log2(splits)) - splits
-        zeros = torch.zeros(rows, padding, dim, device=sums.device), torch.zeros(rows, padding, device=sums.device)
-        if padding and _near(output, _merged(torch.cat([outputs, zeros[0]], 1), torch.cat([sums, zeros[1]], 1)).output):
-            return f"With {case} the lanes past the last part count: load their log-sum-exp as -inf."
-        if not (output.isfinite().all() and log_sum_exp.isfinite().all()):
-            return f"With {case} some results are not finite."
-        if not _near(output, wanted.output):
-            return f"With {case} the output is off by {(output - wanted.output).abs().max():.2g}."
-        if not _near(log_sum_exp, wanted.log_sum_exp):
-            return f"With {case} the log-sum-exp is off by {(log_sum_exp - wanted.log_sum_exp).abs().max():.2g}."
-    outputs, sums = random(2, 3, 32), random(2, 3) + 500
-    output, log_sum_exp = function(outputs, sums)
-    if not (output.isfinite().all() and log_sum_exp.isfinite().all()):
-        return "Log-sum-exps near 500 give inf or nan: subtract the largest before you exponentiate."
-    output, log_sum_exp = function(torch.zeros(1, 3, 32, device=sums.device), torch.full_like(sums[:1], -torch.inf))
-    if output.isnan().any() or log_sum_exp.isnan().any():
-        return "A row whose parts are all empty gives nan: −inf − (−inf). Its output is 0, its log-sum-exp −inf."
-    return None
+        lanes = 2 ** math.ceil(math.log2(splits)) - splits
+        padded = functional.pad(outputs, (0, 0, 0, lanes)), functional.pad(sums, (0, lanes))
+        same = "each part counts the same: weigh it by exp(its log-sum-exp − the merged log-sum-exp)."
+        by_two = "parts are weighed by 2^L: exp2 takes base 2, so multiply the natural L by log2(e) first."
+        stored_by_two = "the log-sum-exp is in base 2: divide it by log2(e) before it is stored."
+        past = "the lanes past the last part count: load their log-sum-exp as -inf."
+        mistakes = [
+            *([((outputs.mean(1), None), same)] if splits > 1 else []),
+            *([((_merged(outputs, sums * math.log(2))[0], None), by_two)] if splits > 1 else []),
+            ((None, wanted[1] / math.log(2)), stored_by_two),
+            *([((_merged(*padded)[0], None), past)] if lanes else []),
+        ]
+        return case(f"{rows} rows of {splits} parts", outputs, sums, mistakes)
+
+    large = random(2, 3, 32), random(2, 3) + 500
+    empty = torch.zeros_like(large[0][:1]), torch.full_like(large[1][:1], -math.inf)
+    overflow = "exp gives inf or nan: subtract the largest before you exponentiate."
+    nothing = "−inf − (−inf) is nan. The output is 0 there, the log-sum-exp −inf."
+    return [
+        *(normal(*sizes) for sizes in ((3, 1, 32), (4, 8, 16), (5, 3, 32), (2, 5, 64))),
+        case("log-sum-exps near 500", *large, nan=overflow, within=1e-3),
+        case("a row whose parts are all empty", *empty, nan=nothing, hint=nothing),
+    ]
 
 
 def _merged(outputs, sums):
-    """The Part that [rows, splits, dim] and [rows, splits] merge to."""
-    return merge([Part(outputs[:, split], sums[:, split]) for split in range(sums.shape[1])])
+    """(output, log-sum-exp) that [rows, splits, dim] and [rows, splits] merge to, in float32."""
+    parts = [Part(outputs[:, split].double(), sums[:, split].double()) for split in range(sums.shape[1])]
+    return tuple(each.float() for each in merge(parts))
 
 
-@exercise("attention.causal_kernel", level="kernel")
-def causal_kernel(function):
-    for time, head_dim in ((16, 16), (64, 32), (33, 16), (1, 16), (65, 32)):
-        query, key, value = (4 * random(3, time, head_dim)).unbind()
-        got, unsafe = examined(lambda query=query, key=key, value=value: function(query, key, value))
-        if unsafe:
-            return f"With {time} tokens: {unsafe}"
-        if not isinstance(got, torch.Tensor) or got.shape != query.shape:
-            shown = tuple(getattr(got, "shape", [type(got).__name__]))
-            return f"With {time} tokens the output must be {tuple(query.shape)}; got {shown}."
-        wrong = _causal_mistake(got, query, key, value)
-        if wrong:
-            return f"With {time} tokens {wrong}"
-    return None
+@kernel_exercise("attention.causal_kernel")
+def causal_kernel():
+    def case(time, head_dim):
+        query, key, value = (each.clone() for each in 4 * random(3, time, head_dim))
+        scale = head_dim**-0.5
 
+        def form(scale=scale, **settings):
+            heads = (each[None, None].double() for each in (query, key, value))
+            return attention(*heads, scale=scale, **settings)[0, 0].float()
 
-def _causal_mistake(got, query, key, value):
-    """What is wrong with an output of causal attention over one head, None if nothing is."""
-    time, head_dim = query.shape
+        scores = (query.double() @ key.double().mT) * scale
+        ahead = scores.new_ones(time, time, dtype=torch.bool).triu(2)
+        shifted = (scores.masked_fill(ahead, -math.inf).softmax(1) @ value.double()).float()
+        mistakes = [
+            (form(causal=False), "every row sees every key: the mask is not causal."),
+            (form(scale=1.0), "the scores are not scaled by head_dim ** -0.5."),
+            (form(scale=scale * math.log(2)), "the weights are 2^score: exp2 needs the scores times log2(e)."),
+            (form(window=1), "each row sees only itself: do later blocks of keys forget the earlier ones?"),
+            (shifted, "each row sees the token after its own: the mask is off by one."),
+        ]
+        return Case(
+            f"{time} tokens", (query, key, value), form(), mistakes=mistakes, within=1e-3,
+            hint="is each row the softmax of its scores with the keys up to its own, times their values?",
+            nan="a row is not finite: does each see its own key, and is −inf − (−inf) avoided?",
+        )  # fmt: skip
 
-    def form(scale=head_dim**-0.5, **settings):
-        heads = (each[None, None] for each in (query, key, value))
-        return attention(*heads, scale=scale, **settings)[0, 0]
-
-    if _close(got, form()):
-        return None
-    if not got.isfinite().all():
-        row = (~got.isfinite()).nonzero()[0, 0].item()
-        return f"row {row} is not finite: does it see its own key, and is −inf − (−inf) avoided?"
-    if time > 1 and _close(got, form(causal=False)):
-        return "every row sees every key: the mask is not causal."
-    for scale, sentence in (
-        (1.0, "the scores are not scaled by head_dim ** -0.5."),
-        (head_dim**-0.5 * math.log(2), "the weights are 2^score: exp2 needs the scores times log2(e)."),
-    ):
-        if _close(got, form(scale=scale)):
-            return sentence
-    if _close(got, form(window=1)):
-        return "each row sees only itself: do later blocks of keys forget the earlier ones?"
-    row = ((got - form()).abs().amax(1) > 1e-3).nonzero()
-    row = row[0, 0].item() if len(row) else 0
-    ahead = torch.arange(time, device=query.device)
-    scores = (query @ key.mT) * head_dim**-0.5
-    shifted = scores.masked_fill(ahead[None, :] > ahead[:, None] + 1, -math.inf).softmax(1) @ value
-    if _close(got, shifted):
-        return f"row {row} sees token {row + 1}: the mask is off by one."
-    return f"row {row} is off by {(got - form())[row].abs().max():.2g}."
-
-
-def _close(got, wanted):
-    return torch.allclose(got, wanted, rtol=1e-3, atol=1e-3)
+    return [case(*sizes) for sizes in ((16, 16), (64, 32), (33, 16), (1, 16), (65, 32))]

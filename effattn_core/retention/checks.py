@@ -6,7 +6,7 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise
 from effattn_core.retention import costs as costs_retention
 from effattn_core.retention import parallel
 from kernels import runtime
@@ -53,28 +53,34 @@ def _one_step(function, query, key, value, decay, state):
     if not isinstance(pair, tuple) or len(pair) != 2:
         return "Return two things: the output, and the state after the token."
     output, after = pair
-    written = torch.outer(key, value)
-    new = decay * kept + written
+    wanted, mistakes = _step_mistakes(query, key, value, decay, kept)
     wrong = _shape("output", output, value) or _shape("state", after, kept)
-    if wrong:
+    if wrong or all(map(_close, pair, wanted)):
         return wrong
-    if _close(output, query @ new) and _close(after, new):
-        return None
-    if _close(after, kept + written):
-        return "Nothing fades: multiply the state by the decay before the token is written."
-    if _close(after, decay * (kept + written)):
-        return "The new token has faded too: it counts decay⁰ = 1 at its own step. Fade first, then write."
-    if _close(after, kept + decay * written):
-        return "The decay is on the new token; it belongs on the old state."
-    if _close(after, decay * kept):
-        return "The token is never written: add the outer product of its key and value."
-    if _close(output, query @ kept) or _close(output, query @ (decay * kept)):
-        return "The token does not see itself: write it into the state first, then read the state."
-    if _close(output, query @ new):
-        return "The output is right, and the state that is handed on is not the one that was read."
-    if _close(after, new):
-        return "The state is right, the output is not: it is query @ state, with the state after the token."
-    return f"The state is off by {(after.double() - new.double()).abs().max():.2g}."
+    for results, sentence in mistakes:
+        if all(each is None or _close(got, each) for got, each in zip(pair, results, strict=True)):
+            return sentence[0].upper() + sentence[1:]
+    return f"The state is off by {(after.double() - wanted[1].double()).abs().max():.2g}."
+
+
+def _step_mistakes(query, key, value, decay, state):
+    """(output, state) after one token, and [((output, state), sentence)] of the known mistakes."""
+    written = torch.outer(key, value)
+    new, faded = decay * state + written, decay * state
+    late = "the token does not see itself: write it into the state first, then read the state."
+    return (query @ new, new), [
+        ((None, state + written), "nothing fades: multiply the state by the decay before the token is written."),
+        (
+            (None, decay * (state + written)),
+            "the new token has faded too: it counts decay⁰ = 1 at its own step. Fade first, then write.",
+        ),
+        ((None, state + decay * written), "the decay is on the new token; it belongs on the old state."),
+        ((None, faded), "the token is never written: add the outer product of its key and value."),
+        ((query @ state, None), late),
+        ((query @ faded, None), late),
+        ((query @ new, None), "the output is right, and the state that is handed on is not the one that was read."),
+        ((None, new), "the state is right, the output is not: it is query @ state, with the state after the token."),
+    ]
 
 
 @exercise("retention.by_hand", level="pencil")
@@ -240,56 +246,49 @@ def linear(function):
     return None
 
 
-def _on_device(*tensors):
-    return [each.float().to(runtime.device()) for each in tensors]
+def _in_float32(*tensors):
+    """Tensors where kernels run, None as it is."""
+    return tuple(each if each is None else each.float().to(runtime.device()) for each in tensors)
 
 
-@exercise("retention.step_kernel", level="kernel")
-def step_kernel(function):
-    for key_dim, value_dim, decay in ((16, 16, 0.5), (32, 16, 0.9), (16, 64, 0.75)):
-        query, key, value, state = _case(1, key_dim, value_dim)
-        row = _on_device(query[0], key[0], value[0])
-        given = _on_device(state)[0]
-        kept, unsafe = given.clone(), []
-
-        def launched(*token, unsafe=unsafe):
-            pair, fault = examined(lambda: function(*token))
-            unsafe.append(fault)
-            return pair
-
-        wrong = _one_step(launched, *row, decay, given)
-        if wrong:
-            return f"With keys of {key_dim} and values of {value_dim}: {wrong}"
-        if not torch.equal(given, kept):
-            return "The state that was given has changed: write the new one into a tensor of its own."
-        if unsafe[0]:
-            return unsafe[0]
-    return None
+PAIR = ("output", "state")  # what launchers return
 
 
-@exercise("retention.ragged_kernel", level="kernel")
-def ragged_kernel(function):
-    for time, decay in ((32, 0.9), (16, 0.5), (40, 0.9), (7, 0.75), (33, 0.5)):
-        query, key, value, _ = _case(time, 16, 16)
-        wanted, last = _truth(query, key, value, decay)
-        given = _on_device(query, key, value)
-        (output, state), unsafe = examined(lambda given=given, decay=decay: function(*given, decay))
-        output, state = output.cpu(), state.cpu()
-        wrong = _shape("output", output, wanted) or _shape("state", state, last)
-        if wrong:
-            return f"With {time} tokens: {wrong}"
+@kernel_exercise("retention.step_kernel")
+def step_kernel():
+    def case(key_dim, value_dim, decay):
+        query, key, value, state = (each.float().double() for each in _case(1, key_dim, value_dim))
+        token = query[0], key[0], value[0]
+        wanted, mistakes = _step_mistakes(*token, decay, state)
+        return Case(
+            f"keys of {key_dim} and values of {value_dim}",
+            (*_in_float32(*token), decay, *_in_float32(state)),
+            _in_float32(*wanted),
+            mistakes=[(_in_float32(*results), sentence) for results, sentence in mistakes],
+            names=PAIR,
+            hint="is the state decay · state + kᵀv, and the output what the query reads of it?",
+            kept="the state that was given has changed: write the new one into a tensor of its own.",
+        )
+
+    return [case(*sizes) for sizes in ((16, 16, 0.5), (32, 16, 0.9), (16, 64, 0.75))]
+
+
+@kernel_exercise("retention.ragged_kernel")
+def ragged_kernel():
+    def case(time, decay):
+        given = _in_float32(*_case(time, 16, 16)[:3])
+        output, state = _in_float32(*_truth(*given, decay))
         short = time % 16
-        if not _close(output, wanted):
-            hint = "are the rows past the end masked, in loads and in the store?" if short else "whole chunks are off."
-            return f"With {time} tokens the outputs are off: {hint}"
-        if _close(state, last):
-            if unsafe:
-                return unsafe
-            continue
-        if short and _close(state, decay ** (16 - short) * last):
-            return (
-                f"With {time} tokens the outputs are right, and the last state has faded by 16 − {short} steps too "
-                "many: a chunk fades by the tokens that it has."
-            )
-        return f"With {time} tokens the outputs are right, the last state is not: how far do it and each key fade?"
-    return None
+        too_many = (
+            f"the outputs are right, and the last state has faded by 16 − {short} steps too many: a chunk fades by the "
+            "tokens that it has."
+        )
+        unlike = "the outputs are right, the last state is not: how far do it and each key fade?"
+        mistakes = [((output, None), unlike)]
+        if short:
+            mistakes.insert(0, ((output, decay ** (16 - short) * state), too_many))
+        hint = "are the rows past the end masked, in loads and in the store?" if short else "whole chunks are off."
+        arguments = (*given, decay)
+        return Case(f"{time} tokens", arguments, (output, state), names=PAIR, hint=hint, mistakes=mistakes)
+
+    return [case(*each) for each in ((32, 0.9), (16, 0.5), (40, 0.9), (7, 0.75), (33, 0.5))]

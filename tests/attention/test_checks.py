@@ -22,13 +22,14 @@ LOG2_E = tl.constexpr(math.log2(math.e))
 def merge_kernel(
     outputs, sums, output, log_sum_exp, splits,
     DIM: tl.constexpr, SPLITS: tl.constexpr, PADDING: tl.constexpr, BASE_TWO: tl.constexpr, STORE_TWO: tl.constexpr,
-    STABLE: tl.constexpr, MASKED: tl.constexpr,
+    STABLE: tl.constexpr, MASKED: tl.constexpr, CAREFUL: tl.constexpr,
 ):  # fmt: skip
     row, parts, dims = tl.program_id(0), tl.arange(0, SPLITS), tl.arange(0, DIM)
     inside = parts < splits
     lse = tl.load(sums + row * splits + parts, mask=inside, other=PADDING)
     largest = tl.max(lse, 0) if STABLE else tl.max(lse, 0) * 0
-    largest = tl.where(largest == float("-inf"), 0.0, largest)
+    if CAREFUL:
+        largest = tl.where(largest == float("-inf"), 0.0, largest)
     weight = tl.exp2(lse - largest) if BASE_TWO else tl.exp2((lse - largest) * LOG2_E)
     total = tl.sum(weight, 0)
     total = tl.where(total == 0.0, 1.0, total)
@@ -42,12 +43,14 @@ def merge_kernel(
     tl.store(log_sum_exp + row, merged * LOG2_E if STORE_TWO else merged)
 
 
-def merge_parts(outputs, sums, padding=-math.inf, base_two=False, store_two=False, stable=True, masked=True):
+def merge_parts(outputs, sums, padding=-math.inf, base_two=False, store_two=False, stable=True, masked=True,
+                careful=True):  # fmt: skip
     rows, splits, dim = outputs.shape
     output, log_sum_exp = outputs.new_empty(rows, dim), sums.new_empty(rows)
     merge_kernel[(rows,)](
         outputs, sums, output, log_sum_exp, splits,
         dim, triton.next_power_of_2(splits), padding, base_two, store_two, stable, masked,
+        careful,
     )  # fmt: skip
     return output, log_sum_exp
 
@@ -88,14 +91,15 @@ def causal_kernel(
         tl.store(Out + rows[:, None] * D + dims, output / total[:, None])
 
 
-def flash_causal(query, key, value, ahead=0, causal=True, masked=True, base_two=False, scale=None):
+def flash_causal(query, key, value, ahead=0, causal=True, masked=True, base_two=False, scale=None, own=False,
+                 blocks=None):  # fmt: skip
     time, head_dim = query.shape
     output = torch.empty_like(query)
-    causal_kernel[(triton.cdiv(time, 16),)](
+    causal_kernel[(blocks or triton.cdiv(time, 16),)](
         query, key, value, output, time, head_dim**-0.5 if scale is None else scale,
         head_dim, 16, ahead, causal, masked, base_two,
     )  # fmt: skip
-    return output
+    return value.clone() if own else output
 
 
 def merge_two(output_a, lse_a, output_b, lse_b):
@@ -164,18 +168,28 @@ MISTAKES = [
     ("attention.merge_kernel", lambda o, s: merge_parts(o, s, base_two=True), "weighed by 2^L"),
     ("attention.merge_kernel", lambda o, s: merge_parts(o, s, store_two=True), "in base 2"),
     ("attention.merge_kernel", lambda o, s: merge_parts(o, s, padding=0.0), "past the last part count"),
-    ("attention.merge_kernel", lambda o, s: (merge_parts(o, 0 * s)[0], s.logsumexp(1)), "Each part counts the same"),
-    ("attention.merge_kernel", lambda o, s: merge_parts(o, s, stable=False), "near 500"),
+    ("attention.merge_kernel", lambda o, s: (merge_parts(o, 0 * s)[0], s.logsumexp(1)), "each part counts the same"),
+    ("attention.merge_kernel", lambda o, s: merge_parts(o, s, stable=False), "near 500: exp gives inf or nan"),
+    ("attention.merge_kernel", lambda o, s: merge_parts(o, s, careful=False), "parts are all empty: −inf − (−inf)"),
+    (
+        "attention.merge_kernel",
+        lambda o, s: merge_parts(o, s)[0],
+        "return 2 tensors (output, log-sum-exp); got [3, 32]",
+    ),
+    ("attention.merge_kernel", lambda o, s: (-merge_parts(o, s)[0], s.logsumexp(1)), "is each part weighed by exp"),
     ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, causal=False), "the mask is not causal"),
+    ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, own=True), "each row sees only itself"),
+    ("attention.causal_kernel", lambda q, k, v: -flash_causal(q, k, v), "the softmax of its scores"),
     ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, ahead=1), "the mask is off by one"),
     ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, ahead=-1), "see its own key"),
     ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, base_two=True), "2^score"),
     ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, scale=1.0), "not scaled"),
 ]
 WATCHED = [  # what only an interpreted launch can show
-    ("attention.merge_kernel", lambda o, s: merge_parts(o, s, masked=False), "mask them, with other="),
+    ("attention.merge_kernel", lambda o, s: merge_parts(o, s, masked=False), "reads outside outputs"),
     ("attention.merge_kernel", lambda o, s: (o.mean(1), s.logsumexp(1)), "No Triton kernel was launched"),
-    ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, masked=False), "mask the lanes past the end"),
+    ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, masked=False), "writes outside Out"),
+    ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, blocks=1), "elements are never written"),
     ("attention.causal_kernel", in_torch, "No Triton kernel was launched"),
 ]
 

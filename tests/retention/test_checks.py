@@ -92,11 +92,11 @@ def ragged_kernel(query_pointer, key_pointer, value_pointer, output_pointer, sta
     tl.store(state_pointer + dims[:, None] * D + dims[None, :], state)
 
 
-def ragged(query, key, value, decay, fade_whole=False, time=None):
+def ragged(query, key, value, decay, fade_whole=False, time=None, masked=True):
     output, state = torch.zeros_like(value), torch.empty(16, 16, device=value.device)
     ragged_kernel[(1,)](
         query, key, value, output, state, math.log2(decay), time or len(query),
-        FADE_WHOLE=fade_whole, MASKED=True, D=16, C=16,
+        FADE_WHOLE=fade_whole, MASKED=masked, D=16, C=16,
     )  # fmt: skip
     return output, state
 
@@ -174,12 +174,17 @@ MISTAKES = [
     ("retention.linear", lambda q, k, v: (q @ k.T).tril() @ v / (q @ k.sum(0))[:, None], "counts later tokens"),
     ("retention.linear", lambda q, k, v: (q @ k.T).tril() @ v / (q @ k.T)[-1].sum(), "One divisor serves all"),
     ("retention.linear", lambda q, k, v: linear(q, k, 2 * v), "are off by"),
-    ("retention.step_kernel", lambda q, k, v, d, s: launched_step(q, k, v, 1.0, s), "Nothing fades"),
+    ("retention.step_kernel", lambda q, k, v, d, s: launched_step(q, k, v, 1.0, s), "nothing fades"),
+    ("retention.step_kernel", lambda q, k, v, d, s: (launched_step(q, k, v, d, s)[0], s), "not the one that was read"),
+    ("retention.step_kernel", lambda q, k, v, d, s: launched_step(q, k, 2 * v, d, s), "decay · state + kᵀv"),
+    ("retention.step_kernel", lambda *case: launched_step(*case)[0], "return 2 tensors (output, state)"),
     ("retention.step_kernel", changed, "has changed"),
     ("retention.step_kernel", step, "No Triton kernel was launched"),
     ("retention.ragged_kernel", in_torch, "No Triton kernel was launched"),
     ("retention.ragged_kernel", lambda *case: ragged(*case, fade_whole=True), "steps too many"),
     ("retention.ragged_kernel", lambda q, k, v, d: ragged(q, k, v, d, time=len(q) // 16 * 16), "past the end masked"),
+    ("retention.ragged_kernel", lambda *case: ragged(*case, masked=False), "reads outside query_pointer"),
+    ("retention.ragged_kernel", lambda *case: (ragged(*case)[0], ragged(*case)[1].mT), "the last state is not"),
     ("retention.ragged_kernel", lambda q, k, v, d: ragged(q, k, v, d * d), "whole chunks are off"),
     *(("retention.step", step_by(change), sentence) for change, sentence in STEPS),
 ]  # fmt: skip
