@@ -9,7 +9,7 @@ import torch
 from _page import load_source
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from page.both import Copies, roundings
+from lab_equality import Copies, roundings
 
 from kernels import runtime
 

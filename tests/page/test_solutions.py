@@ -1,13 +1,9 @@
 """Each kernel exercise's solution gives on the page what it gives on Triton's interpreter, over all hidden cases."""
 
-import importlib
-
 import pytest
-from _page import load_source, unwritten, watched
-from page.both import Copies, roundings, unrounded
-from page.cells import in_triton, solutions
+from lab_equality import solutions, solved
 
-from effattn_core.exercises import EXERCISES, checks_of, grade
+from effattn_core.exercises import EXERCISES
 from kernels import runtime
 
 pytestmark = pytest.mark.skipif(runtime.mode != "interpreter", reason="what is compared is Triton's interpreter")
@@ -18,32 +14,12 @@ LOOSE = {"attention.causal_kernel": 12, "focus.local": 8}
 
 @pytest.mark.parametrize("name", sorted(solutions()))
 def test_a_solution_on_the_page_and_in_triton(name, tmp_path):
-    cell = solutions()[name]
-    theirs, ours = in_triton(cell, tmp_path)[cell.graded[1]], load_source(cell.text)[cell.graded[1]]
-    found, lost = [], []
-
-    def both(*arguments):
-        copied, again = Copies()(arguments), Copies()(arguments)
-        if name in LOOSE:
-            with unrounded():
-                exact = ours(*again)
-        wanted = theirs(*arguments)
-        with watched() as run:
-            got = ours(*copied)
-        found.append(max(roundings(wanted, got), roundings(arguments, copied)))
-        if name in LOOSE:
-            lost.append(roundings(wanted, exact, exactly=False))
-        assert run.launches and not run.findings, run.findings
-        for each in got if isinstance(got, tuple) else (got,):
-            assert not unwritten(each)
-        return wanted
-
-    importlib.import_module(checks_of(name))
-    assert EXERCISES[name].level == "kernel"
-    verdict = grade(name, both)
-    assert verdict.passed, verdict
-    print(f"{name}: {len(found)} calls, at most {max(found):.2f} roundings apart")
-    assert max(found) <= LOOSE.get(name, 2)
+    both, verdict = solved(name, tmp_path)
+    assert EXERCISES[name].level == "kernel" and verdict.passed, verdict
+    apart, triton, here = both.most()
+    print(f"{name}: {len(both.runs)} calls, at most {apart:.2f} roundings apart")
+    print(f"    from what is not rounded Triton is {triton:.2f}, the page {here:.2f}")
+    assert apart <= LOOSE.get(name, 2)
+    assert all(run.launches and not run.findings for run in both.runs) and not both.blank
     if name in LOOSE:
-        print(f"    Triton itself is {max(lost):.2f} from what it would give without rounding")
-        assert max(lost) > 2, "it is no longer Triton's own rounding that keeps them apart: it can leave LOOSE"
+        assert triton > 2, "it is no longer Triton's own rounding that keeps them apart: it can leave LOOSE"
