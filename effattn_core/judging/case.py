@@ -89,6 +89,11 @@ def random(*shape):
     return torch.randn(*shape, generator=torch.Generator().manual_seed(sum(shape))).to(runtime.device())
 
 
+def in_float32(*tensors):
+    """A tuple of float32 tensors where kernels run; None stays None. What is computed in float64 is rounded once."""
+    return tuple(each if each is None else each.float().to(runtime.device()) for each in tensors)
+
+
 def near(got, wanted, within=None):
     """Whether two tensors are as near as a check of kernels asks."""
     return close(values_of(got), values_of(wanted), within)

@@ -52,8 +52,12 @@ def unwritten(result, stored):
         return []
     floats = result.dtype.is_floating_point
     holes = result.isnan() if floats else result == torch.iinfo(result.dtype).max
-    _, known = (stored or {}).get(result.untyped_storage().data_ptr(), (None, None))
-    if known is not None and holes.any():
+    if stored is None or not holes.any():
+        return holes.nonzero().tolist()
+    _, known = stored.get(result.untyped_storage().data_ptr(), (None, None))
+    if known is None and not holes.all():  # PyTorch computed it
+        return []
+    if known is not None:
         whole = torch.from_numpy(known.view(np.uint8)).view(-1, result.element_size()).amax(1)
         holes &= whole.as_strided(result.shape, result.stride(), result.storage_offset()) == 0
     return holes.nonzero().tolist()

@@ -5,7 +5,7 @@ import math
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, in_float32, kernel_exercise
 from effattn_core.recurrences import delta_checks, recurrence
 from kernels import runtime
 
@@ -168,56 +168,58 @@ def gate_gradient(function):
 # ---- kernels ----
 
 
-@exercise("recurrences.fading_kernel", level="kernel")
-def fading_kernel(function):
-    fault = None
-    for time, strength in ((16, 0.1), (32, 1.0), (64, 20.0)):
-        generator = torch.Generator().manual_seed(time)
-        log_gate = -strength * torch.rand(time, generator=generator)
+@kernel_exercise("recurrences.fading_kernel")
+def fading_kernel():
+    def case(time, strength, **says):
+        log_gate = -strength * torch.rand(time, generator=torch.Generator().manual_seed(time))
         total = log_gate.double().cumsum(0)
-        wanted = (total[:, None] - total[None, :]).tril().exp().tril()
-        found, unsafe = examined(lambda log_gate=log_gate: function(log_gate.to(runtime.device())))
-        if wrong := _shape("result", found, wanted):
-            return wrong
-        found = found.cpu()
-        if not found.isfinite().all():
-            return f"With {time} gates of about {-strength / 2:g} there are inf or nan: is infinity multiplied by 0?"
-        if _close(found, wanted):
-            fault = fault or unsafe
-            continue
-        if found.triu(1).abs().max() > 0:
-            return "A token sees the future: entries above the diagonal must be 0."
-        if _close(found, (total[:, None] - total[None, :]).mul(math.log(2)).tril().exp().tril()):
-            return "tl.exp2 is 2 to a power: either tl.exp, or gates times the logarithm of e, base 2."
-        return f"With {time} gates of about {-strength / 2:g} an entry is off by {(found - wanted).abs().max():.2g}."
-    return fault
+        apart = total[:, None] - total[None, :]
+        fade = apart.tril().exp().tril()
+        future = "a token sees the future: entries above the diagonal must be 0."
+        base = "tl.exp2 is 2 to a power: either tl.exp, or gates times the logarithm of e, base 2."
+        mistakes = [
+            ((-apart.abs()).exp(), future),
+            (apart.exp(), future),
+            (fade.mT, future),
+            ((math.log(2) * apart).tril().exp().tril(), base),
+        ]
+        return Case(
+            f"{time} gates of about {-strength / 2:g}",
+            (log_gate.to(runtime.device()),),
+            in_float32(fade)[0],
+            mistakes=[(*in_float32(wrong), sentence) for wrong, sentence in mistakes],
+            hint="is it e to the sum of the gates after m, up to n?",
+            **says,
+        )
+
+    # Gates of about -0.5 make no infinity yet: there what is not finite was not written.
+    infinite = "there are inf or nan: is infinity multiplied by 0?"
+    return [case(16, 0.1), case(32, 1.0), case(64, 20.0, nan=infinite)]
 
 
-@exercise("recurrences.step_kernel", level="kernel")
-def step_kernel(function):
-    for key_dim, value_dim in ((16, 16), (32, 16), (16, 64)):
-        query, key, value, log_gate, _, state = _token(key_dim + value_dim, key_dim, value_dim)
-        keep = log_gate.exp()[:, None]
-        last = keep * state + torch.outer(key, value)
-        given = [each.float().to(runtime.device()) for each in (query, key, value, log_gate, state)]
-        kept = given[-1].clone()
-        result, unsafe = examined(lambda given=given: function(*given))
-        output, after = _pair(result)
-        wrong = _shape("output", output, value) or _shape("state", after, state)
-        if wrong:
-            return f"With keys of {key_dim} and values of {value_dim}: {wrong}"
-        if not torch.equal(given[-1], kept):
-            return "The state that was given has changed: write the new one into a tensor of its own."
-        if _close(after, keep * (state + torch.outer(key, value))):
-            return "The token fades by its own gate: fade first, then write."
-        if key_dim == value_dim and _close(after, keep.T * state + torch.outer(key, value)):
-            return "The gates belong to the rows of the state, the key dimensions: log_gate[:, None]."
-        if not _close(after, last):
-            return f"With keys of {key_dim} and values of {value_dim} the state is off: fade each row, then add kᵀv."
-        if _close(output, query @ state):
-            return "The output reads the old state: a token sees itself."
-        if not _close(output, query @ last):
-            return f"With keys of {key_dim} and values of {value_dim} the state is right and the output is not."
-        if unsafe:
-            return f"With keys of {key_dim} and values of {value_dim}: {unsafe}"
-    return None
+@kernel_exercise("recurrences.step_kernel")
+def step_kernel():
+    def case(key_dim, value_dim):
+        token = (each.float().double() for each in _token(key_dim + value_dim, key_dim, value_dim))
+        query, key, value, log_gate, _, state = token
+        keep, write = log_gate.exp()[:, None], torch.outer(key, value)
+        last = keep * state + write
+        mistakes = [((None, keep * (state + write)), "the token fades by its own gate: fade first, then write.")]
+        if key_dim == value_dim:
+            columns = "the gates belong to the rows of the state, the key dimensions: log_gate[:, None]."
+            mistakes.append(((None, keep.mT * state + write), columns))
+        mistakes += [
+            ((query @ state, last), "the output reads the old state: a token sees itself."),
+            ((None, last), "the state is right and the output is not."),
+        ]
+        return Case(
+            f"keys of {key_dim} and values of {value_dim}",
+            in_float32(query, key, value, log_gate, state),
+            in_float32(query @ last, last),
+            mistakes=[(in_float32(*wrong), sentence) for wrong, sentence in mistakes],
+            names=("output", "state"),
+            hint="of the state: fade each row, then add kᵀv.",
+            kept="the state that was given has changed: write the new one into a tensor of its own.",
+        )
+
+    return [case(*sizes) for sizes in ((16, 16), (32, 16), (16, 64))]

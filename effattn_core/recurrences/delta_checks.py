@@ -3,10 +3,9 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, in_float32, kernel_exercise
 from effattn_core.recurrences import recurrence, unit_keys
 from effattn_core.recurrences.recall import read
-from kernels import runtime
 
 
 def _case(time, heads=2, key_dim=4, value_dim=3):
@@ -202,43 +201,51 @@ def delta_parity(function):
     return None
 
 
-@exercise("recurrences.delta_kernel", level="kernel")
-def delta_kernel(function):
-    for heads, key_dim, value_dim in ((1, 4, 4), (3, 16, 8), (2, 8, 32)):
+@kernel_exercise("recurrences.delta_kernel")
+def delta_kernel():
+    def step(query, key, value, log_gate, beta, state):
+        rows = (each[None, :, None].double() for each in (query, key, value))
+        gates = dict(log_gate=log_gate[None, :, None].double(), beta=beta[None, :, None].double())
+        settings = dict(rule="gated_delta", scale=1.0, implementation="oracle", state=state[None].double(), **gates)
+        output, after = recurrence(*rows, **settings)
+        return in_float32(output[0, :, 0], after[0])
+
+    def case(heads, key_dim, value_dim):
         generator = torch.Generator().manual_seed(heads)
         query, key, value = (torch.randn(heads, size, generator=generator) for size in (key_dim, key_dim, value_dim))
         key, beta = unit_keys(key), torch.rand(heads, generator=generator)
         log_gate = -torch.rand(heads, generator=generator)
         state = torch.randn(heads, key_dim, value_dim, generator=generator)
-        given, device = state.clone(), runtime.device()
+        given = query, key, value, log_gate, beta, state
+        output, after = step(*given)
+        mistakes = [
+            (
+                (None, step(query, key, value, 0 * log_gate, beta, state)[1]),
+                "nothing fades: multiply the state by exp(log_gate) first.",
+            ),
+            (
+                (None, after),
+                "the state is right and the output is not: read after the write, and with the query.",
+            ),
+        ]
+        if heads > 1:
+            # One program for all, or the first head's place in one of the arguments.
+            lost = [torch.cat([after[:1], torch.zeros_like(after[1:])]), after[:1].expand_as(after)]
+            for at in range(1, len(given)):
+                first = given[at][:1].expand_as(given[at])
+                lost.append(step(*given[:at], first, *given[at + 1 :])[1])
+            rows = "the first head is right, and another is not: its program must find its own rows."
+            mistakes += [((None, each), rows) for each in lost]
+        return Case(
+            f"{heads} head{'s' * (heads > 1)} with states of {key_dim} by {value_dim}",
+            in_float32(*given),
+            (output, after),
+            mistakes=mistakes,
+            names=("output", "state"),
+            hint="is beta · (value − what the key reads of the faded state) written along the key?",
+        )
 
-        def step(gate, rate, old=given, rows=(query, key, value)):
-            rows = (each[None, :, None] for each in rows)
-            settings = dict(log_gate=gate[None, :, None], beta=rate[None, :, None], state=old[None])
-            output, after = recurrence(*rows, rule="gated_delta", scale=1.0, implementation="oracle", **settings)
-            return output[0, :, 0], after[0]
-
-        wanted = step(log_gate, beta)
-        inputs = [each.to(device) for each in (query, key, value, log_gate, beta, state)]
-        got, unsafe = examined(lambda inputs=inputs: function(*inputs))
-        output, after = (each.cpu() for each in got)
-        for name, one, other in (("output", output, wanted[0]), ("state", after, wanted[1])):
-            if one.shape != other.shape:
-                return f"The {name} is {tuple(one.shape)}; it must be {tuple(other.shape)}."
-        close = dict(rtol=1e-4, atol=1e-5)
-        size = f"{heads} heads with states of {key_dim} by {value_dim}"
-        if torch.allclose(output, wanted[0], **close) and torch.allclose(after, wanted[1], **close):
-            if unsafe:
-                return f"With {size}: {unsafe}"
-            continue
-        if torch.allclose(after, step(0 * log_gate, beta)[1], **close):
-            return f"With {size} nothing fades: multiply the state by exp(log_gate) first."
-        if torch.allclose(after, wanted[1], **close):
-            return f"With {size} the state is right and the output is not: read after the write, and with the query."
-        if heads > 1 and torch.allclose(after[0], wanted[1][0], **close):
-            return f"With {size} the first head is right, and another is not: its program must find its own rows."
-        return f"With {size} the state is off by {(after - wanted[1]).abs().max():.2g}."
-    return None
+    return [case(*sizes) for sizes in ((1, 4, 4), (3, 16, 8), (2, 8, 32))]
 
 
 @exercise("recurrences.delta_rounds", level="open")

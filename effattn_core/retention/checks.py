@@ -6,10 +6,9 @@ import torch
 
 from effattn_core import costs
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging import Case, kernel_exercise
+from effattn_core.judging import Case, in_float32, kernel_exercise
 from effattn_core.retention import costs as costs_retention
 from effattn_core.retention import parallel
-from kernels import runtime
 
 # Of the pencil exercise on three tokens: a state of one number.
 QUERIES, KEYS, VALUES, DECAY = (1.0, 2.0, 3.0), (2.0, 1.0, 3.0), (1.0, 4.0, 2.0), 0.5
@@ -246,11 +245,6 @@ def linear(function):
     return None
 
 
-def _in_float32(*tensors):
-    """Tensors where kernels run, None as it is."""
-    return tuple(each if each is None else each.float().to(runtime.device()) for each in tensors)
-
-
 PAIR = ("output", "state")  # what launchers return
 
 
@@ -262,9 +256,9 @@ def step_kernel():
         wanted, mistakes = _step_mistakes(*token, decay, state)
         return Case(
             f"keys of {key_dim} and values of {value_dim}",
-            (*_in_float32(*token), decay, *_in_float32(state)),
-            _in_float32(*wanted),
-            mistakes=[(_in_float32(*results), sentence) for results, sentence in mistakes],
+            (*in_float32(*token), decay, *in_float32(state)),
+            in_float32(*wanted),
+            mistakes=[(in_float32(*results), sentence) for results, sentence in mistakes],
             names=PAIR,
             hint="is the state decay · state + kᵀv, and the output what the query reads of it?",
             kept="the state that was given has changed: write the new one into a tensor of its own.",
@@ -276,8 +270,8 @@ def step_kernel():
 @kernel_exercise("retention.ragged_kernel")
 def ragged_kernel():
     def case(time, decay):
-        given = _in_float32(*_case(time, 16, 16)[:3])
-        output, state = _in_float32(*_truth(*given, decay))
+        given = in_float32(*_case(time, 16, 16)[:3])
+        output, state = in_float32(*_truth(*given, decay))
         short = time % 16
         too_many = (
             f"the outputs are right, and the last state has faded by 16 − {short} steps too many: a chunk fades by the "

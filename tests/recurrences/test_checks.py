@@ -81,6 +81,16 @@ def step_in_torch(query, key, value, log_gate, state):
     return query @ after, after
 
 
+def beside(launcher, form):
+    """A launcher that returns what `form` gives, beside the launch of a right kernel."""
+
+    def launched(*case):
+        launcher(*case)
+        return form(*case)
+
+    return launched
+
+
 SOLVED = {
     "recurrences.shut": math.log(0.01) * 16,
     "recurrences.levels_cost": 3.5,
@@ -122,17 +132,19 @@ MISTAKES = [
         *case, handed=False, summed=False), "its own token's G too"),
     ("recurrences.fading_kernel", lambda gate: fading_kernel(gate, unit=1.0), "tl.exp2 is 2 to a power"),
     ("recurrences.fading_kernel", lambda gate: fading_kernel(gate, open=True), "sees the future"),
-    ("recurrences.fading_kernel", lambda gate: fading_split(gate), "is infinity multiplied by 0"),
-    ("recurrences.fading_kernel", lambda gate: fading_kernel(gate)[:-1], "must have the shape"),
-    ("recurrences.fading_kernel", lambda gate: 0.9 * fading_kernel(gate), "an entry is off by"),
+    ("recurrences.fading_kernel", beside(fading_kernel, lambda gate: fading(gate).mT), "sees the future"),
+    ("recurrences.fading_kernel", beside(fading_kernel, fading_split), "is infinity multiplied by 0"),
+    ("recurrences.fading_kernel", lambda gate: fading_kernel(gate)[:-1], "must be a tensor of shape (16, 16)"),
+    ("recurrences.fading_kernel", lambda gate: 0.9 * fading_kernel(gate), "e to the sum of the gates after m"),
     ("recurrences.fading_kernel", fading, "No Triton kernel was launched"),
     ("recurrences.step_kernel", step_in_torch, "No Triton kernel was launched"),
-    ("recurrences.step_kernel", lambda *case: step_kernel(*case)[0], "return two tensors"),
-    ("recurrences.step_kernel", lambda *case: step_kernel(*case, place=True), "The state that was given has changed"),
+    ("recurrences.step_kernel", lambda *case: step_kernel(*case)[0], "return 2 tensors (output, state)"),
+    ("recurrences.step_kernel", lambda *case: step_kernel(*case, place=True), "the state that was given has changed"),
     ("recurrences.step_kernel", lambda *case: step_kernel(*case, late=True), "fade first, then write"),
-    ("recurrences.step_kernel", step_by_columns, "belong to the rows of the state"),
+    ("recurrences.step_kernel", beside(step_kernel, step_by_columns), "belong to the rows of the state"),
     ("recurrences.step_kernel", lambda *case: step_kernel(*case, old=True), "reads the old state"),
-    ("recurrences.step_kernel", lambda *case: (step_kernel(*case)[0], 2 * step_kernel(*case)[1]), "the state is off"),
+    ("recurrences.step_kernel", lambda *case: (step_kernel(*case)[0], 2 * step_kernel(*case)[1]),
+     "fade each row, then add kᵀv"),
     ("recurrences.step_kernel", lambda *case: (2 * step_kernel(*case)[0], step_kernel(*case)[1]), "the output is not"),
 ]  # fmt: skip
 

@@ -43,8 +43,8 @@ def delta_kernel_(Q, K, V, G, B, S, Out, After, D: tl.constexpr, E: tl.constexpr
     tl.store(After + place, state)
 
 
-def delta_kernel(query, key, value, log_gate, beta, state, programs=None):
-    output, after = torch.zeros_like(value), torch.zeros_like(state)
+def delta_kernel(query, key, value, log_gate, beta, state, programs=None, made=torch.zeros_like):
+    output, after = made(value), made(state)
     heads, key_dim, value_dim = state.shape
     delta_kernel_[(programs or heads,)](query, key, value, log_gate, beta, state, output, after, key_dim, value_dim)
     return output, after
@@ -113,8 +113,12 @@ MISTAKES = [
     ("recurrences.delta_kernel", lambda *case: delta_kernel(*case[:3], 0 * case[3], *case[4:]), "nothing fades"),
     ("recurrences.delta_kernel", lambda *case: (delta_kernel(*case)[0] + 1, delta_kernel(*case)[1]), "read after"),
     ("recurrences.delta_kernel", lambda *case: delta_kernel(*case, programs=1), "must find its own rows"),
-    ("recurrences.delta_kernel", lambda *case: delta_kernel(*case)[::-1], "The output is"),
-    ("recurrences.delta_kernel", lambda *case: delta_kernel(*case[:4], 2 * case[4], case[5]), "the state is off by"),
+    ("recurrences.delta_kernel", lambda *case: delta_kernel(*case, programs=1, made=torch.empty_like), "of the output"),
+    ("recurrences.delta_kernel", lambda *case: delta_kernel(case[0], case[1][:1].expand_as(case[1]).contiguous(),
+                                                            *case[2:]), "must find its own rows"),
+    ("recurrences.delta_kernel", lambda *case: delta_kernel(*case)[::-1], "the output must be a tensor"),
+    ("recurrences.delta_kernel", lambda *case: delta_kernel(*case)[0], "return 2 tensors (output, state)"),
+    ("recurrences.delta_kernel", lambda *case: delta_kernel(*case[:4], 2 * case[4], case[5]), "written along the key"),
     ("recurrences.delta_rounds", lambda leaning: delta_rounds(leaning) - 1, "one round is missing"),
     ("recurrences.delta_rounds", lambda leaning: delta_rounds(leaning, 0.1), "a hundredth is asked"),
     ("recurrences.delta_rounds", lambda leaning: 10, "how does the error change per round"),
