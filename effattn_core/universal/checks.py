@@ -3,10 +3,7 @@
 import torch
 
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging import NO_KERNEL, random
-from effattn_core.judging.watch import watch
-from kernels import runtime
-from kernels.trace import trace
+from effattn_core.judging import Case, kernel_exercise, random
 
 
 @exercise("universal.even_text", level="pencil")
@@ -158,62 +155,47 @@ def once(function):
     return None
 
 
-def _on_chip(weight, hidden, loops):
+def _stream(hidden, loops, step):
+    """What `loops` steps make of a first stream, in float32: step(stream, first stream)."""
+    stream = hidden
     for _ in range(loops):
-        hidden = hidden + (hidden @ weight).relu()
-    return hidden
+        stream = step(stream, hidden)
+    return stream.float()
 
 
-def _chip_mistake(got, weight, hidden, loops):
-    """A sentence for a wrong stream, None for a right one."""
-
-    def close(wanted):
-        return torch.allclose(got, wanted, rtol=1e-4, atol=1e-4)
-
-    if close(_on_chip(weight, hidden, loops)):
-        return None
-    for other in (loops - 1, loops + 1):
-        if close(_on_chip(weight, hidden, other)):
-            return f"{other} loops were run."
-    if close(_on_chip(weight.mT, hidden, loops)):
-        return "the weight is turned: number j of hidden @ weight sums over the *rows* of column j."
-    straight, bare, restarted = hidden, hidden, hidden
-    for _ in range(loops):
-        straight = straight + straight @ weight
-        bare = (bare @ weight).relu()
-        restarted = hidden + (restarted @ weight).relu()
-    if close(straight):
-        return "the ReLU is missing."
-    if close(bare):
-        return "the layer *adds* to the stream: hidden + relu(hidden @ weight)."
-    if close(restarted):
-        return "each loop adds to the first stream instead of the last one's."
-    return f"the stream is off by {(got - _on_chip(weight, hidden, loops)).abs().max():.2g}."
-
-
-@exercise("universal.on_chip", level="kernel")
-def on_chip(function):
-    for width, loops in ((16, 1), (32, 2), (64, 4), (16, 5)):
+@kernel_exercise("universal.on_chip")
+def on_chip():
+    def case(width, loops):
         weight, hidden = random(width, width) / width**0.5, random(width)
-        case = f"With {loops} loops over a weight of {width} × {width}:"
-        found = watch(lambda weight=weight, hidden=hidden, loops=loops: function(weight, hidden.clone(), loops))
-        if found.launches == 0:
-            return NO_KERNEL
-        if found.findings:
-            return f"{case} `{found.findings[0].code}` leaves its tensor, or shares an element with another program."
-        if not isinstance(found.result, torch.Tensor) or found.result.shape != hidden.shape:
-            return f"{case} return the stream, a tensor of {width} numbers."
-        wrong = _chip_mistake(found.result, weight, hidden, loops)
-        if wrong:
-            return f"{case} {wrong}"
-        if runtime.mode != "interpreter":
-            continue
-        with trace(weight=weight) as traffic:
-            function(weight, hidden.clone(), loops)
-        times = traffic.loaded["weight"] / (4 * weight.numel())
-        if times != 1:
-            return f"{case} the stream is right, and the weight was loaded {times:g} times. Load it before the loop."
-    return None
+        W, first = weight.double(), hidden.double()
+
+        def after(loops, W=W):
+            return _stream(first, loops, lambda stream, _: stream + (stream @ W).relu())
+
+        others = loops - 1, loops + 1
+        turned = "the weight is turned: number j of hidden @ weight sums over the *rows* of column j."
+        bare = "the layer *adds* to the stream: hidden + relu(hidden @ weight)."
+        restarted = "each loop adds to the first stream instead of the last one's."
+        mistakes = [
+            *((after(other), f"{other} {'loop was' if other == 1 else 'loops were'} run.") for other in others),
+            (after(loops, W.mT), turned),
+            (_stream(first, loops, lambda stream, _: stream + stream @ W), "the ReLU is missing."),
+            (_stream(first, loops, lambda stream, _: (stream @ W).relu()), bare),
+            (_stream(first, loops, lambda stream, first: first + (stream @ W).relu()), restarted),
+        ]
+        return Case(
+            f"{loops} loop{'s' * (loops != 1)} over a weight of {width} × {width}",
+            (weight, hidden, loops),
+            after(loops),
+            mistakes=mistakes,
+            names=("stream",),
+            hint="is it hidden + relu(hidden @ weight), as often as is asked?",
+            kept="",  # the stream may be the tensor that was given
+            once=(0,),
+            again="the stream is right, and the weight was loaded {times:g} times: load it before the loop.",
+        )
+
+    return [case(*sizes) for sizes in ((16, 1), (32, 2), (64, 4), (16, 5))]
 
 
 @exercise("universal.enter", level="open")

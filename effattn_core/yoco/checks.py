@@ -6,8 +6,7 @@ import torch
 
 from effattn_core.attention import attention
 from effattn_core.exercises import compare_number, exercise
-from effattn_core.judging import random
-from effattn_core.judging.watch import examined
+from effattn_core.judging import Case, kernel_exercise, random
 from effattn_core.model import build, configuration
 from effattn_core.positions import rotate
 from effattn_core.yoco import costs as costs_yoco
@@ -149,52 +148,60 @@ def write(function):
     return None
 
 
-@exercise("yoco.ring", level="kernel")
-def ring(function):
-    for window, length, dim in ((16, 0, 16), (16, 5, 16), (16, 16, 32), (16, 41, 16), (64, 100, 32)):
-        query, key, value = 3 * random(dim), random(dim + 1)[1:].contiguous(), random(dim + 2)[2:].contiguous()
-        keys, values = (random(2, window + length, dim) + 0.5).unbind()
-        given = [torch.full((window, dim), 1e4, device=query.device) for _ in range(2)]
+@kernel_exercise("yoco.ring")
+def ring():
+    def case(window, length, dim):
+        query, key, value = 3 * random(dim), random(dim + 1)[1:].clone(), random(dim + 2)[2:].clone()
+        written = (random(2, window + length, dim) + 0.5).unbind()
+        old = [torch.full((window, dim), 1e4, device=query.device) for _ in range(2)]
         for place in range(max(0, length - window), length):  # what earlier tokens have left
-            given[0][place % window], given[1][place % window] = keys[place], values[place]
-        rings = [each.clone() for each in given]
-        got, unsafe = examined(lambda each=(query, key, value, *rings, length): function(*each))
-        case = f"Token {length} of a window of {window}:"
-        if unsafe:
-            return f"{case} {unsafe}"
-        wrong = _ring_mistake(got, rings, given, (query, key, value), length)
-        if wrong:
-            return f"{case} {wrong}"
-    return None
+            for each, rows in zip(old, written, strict=True):
+                each[place % window] = rows[place]
 
+        def stored(place):
+            rings = [each.clone() for each in old]
+            rings[0][place], rings[1][place] = key, value
+            return tuple(rings)
 
-def _ring_mistake(got, rings, given, token, length):
-    """What is wrong with the output or with what the rings hold after one token; None if nothing is."""
-    query, key, value = token
-    window, place = len(given[0]), length % len(given[0])
-    right = [each.clone() for each in given]
-    right[0][place], right[1][place] = key, value
-    if not isinstance(got, torch.Tensor) or got.shape != query.shape:
-        return f"the output must be {tuple(query.shape)}; got {tuple(getattr(got, 'shape', [type(got).__name__]))}."
-    if all(torch.equal(*pair) for pair in zip(rings, given, strict=True)):
-        return "the rings hold what they held before: write the new key and value into them."
-    if not all(torch.equal(*pair) for pair in zip(rings, right, strict=True)):
-        return f"the new key and value belong into row {place}, the token's number modulo the window, and nowhere else."
+        def seen(keys, values, **settings):
+            one = (each[None, None].double() for each in (query[None], keys, values))
+            return attention(*one, causal=False, **settings)[0, 0, 0].float()
 
-    def seen(keys, values, **settings):
-        return attention(*(each[None, None] for each in (query[None], keys, values)), causal=False, **settings)[0, 0, 0]
+        place, filled = length % window, min(length + 1, window)
+        others = {0, min(length, window - 1), (length - 1) % window, (length + 1) % window} - {place}
+        new = stored(place)
+        heads = [each[:filled] for each in new]
+        right = seen(*heads)
+        elsewhere = (
+            f"the new key and value belong into row {place}, the token's number modulo the window, and nowhere else."
+        )
+        mistakes = [
+            (
+                (None, *(each.clone() for each in old)),
+                "the rings hold what they held before: write the new key and value into them.",
+            ),
+            *(((None, *stored(other)), elsewhere) for other in sorted(others)),
+            ((right, None, None), elsewhere),
+        ]
+        if length:
+            before = seen(*(each[: min(length, window)] for each in old))
+            own = "the token reads the ring as it was before: it sees its own key, in the place of the oldest."
+            mistakes.append(((before, *new), own))
+        if filled < window:
+            count = f"rows that were never written count: {filled} of {window} hold a key."
+            mistakes.append(((seen(*new), *new), count))
+        mistakes.append(((seen(*heads, scale=1.0), *new), "the scores are not scaled by head_dim ** -0.5."))
+        return Case(
+            f"token {length} of a window of {window}",
+            (query, key, value, *old, length),
+            (right, *new),
+            written=(3, 4),
+            names=("output", "ring of keys", "ring of values"),
+            mistakes=mistakes,
+            hint="does the query read each row that holds a key, the new one too, and no other?",
+        )
 
-    filled = min(length + 1, window)
-    if torch.allclose(got, seen(right[0][:filled], right[1][:filled]), rtol=1e-4, atol=1e-5):
-        return None
-    old = [each[: min(length, window)] for each in given]
-    if length and torch.allclose(got, seen(*old), rtol=1e-4, atol=1e-5):
-        return "the token reads the ring as it was before: it sees its own key, in the place of the oldest."
-    if torch.allclose(got, seen(*right), rtol=1e-4, atol=1e-4):
-        return f"rows that were never written count: {filled} of {window} hold a key."
-    if torch.allclose(got, seen(right[0][:filled], right[1][:filled], scale=1.0), rtol=1e-4, atol=1e-4):
-        return "the scores are not scaled by head_dim ** -0.5."
-    return f"the output is off by {(got - seen(right[0][:filled], right[1][:filled])).abs().max():.2g}."
+    return [case(*each) for each in ((16, 0, 16), (16, 5, 16), (16, 16, 32), (16, 41, 16), (64, 100, 32))]
 
 
 @exercise("yoco.throughput", level="open")

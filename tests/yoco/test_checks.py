@@ -58,8 +58,11 @@ def ring_kernel(Q, K, V, Keys, Values, Out, place, filled, scale, W: tl.constexp
         tl.store(Values + spots, tl.load(V + dims), mask=new)
 
 
-def ring(query, key, value, keys, values, length, place=None, filled=None, scale=None, old=False, store=True):
+def ring(query, key, value, keys, values, length, place=None, filled=None, scale=None, old=False, store=True,
+         twice=False):  # fmt: skip
     window, dim = keys.shape
+    if twice:
+        keys[-1] = key
     out, old = torch.empty_like(query), old and length > 0
     filled = min(length + 1 - old, window) if filled is None else filled
     place = length % window if place is None else place
@@ -114,13 +117,15 @@ MISTAKES = [
     ("yoco.write", lambda keys, new, turn: turn(new, keys.shape[2]), "the new ones come behind"),
     ("yoco.write", lambda keys, new, turn: -write(keys, new, turn), "are off by"),
     ("yoco.ring", lambda query, *given: query, "No Triton kernel was launched"),
-    ("yoco.ring", lambda *given: ring(*given)[:4], "the output must be"),
+    ("yoco.ring", lambda *given: ring(*given)[:4], "the output must be a tensor of shape (16,); got (4,)"),
+    ("yoco.ring", lambda *given: [ring(*given)].clear(), "the output must be a tensor of shape (16,); got nothing"),
     ("yoco.ring", lambda *given: ring(*given, store=False), "hold what they held before"),
     ("yoco.ring", lambda *given: ring(*given, place=1), "modulo the window, and nowhere else"),
+    ("yoco.ring", lambda *given: ring(*given, twice=True), "belong into row 0"),
     ("yoco.ring", lambda *given: ring(*given, old=True), "as it was before"),
     ("yoco.ring", lambda *given: ring(*given, filled=len(given[3])), "rows that were never written count"),
     ("yoco.ring", lambda *given: ring(*given, scale=1.0), "not scaled"),
-    ("yoco.ring", lambda *given: -ring(*given), "is off by"),
+    ("yoco.ring", lambda *given: -ring(*given), "does the query read each row"),
     ("yoco.throughput", lambda *given: throughput(*given, beside=False), "the weights take memory too"),
     ("yoco.throughput", lambda *given: throughput(*given, each=1), "share one reading of the weights"),
     ("yoco.throughput", lambda *given: throughput(*given, batch=1), "as many as fit share"),
