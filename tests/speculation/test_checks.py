@@ -40,25 +40,40 @@ def frequent(counted, kept, end):
 
 
 @triton.jit
-def top_kernel(logits_pointer, value_pointer, place_pointer, words, TOP: tl.constexpr, BLOCK: tl.constexpr):
+def top_kernel(
+    logits_pointer, value_pointer, place_pointer,
+    words,
+    FILL: tl.constexpr, MASKED: tl.constexpr, STRIKES: tl.constexpr, LOWEST: tl.constexpr,
+    TOP: tl.constexpr, BLOCK: tl.constexpr,
+):  # fmt: skip
+    """The largest words of a row. FILL: past its end, if MASKED; STRIKES them out; of equals the LOWEST place."""
     row = tl.program_id(0)
     place = tl.arange(0, BLOCK)
-    left = tl.load(logits_pointer + row * words + place, mask=place < words, other=float("-inf"))
+    left = tl.load(logits_pointer + row * words + place, mask=place < (words if MASKED else BLOCK), other=FILL)
     for rank in range(TOP):
         best = tl.max(left, 0)
         at = tl.min(tl.where(left == best, place, BLOCK), 0)
+        if not LOWEST:
+            at = tl.max(tl.where(left == best, place, 0), 0)
         tl.store(value_pointer + row * TOP + rank, best)
         tl.store(place_pointer + row * TOP + rank, at.to(tl.int64))
-        left = tl.where(place == at, float("-inf"), left)
+        if STRIKES:
+            left = tl.where(place == at, float("-inf"), left)
 
 
-def launch_top(logits, top_k, block=None):
+def launch_top(logits, top_k, fill=float("-inf"), masked=True, strikes=True, lowest=True):
     rows, words = logits.shape
-    values = torch.full((rows, top_k), float("nan"), device=logits.device)
-    places = torch.full((rows, top_k), -1, dtype=torch.int64, device=logits.device)
-    block = block or triton.next_power_of_2(words)
-    top_kernel[(rows,)](logits, values, places, words, TOP=top_k, BLOCK=block)
+    values = logits.new_empty(rows, top_k)
+    places = torch.empty_like(values, dtype=torch.int64)
+    block = triton.next_power_of_2(words)
+    top_kernel[(rows,)](
+        logits, values, places, words, fill, masked, strikes, lowest, TOP=top_k, BLOCK=block
+    )  # fmt: skip
     return values, places
+
+
+def spoilt_top(**mistake):
+    return lambda logits, top_k: launch_top(logits, top_k, **mistake)
 
 
 def best_length(rate, price):
@@ -105,42 +120,6 @@ def plain_top(logits, top_k):
     return logits.topk(top_k)
 
 
-@triton.jit
-def unmasked_kernel(logits_pointer, value_pointer, place_pointer, words, TOP: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0)
-    place = tl.arange(0, BLOCK)
-    left = tl.load(logits_pointer + row * words + place)
-    for rank in range(TOP):
-        best = tl.max(left, 0)
-        at = tl.min(tl.where(left == best, place, BLOCK), 0)
-        tl.store(value_pointer + row * TOP + rank, best)
-        tl.store(place_pointer + row * TOP + rank, at.to(tl.int64))
-        left = tl.where(place == at, float("-inf"), left)
-
-
-@triton.jit
-def zero_kernel(logits_pointer, value_pointer, place_pointer, words, TOP: tl.constexpr, BLOCK: tl.constexpr):
-    row = tl.program_id(0)
-    place = tl.arange(0, BLOCK)
-    left = tl.load(logits_pointer + row * words + place, mask=place < words, other=0.0)
-    for rank in range(TOP):
-        best = tl.max(left, 0)
-        at = tl.min(tl.where(left == best, place, BLOCK), 0)
-        tl.store(value_pointer + row * TOP + rank, best)
-        tl.store(place_pointer + row * TOP + rank, at.to(tl.int64))
-        left = tl.where(place == at, float("-inf"), left)
-
-
-def launched_with(kernel):
-    def launch(logits, top_k):
-        rows, words = logits.shape
-        values, places = torch.empty(rows, top_k), torch.zeros(rows, top_k, dtype=torch.int64)
-        kernel[(rows,)](logits, values, places, words, TOP=top_k, BLOCK=triton.next_power_of_2(words))
-        return values, places
-
-    return launch
-
-
 MISTAKES = [
     ("speculation.expected", (1 - 0.8**6) / 0.2 - 1, "add 1"),
     ("speculation.expected", 4.0, "only if all before it"),
@@ -172,8 +151,13 @@ MISTAKES = [
     ("speculation.ranked", one_more, "not one more"),
     ("speculation.ranked", in_order_of_rank, "another order"),
     ("speculation.top", plain_top, "No Triton kernel"),
-    ("speculation.top", launched_with(unmasked_kernel), "reads outside logits_pointer"),
-    ("speculation.top", launched_with(zero_kernel), "load it as -inf"),
+    ("speculation.top", spoilt_top(masked=False), "reads outside logits_pointer"),
+    ("speculation.top", spoilt_top(fill=0.0), "load it as -inf"),
+    ("speculation.top", spoilt_top(strikes=False), "the same maximum comes again and again"),
+    ("speculation.top", spoilt_top(lowest=False), "of equal logits the lower place comes first"),
+    ("speculation.top", lambda logits, top_k: launch_top(-logits, top_k), "the top_k largest, in descending order"),
+    ("speculation.top", lambda *given: [each.long() for each in launch_top(*given)], "the values must be of float32"),
+    ("speculation.top", lambda *given: launch_top(*given)[0], "return 2 tensors (values, places)"),
     ("speculation.best_length", lambda rate, price: 4, "the best length is"),
     ("speculation.best_length", lambda rate, price: max(1, best_length(rate, price)), "no draft pays"),
 ]

@@ -125,7 +125,8 @@ def sweep():
         )
         return Case(what, (violated, weight), (total, hard), mistakes=mistakes, **says)
 
-    return [case(seed, *sizes) for seed, sizes in enumerate(((16, 16, 16), (5, 70, 3), (33, 17, 40)))]
+    sizes = (16, 16, 16), (5, 70, 3), (33, 17, 40), (20, 8, 3)  # the last has tiles below each other alone
+    return [case(seed, *each) for seed, each in enumerate(sizes)]
 
 
 @exercise("discrete.cut", level="open")
