@@ -2,11 +2,12 @@
 
 A stored case has the fields of `effattn_core.judging.Case`. An argument that is a tensor is {"dtype", "shape",
 "strides", "offset", "data"}: its storage in base64, so that a view stays a view; of a case that is `far` the first is
-"sparse": its rows lie 2^30 elements apart, and `data` holds its elements alone. A result, wanted or mistaken, is
-{"dtype", "shape", "data"}.
+"sparse": its rows lie 2^30 elements apart, and `data` holds its elements alone. A number that JSON has not, such as
+-inf, is {"number"}, as text. A result, wanted or mistaken, is {"dtype", "shape", "data"}.
 """
 
 import base64
+import math
 from dataclasses import asdict
 
 import torch
@@ -26,7 +27,7 @@ def cases(name):
 
 def stored(case):
     """A case in what JSON has."""
-    arguments = [_view(each) if isinstance(each, torch.Tensor) else each for each in case.arguments]
+    arguments = list(map(_argument, case.arguments))
     if case.far:
         rows, columns = case.arguments[0].shape
         arguments[0] = _content(case.arguments[0]) | {"strides": [FAR // (rows - 1), 1], "sparse": True}
@@ -38,6 +39,12 @@ def stored(case):
     return asdict(case.says) | {
         "arguments": arguments, "wanted": wanted, "written": case.written, "mistakes": mistakes, "grid": case.grid,
     }  # fmt: skip
+
+
+def _argument(value):
+    if isinstance(value, torch.Tensor):
+        return _view(value)
+    return {"number": str(value)} if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _content(tensor):
