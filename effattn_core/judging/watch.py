@@ -63,26 +63,6 @@ def unwritten(result, stored):
     return holes.nonzero().tolist()
 
 
-def examined(call, advice=None):
-    """(what `call()` returns, what is wrong with its launches in a sentence, or None), as `watch` sees them.
-
-    Wrong is a launch that was asked for and not made, a lane outside its tensor, an element that two programs touch.
-    advice: what to do about lanes that go astray, in the words of the exercise.
-    """
-    found = watch(call)
-    if found.launches == 0:
-        return found.result, "No Triton kernel was launched: this exercise asks for one."
-    if not found.findings:
-        return found.result, None
-    first = found.findings[0]
-    if first.kind == "outside":
-        mask = "mask the lanes past the end" if first.access == "store" else "mask them, with other= for the rest"
-        wrong, cure = f" touches elements outside its tensor of shape {first.shape}: ", mask
-    else:
-        wrong, cure = f": two programs touch the same element ({first.kind}); ", "each output has one owner"
-    return found.result, f"`{first.code}`{wrong}{advice or cure}."
-
-
 @contextlib.contextmanager
 def counted(tensors):
     """How often each element of some tensors, by number, is loaded inside the `with`: a dict that is full at its end.
