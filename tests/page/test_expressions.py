@@ -42,33 +42,33 @@ def several(*patterns):
     return lambda inner: st.one_of(*[binary(pattern, *[inner] * pattern.count("{}")) for pattern in patterns])
 
 
-SIMPLE = st.sampled_from(["i", "u", "rows", "columns", "program", "i.to(tl.int64)", "u.to(tl.int32)", "(i // 3)"])
-INTEGERS = st.recursive(
-    SIMPLE,
-    several(
-        "({} + {})", "({} - {})", "({} * {})", "({} + 3)", "({} & {})", "({} | {})", "({} ^ {})",
-        "({}.to(tl.int32) << 3)",
-        "({}.to(tl.int32) >> 2)", "({}.to(tl.int64) // 7)", "({}.to(tl.int32) % 5)", "tl.maximum({}, {})",
-        "tl.minimum({}, 4)", "(~{}.to(tl.int64))", "(-{}.to(tl.int32))", "tl.sum(none + {}, 0)[None, :]",
-        "tl.max(none + {}, 1)[:, None]", "tl.min(none + {}, 1, keep_dims=True)", "{}.to(tl.int8)", "{}.to(tl.uint8)",
-        "tl.where({} > 2, {}, 5)", "({} <= {}).to(tl.int32)", "tl.reshape(tl.trans(none + {}), [4, 8])",
-        "tl.sort(none + {})", "tl.cumsum(none + {}, 1)", "tl.abs({})",
-    ),
-    max_leaves=4,
-)  # fmt: skip
+PLAIN = ["i", "u", "rows", "columns", "program", "i.to(tl.int64)", "u.to(tl.int32)", "(i // 3)"]
+OF_INTEGERS = [
+    "({} + {})", "({} - {})", "({} * {})", "({} + 3)", "({} & {})", "({} | {})", "({} ^ {})",
+    "({}.to(tl.int32) << 3)",
+    "({}.to(tl.int32) >> 2)", "({}.to(tl.int64) // 7)", "({}.to(tl.int32) % 5)", "tl.maximum({}, {})",
+    "tl.minimum({}, 4)", "(~{}.to(tl.int64))", "(-{}.to(tl.int32))", "tl.sum(none + {}, 0)[None, :]",
+    "tl.max(none + {}, 1)[:, None]", "tl.min(none + {}, 1, keep_dims=True)", "{}.to(tl.int8)", "{}.to(tl.uint8)",
+    "tl.where({} > 2, {}, 5)", "({} <= {}).to(tl.int32)", "tl.reshape(tl.trans(none + {}), [4, 8])",
+    "tl.sort(none + {})", "tl.cumsum(none + {}, 1)", "tl.abs({})",
+]  # fmt: skip
+REAL = "x row column h h.to(tl.float32) x.to(tl.float16) (h*0.1) (0.1*x) (h/3)".split()
+OF_REALS = [
+    "({} + {})", "({} - {})", "({} * {})", "({} + 0.3)", "(2 * {})", "({} / (tl.abs({}) + 1))",
+    "tl.maximum({}, {})", "tl.exp2((tl.maximum({}, -9) > 0).to(tl.float32))",
+    "tl.minimum({}, 0.5)", "tl.where({} > 0.2, {}, {})", "tl.where({} == {}, 1, {})", "(-{})", "tl.abs({})",
+    "tl.max(zero + {}, 0)[None, :]", "tl.min(zero + {}, 1)[:, None]", "{}.to(tl.float16)", "({} + i)",
+    "tl.reshape(tl.trans(zero + {}), (4, 8))",
+    "tl.maximum(tl.minimum({}, 99.0), -99.0).to(tl.int32).to(tl.float32)", "tl.clamp({}, -2.5, 60.0)",
+]  # fmt: skip
+SIMPLE = st.sampled_from(PLAIN)
+INTEGERS = st.recursive(SIMPLE, several(*OF_INTEGERS), max_leaves=4)
 REALS = st.recursive(
-    st.sampled_from("x row column h h.to(tl.float32) x.to(tl.float16) (h*0.1) (0.1*x) (h/3)".split())
+    st.sampled_from(REAL)
     | st.one_of(*[binary(pattern, SIMPLE) for pattern in ("{}.to(tl.float32)", "({} * 0.3)", "({} / 3)")]),
-    several(
-        "({} + {})", "({} - {})", "({} * {})", "({} + 0.3)", "(2 * {})", "({} / (tl.abs({}) + 1))",
-        "tl.maximum({}, {})", "tl.exp2((tl.maximum({}, -9) > 0).to(tl.float32))",
-        "tl.minimum({}, 0.5)", "tl.where({} > 0.2, {}, {})", "tl.where({} == {}, 1, {})", "(-{})", "tl.abs({})",
-        "tl.max(zero + {}, 0)[None, :]", "tl.min(zero + {}, 1)[:, None]", "{}.to(tl.float16)", "({} + i)",
-        "tl.reshape(tl.trans(zero + {}), (4, 8))",
-        "tl.maximum(tl.minimum({}, 99.0), -99.0).to(tl.int32).to(tl.float32)",
-    ),
+    several(*OF_REALS),
     max_leaves=4,
-)  # fmt: skip
+)
 # Around an exact expression, one function that rounds: sums of what has one sign, so that nothing cancels.
 ROUNDING = """tl.exp(zero+{}) tl.exp2(zero+{}) tl.log(zero+{}) tl.log2(zero+{}) tl.sqrt(zero+{}) tl.rsqrt(zero+{})
 tl.sigmoid(zero+{}) tl.sum(tl.abs(zero+{}),1)[:,None] tl.sum(tl.abs(zero+{}),0)[None,:] tl.sum(tl.abs(zero+{}))
