@@ -81,7 +81,8 @@ OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
         (OUTSIDE + "each load and store needs the mask", lambda: said([RIGHT], findings=[finding("outside")])),
         (OUTSIDE + "stride", lambda: said([RIGHT], says=dict(stray="stride"), findings=[finding("outside")])),
         ("writes outside", lambda: said([RIGHT], findings=[finding("outside", access="store")])),
-        ("came to 99", lambda: said([ZERO], says=dict(far=True, stray="came to {offset}"), findings=[finding("outside")])),
+        ("came to 99",
+         lambda: said([ZERO], says=dict(far=True, stray="came to {offset}"), findings=[finding("outside")])),
         (f"programs (0, 0, 0) and (1, 0, 0) meet at source[2, 3]: {TWICE}",
          lambda: said([RIGHT], findings=[finding("written twice")])),
         ("outside", lambda: said([RIGHT], findings=[finding("written twice"), finding("outside")])),
@@ -99,7 +100,8 @@ OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
         ("the grid must round up", lambda: missing((2, 6), *[(row, at) for row in (0, 1) for at in (4, 5)])),
         ("the grid must round up", lambda: missing((6, 3), *[(row, at) for row in (4, 5) for at in range(3)])),
         ("only the first block is written", lambda: missing((12,), *[(at,) for at in range(4, 12)])),
-        ("past row 4 or column 3", lambda: missing((8, 3), *[(r, c) for r in range(4, 8) for c in range(3)], tiled=True)),
+        ("past row 4 or column 3",
+         lambda: missing((8, 3), *[(row, at) for row in range(4, 8) for at in range(3)], tiled=True)),
         ("1 element is never written, the first at [2]: is the block size", lambda: missing((6,), (2,))),
     ],
 )  # fmt: skip
@@ -202,7 +204,7 @@ def test_where_nobody_watched_what_is_nan_was_not_written():
 
 def test_mistakes_are_filled_up_with_results_that_do_not_matter_and_rounded_once():
     pair = Case("two", (), (torch.ones(2), torch.zeros(2)), mistakes=[((torch.zeros(2),), "first")])
-    (((first, second),),) = ([given for given, _ in pair.wrong],)
+    (((first, second), _),) = pair.wrong
     assert first.flat == [0.0, 0.0] and second is None
     assert pair.says == Says("two")
     rounded, nothing = in_float32(torch.tensor([0.1], dtype=torch.float64), None)
