@@ -92,7 +92,7 @@ def reason_of(says, wanted, mistakes, outcome):
     """What is wrong, as a sentence; None if nothing is.
 
     wanted: a list of Values. mistakes: (list, sentence) of each known way to go wrong, where the list holds the Values
-    that it gives, None for a result that does not matter.
+    that it gives, None for a result that does not matter if only it was written.
     """
     if outcome.launches == 0:
         return NO_KERNEL
@@ -135,9 +135,11 @@ def _named(says, number):
 
 def _explained(says, mistakes, outcome):
     """The sentence of a known mistake, of nan, or of elements that nobody wrote."""
+    unwritten = {number for number, missing in enumerate(outcome.missing) if missing and outcome.exact}
     for values, sentence in mistakes:
+        pairs = enumerate(zip(outcome.results, values, strict=True))
         if all(
-            each is None or close(got, each, says.within) for got, each in zip(outcome.results, values, strict=True)
+            number not in unwritten if each is None else close(got, each, says.within) for number, (got, each) in pairs
         ):
             return sentence
     holes = [(number, missing) for number, missing in enumerate(outcome.missing) if missing]

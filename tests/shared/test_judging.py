@@ -72,6 +72,8 @@ OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
         ("return 2 tensors; got [2].", lambda: said([RIGHT] * 2, [RIGHT] * 3, written=1)),
         ("half", lambda: said([values(0.5, 1.0)], mistakes=[([RIGHT], "no"), ([values(0.5, 1.0)], "half")])),
         ("late", lambda: said([ZERO, RIGHT], [RIGHT, RIGHT], [([RIGHT, None], "no"), ([None, RIGHT], "late")])),
+        ("1 element of the state is never written", lambda: said(
+            [RIGHT, ZERO], [RIGHT, RIGHT], [([RIGHT, None], "no")], says=PAIR, missing=[[], [(0,)]], exact=True)),
         ("infinite", lambda: said([values(NAN, 2.0)], says=dict(nan="infinite"))),
         ("infinite", lambda: said([values(INF, 2.0)], says=dict(nan="infinite"), missing=[[(0,)]])),
         ("1 element is never", lambda: said([values(INF, 2.0)], says=dict(nan="x"), missing=[[(0,)]], exact=True)),
