@@ -128,6 +128,7 @@ SPOILED = {
     "wide": ("# written: the kernel.", LONG, "line 1 of the cell has 77 columns; at most 72 fit"),
     "tall": ("# written: the kernel.", "x = 1\n" * 26, "a cell has 26 lines; at most 25 are read"),
     "unlabelled": ("code_prompt_show", "code_prompt", "a folded cell says in code_prompt_show what it holds"),
+    "answer": ("tags: [hide-cell]", "tags: [hide-input]", "is folded with what it prints"),
     "crowded": ("## The oracle\n", "## The oracle\n\n" + "```{code-cell} ipython3\nx\n```\n" * 3, "6 cells are open"),
     "included": ("{excerpt}", "{literalinclude}", "the library is shown by {excerpt}, in 72 columns"),
 }

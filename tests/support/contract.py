@@ -172,8 +172,10 @@ def cells(found, section):
         tags = set(cell.options.get("tags", []))
         lines = cell.body.strip("\n").splitlines()
         opened += not tags & FOLDED and cell.line not in section
-        if "hide-input" in tags and not cell.options.get("mystnb", {}).get("code_prompt_show"):
+        if tags & {"hide-input", "hide-cell"} and not cell.options.get("mystnb", {}).get("code_prompt_show"):
             yield f"line {cell.line}: a folded cell says in code_prompt_show what it holds"
+        if "assert grade(" in cell.body and "hide-cell" not in tags:
+            yield f"line {cell.line}: the cell that grades the answer is folded with what it prints: tags: [hide-cell]"
         if tags & {"remove-cell", "remove-input"}:
             continue
         if len(lines) > LINES:
