@@ -20,6 +20,9 @@ ticks of exercises work without a network. Only these need one: the links to pap
 rocket above a chapter, which opens it in Colab or Binder. Browsers let no page of a folder read another: the meaning of
 a dotted word is not shown above it, but its link leads to the glossary, and the search shows titles without excerpts.
 
+Browsers run no kernels on a page of a folder either. To write and check kernels on the pages, serve them: type
+python -m http.server in this folder, and open http://localhost:8000/ in the browser. This needs no network.
+
 The notebooks and the code are at {address}
 Newer editions: {site}editions.html
 """

@@ -38,6 +38,23 @@ def test_a_note_says_how_to_open_it(unpacked):
     assert "index.html" in text and (unpacked / "index.html").exists() and "editions.html" in text
 
 
+def test_the_editors_go_with_the_pages_and_the_note_says_how_to_serve_them(tmp_path):
+    built = tmp_path / "html"
+    files = [
+        "index.html",
+        *(f"_static/vendor/{each}" for each in ("lab/lab.json", "lab/core/a.wasm", "lab-cases/a.json")),
+    ]
+    for name in files:
+        (built / name).parent.mkdir(parents=True, exist_ok=True)
+        (built / name).write_text(name, encoding="utf-8")
+    assert offline.pack(built, tmp_path / "book.zip") == len(files) + 1
+    with zipfile.ZipFile(tmp_path / "book.zip") as archive:
+        assert {f"{offline.name()}/{name}" for name in files} < {*archive.namelist()}
+        note = archive.read(f"{offline.name()}/README.txt").decode()
+    assert "python -m http.server" in note and "http://localhost:8000/" in note
+    assert max(map(len, note.splitlines())) <= 120
+
+
 @pytest.mark.browser
 def test_without_a_network_figures_move_formulas_are_set_and_the_search_finds(unpacked, browser):
     context = browser.new_context(offline=True)
