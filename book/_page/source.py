@@ -2,6 +2,7 @@
 
 import builtins
 import linecache
+import math
 
 from _page import host, launch
 from _page.dtypes import NotOnThePage
@@ -11,7 +12,7 @@ ALLOWED = {"math", "functools", "itertools", "operator", "__future__"}
 
 
 def load_source(text, filename="your kernel", modules=None):
-    """Run a cell's text and return its names, with torch, triton and tl among them from the start.
+    """Run a cell's text and return its names, with torch, triton, tl and math among them from the start.
 
     modules: others that it may import, by name. An import of anything else raises NotOnThePage.
     The lines of the text can then be quoted by `filename`, in findings and in tracebacks.
@@ -27,6 +28,6 @@ def load_source(text, filename="your kernel", modules=None):
 
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     names = {"__name__": "page", "__builtins__": {**vars(builtins), "__import__": importing}}
-    names |= {"torch": host, "triton": launch, "tl": KNOWN["triton.language"]}
+    names |= {"torch": host, "triton": launch, "tl": KNOWN["triton.language"], "math": math}
     exec(compile(text, filename, "exec"), names)
     return names
