@@ -1,40 +1,46 @@
-"""An editor below each kernel exercise that the page can check, with Run, Check, Stop, Reset, Hint and Answer.
+"""Boxes on the pages in which a reader answers and is judged: kernels in an editor, numbers in a field.
 
 How it hangs together, from the chapter to the reader's browser:
 
-- A chapter needs no word about it. `place` finds the exercises of the level "kernel" whose check is in
-  NAMES: the first cell that grades one holds its stub, and below that cell the box goes; the cells between
-  the exercise's `{solution}` and the assertion that it passes are its answer, the dropdown "Hint" is its hint.
-- `lab_cases.py` writes the check's own hidden cases as JSON, one file per exercise, into _static/vendor/lab-cases.
+- A chapter needs no word about it. `lab_found.py` reads a page: a kernel exercise gets an editor below the first cell
+  that grades it, with Run, Check, Stop, Reset, Hint and Answer; a pencil exercise a field for its numbers; and a kernel
+  that the chapter shows an editor below its cell, folded, that begins with the kernel as shown.
+- Placed is what can be judged: exercises that have cases (`effattn_core.judging`), numbers that are compared
+  (`lab_numbers.py`), shown kernels that have launches (`lab_shown.py`).
+- `lab_cases.py` makes JSON of the same hidden cases that JupyterLab judges by: one file per kernel, in
+  _static/vendor/lab-cases. What a number is compared with stands in its page: no server is asked, nor Python.
 - `lab_vendor.py` puts Pyodide's core, a bundle of CodeMirror and the book's Triton of the page (book/_page, with
   lab/lab_worker.py, which judges) into _static/vendor/lab: from npm, in locked versions, once. Without node or a
-  network it puts nothing there, and the boxes say so in a sentence; the book builds all the same, without a warning.
-- `lab.js` makes the box: a text area, CodeMirror once it comes near the screen. `lab-worker.js` starts at the first Run
-  and fetches 13 MB from this site, with progress; `lab-picture.js` draws what each program loaded and stored.
-- Only the text of an editor is run, by a button; it is kept in localStorage under the exercise's name. Nothing of an
-  address is read, and nothing is asked of another site. The worker has its own thread: Stop terminates it.
-- Opened as a file the box says how to serve the pages: `make serve` (lab_serve.py).
+  network it puts nothing there, and the editors say so in a sentence; the book builds all the same, without a warning.
+- `lab.js` makes the editor: a text area, CodeMirror once it comes near the screen; what is folded is made when it is
+  opened. `lab-worker.js` starts at the first Run and fetches 13 MB from this site, with progress; `lab-picture.js`
+  draws what each program loaded and stored. `lab-number.js` makes the fields, and judges them.
+- Only the text of an editor is run, by a button; it is kept in localStorage under its box's name. Nothing of an address
+  is read, and nothing is asked of another site. The worker has its own thread: Stop terminates it.
+- Opened as a file an editor says how to serve the pages: `make serve` (lab_serve.py). Fields work there too.
 """
 
 import html
 import json
-import re
 from pathlib import Path
 
 import lab_vendor
 from docutils import nodes
-from exercise_pages import exercises_of, level_of
+from lab_found import TRY, found
 from sphinx.util import logging
 
-NAMES = ("primer.scale_add", "primer.rms_norm", "primer.linear_relu", "primer.row_attention")
 CASES = Path(lab_vendor.VENDOR).with_name("lab-cases")
-STUB = re.compile(r"\n*verdict = grade\(\"([^\"]+)\", (\w+)\)\s*$")
-SOLVED = re.compile(r"\n*assert grade\(\"([^\"]+)\", (\w+)\)\.passed\s*$")
+TEXT = {
+    "kernel": ("Write it here: ", "With JavaScript this exercise can be written and checked here."),
+    "shown": ("Change it here: ", "With JavaScript this kernel can be changed and run here."),
+    "number": ("Answer here: ", "With JavaScript this exercise can be answered here."),
+}
+FOLD = '<details class="lab-try"><summary>Change this kernel and run it here</summary>{}</details>'
 
 
 def setup(app):
     app.connect("doctree-read", note)
-    app.connect("env-purge-doc", lambda app, env, docname: _pages(env).discard(docname))
+    app.connect("env-purge-doc", lambda app, env, docname: _pages(env).pop(docname, None))
     app.connect("env-merge-info", lambda app, env, docnames, other: _pages(env).update(_pages(other)))
     app.connect("env-updated", prepare)
     app.connect("doctree-resolved", place)
@@ -43,95 +49,113 @@ def setup(app):
 
 
 def _pages(env):
-    """The pages that have a box."""
+    """docname -> the boxes that the page could have."""
     if not hasattr(env, "book_labs"):
-        env.book_labs = set()
+        env.book_labs = {}
     return env.book_labs
 
 
+def _page(docname):
+    return docname.rpartition("/")[2]
+
+
 def note(app, doctree):
-    if list(found(doctree)):
-        _pages(app.env).add(app.env.docname)
+    boxes = [box for box, _ in found(doctree, _page(app.env.docname))]
+    if boxes:
+        _pages(app.env)[app.env.docname] = boxes
 
 
 def prepare(app, env):
-    """Where a page has a box: fetch and bundle what its editor needs, and store the cases that it judges by."""
-    if not _pages(env):
+    """Store the cases of all boxes; where a page has an editor, fetch and bundle what that needs."""
+    boxes = [box for page in _pages(env).values() for box in page]
+    if not boxes:
         return
-    app.lab_missing = lab_vendor.prepare()
+    app.lab_judged = write_cases(CASES, boxes)
+    app.lab_missing = None
+    if any(each is None for each in app.lab_judged.values()):
+        app.lab_missing = lab_vendor.prepare()
     if app.lab_missing:
         logging.getLogger(__name__).info(f"kernels will not run on the pages: {app.lab_missing}")
-    write_cases(CASES)
 
 
-def write_cases(folder, names=NAMES):
-    """One JSON file per exercise; a file that says the same is left alone."""
-    import lab_cases  # and with it PyTorch, for which a book without such an exercise does not wait
+def write_cases(folder, boxes):
+    """One JSON file per kernel; a file that says the same is left alone, one of no box is removed.
 
+    Returns {name: the parts of its numbers, or None for a kernel} of the boxes that can be judged.
+    """
+    import lab_cases  # and with it PyTorch, for which a book without boxes does not wait
+    import lab_numbers
+    import lab_shown
+
+    from effattn_core.exercises import exercise_of
+
+    judged, texts = {}, {}
+    for box in boxes:
+        name, kind = box["name"], box["kind"]
+        if kind == "shown":
+            key = name.removeprefix(TRY)
+            found = lab_shown.cases(key, box["stub"]) if key in lab_shown.LAUNCHES else None
+        else:
+            try:
+                exercise = exercise_of(name)
+            except ValueError:  # the chapter's own tests say so
+                continue
+            found = exercise.cases() if kind == "kernel" and exercise.cases else None
+        if kind == "number" and (parts := lab_numbers.stored(name)):
+            judged[name] = parts
+        elif found:
+            judged[name] = None
+            texts[f"{name}.json"] = json.dumps(list(map(lab_cases.stored, found)), allow_nan=False)
     folder.mkdir(parents=True, exist_ok=True)
-    for name in names:
-        path, text = folder / f"{name}.json", json.dumps(lab_cases.cases(name), allow_nan=False)
+    for old in folder.glob("*.json"):
+        if old.name not in texts:
+            old.unlink()
+    for name, text in texts.items():
+        path = folder / name
         if not path.exists() or path.read_text(encoding="utf-8") != text:
             path.write_text(text, encoding="utf-8")
+    return judged
 
 
 def place(app, doctree, docname):
-    """A box below the stub of each kernel exercise that the page can check."""
-    boxes = list(found(doctree))
-    for box, cell in boxes:
+    """A box below the cell of each exercise and kernel that the page can judge."""
+    judged, missing = getattr(app, "lab_judged", {}), getattr(app, "lab_missing", None) is not None
+    for box, cell in found(doctree, _page(docname)):
+        if box["name"] not in judged:
+            continue
         holder = cell.parent
         while isinstance(holder, nodes.container) and isinstance(holder.parent, nodes.container):
             holder = holder.parent
-        missing = getattr(app, "lab_missing", None) is not None
-        holder.parent.insert(holder.parent.index(holder) + 1, nodes.raw("", markup(box, missing), format="html"))
+        text = markup(box, judged[box["name"]], missing)
+        holder.parent.insert(holder.parent.index(holder) + 1, nodes.raw("", text, format="html"))
 
 
-def found(doctree, names=NAMES):
-    """(what lab.js reads, the cell of the stub) of each kernel exercise of a page whose name is among `names`."""
-    labels = {id(node): node for node in exercises_of(doctree) if level_of(node) == "kernel"}
-    exercise, hint, cells, boxes = None, "", [], {}
-    for node in doctree.findall(nodes.Element):
-        if id(node) in labels:
-            exercise, hint = node, ""
-        elif type(node).__name__ == "solution_node":
-            cells = []
-        elif exercise is not None and _is_hint(node):
-            hint = "\n\n".join(each.astext() for each in list(node.findall(nodes.paragraph)) if each.astext() != "Hint")
-            for box, _ in boxes.values():
-                if box["label"] == exercise["label"]:
-                    box["hint"] = hint
-        elif isinstance(node, nodes.literal_block) and exercise is not None and "output" not in node["classes"]:
-            text = node.astext()
-            cells.append(SOLVED.sub("", text).strip("\n"))
-            stub, solved = STUB.search(text), SOLVED.search(text)
-            if stub and stub[1] in names and stub[1] not in boxes:
-                box = {"name": stub[1], "function": stub[2], "label": exercise["label"], "hint": "", "answer": ""}
-                box |= {"title": exercise.get("said", ""), "stub": text[: stub.start()].strip("\n") + "\n"}
-                boxes[stub[1]] = (box, node)
-            elif solved and solved[1] in boxes:
-                boxes[solved[1]][0]["answer"] = "\n\n\n".join(filter(None, cells)) + "\n"
-    return boxes.values()
+def markup(box, parts=None, missing=False):
+    """The HTML of a box: what its script reads, and a sentence for readers without JavaScript.
 
-
-def _is_hint(node):
-    return "sd-dropdown" in node.get("classes", []) and node.astext().lstrip().startswith("Hint")
-
-
-def markup(box, missing=False):
-    """The HTML of a box: what lab.js reads, and a sentence for readers without JavaScript."""
-    data = box | {"done": box["label"], "cases": f"vendor/lab-cases/{box['name']}.json"}
+    parts: of the numbers that are asked for. missing: whether there is nothing to run kernels with.
+    """
+    kind = box["kind"]
+    data = box | ({"cases": f"vendor/lab-cases/{box['name']}.json"} if parts is None else {"parts": parts})
     text = json.dumps(data).replace("<", "\\u003c")
-    return (
-        f'<div class="lab" role="group" aria-label="{html.escape("Write it here: " + box["title"])}"'
-        f'{" data-missing" * missing}><script type="application/json">{text}</script>'
-        "<noscript><p>With JavaScript this exercise can be written and checked here.</p></noscript></div>"
+    before, without = TEXT[kind]
+    whole = (
+        f'<div class="{"lab" if parts is None else "lab-field"}" role="group"'
+        f' aria-label="{html.escape(before + box["title"])}"{" data-missing" * missing}>'
+        f'<script type="application/json">{text}</script><noscript><p>{without}</p></noscript></div>'
     )
+    return FOLD.format(whole) if kind == "shown" else whole
 
 
 def complete_page(app, pagename, templatename, context, doctree):
     """The scripts of the boxes, on pages that have one."""
-    if 'class="lab"' in (context.get("body") or ""):
+    body = context.get("body") or ""
+    kernels, numbers = 'class="lab"' in body, 'class="lab-field"' in body
+    if kernels or numbers:
         app.add_css_file("explore.css")
         app.add_css_file("lab.css")
+    if kernels:
         app.add_js_file("lab-picture.js", loading_method="defer")
         app.add_js_file("lab.js", loading_method="defer")
+    if numbers:
+        app.add_js_file("lab-number.js", loading_method="defer")

@@ -132,14 +132,15 @@ LAUNCHES = {
 }  # fmt: skip
 
 
-def cases(page, kernel, text):
-    """[Case] of the kernel `kernel` of a page, whose functions are `text`: its LAUNCHES, and what it gives as shown.
+def cases(name, text):
+    """[Case] of the kernel "page.kernel", whose cell's functions are `text`: its LAUNCHES, and what it gives as shown.
 
     Raises KeyError for a kernel that has no launches.
     """
+    kernel = name.partition(".")[2]
     function = next(node for node in ast.parse(text).body if getattr(node, "name", "") == kernel)
     names = [each.arg for each in function.args.args]
-    return [_case(names, *launch, _after(text, kernel, *launch)) for launch in LAUNCHES[f"{page}.{kernel}"]]
+    return [_case(names, *launch, _after(text, kernel, *launch)) for launch in LAUNCHES[name]]
 
 
 def _case(names, grid, arguments, after):

@@ -1,8 +1,9 @@
 /* Editors on the page: a reader writes a kernel, runs it, and has it checked, in this browser (book/_ext/lab.py).
 
    Each <div class="lab"> holds its exercise in a script of type application/json: {name, title, function, stub, hint,
-   answer, cases, done}. The stub stands in a text area, and in CodeMirror once the box comes near the screen. The first
-   Run or Check starts the worker (lab-worker.js), which fetches Python from this site; it then stays, for all boxes of
+   answer, cases, label}; of a kernel that the chapter shows it is {kind: "shown", name, title, function, stub, cases},
+   folded, and made when it is opened. The stub stands in a text area, and in CodeMirror once the box comes near the
+   screen. The first Run or Check starts the worker (lab-worker.js), which fetches Python from this site; it then stays, for all boxes of
    the page, until Stop terminates it: a loop without end knows no other way. One request runs at a time. What the
    reader writes is kept in localStorage under the exercise's name, and nowhere else; only what stands in an editor is
    ever run, and only by a button: of the page's address nothing is read but where this script lies and whether the page
@@ -12,12 +13,13 @@
   "use strict";
 
   const HERE = document.currentScript.src;
-  const KEPT = "effattn-lab:"; // and the exercise's name
+  const KEPT = "effattn-lab:"; // and the box's name
   const NEAR = "400px";
   const SERVE = "Kernels run on the page where it comes from a server. In the repository, make serve does that; in an "
     + "unpacked folder of pages, python -m http.server, and then http://localhost:8000/ in the browser.";
   const MISSING = "This edition was built without node, so kernels do not run on its pages: with node installed, "
     + "make book and make serve. Everything else works.";
+  const COMPARED = "Run draws the first case; Check compares with what the kernel as shown gives, on all that are stored. ";
   const boxes = [];
   let worker = null;
   let asked = null; // {id, box, resolve}: the request that is being worked on
@@ -160,20 +162,21 @@
       say(worker ? "Running." : "Fetching Python, once.");
       printed.hidden = returned.hidden = picture.hidden = true;
       let found;
+      let cases;
       try {
         const answer = await window.fetch(new URL(data.cases, HERE));
         if (!answer.ok) throw new Error(`the cases cannot be fetched (${answer.status})`);
-        const cases = await answer.json();
+        cases = await answer.json();
         if (asked) return;
         found = await ask(box, kind, {source: editor.get(), function: data.function, cases});
       } catch (error) {
         found = {failed: String(error.message)};
       }
       if (found.failed) say(found.failed, "failed");
-      else show(kind, JSON.parse(found.answer));
+      else show(kind, JSON.parse(found.answer), cases.length);
     }
 
-    function show(kind, answer) {
+    function show(kind, answer, total) {
       printed.hidden = !answer.printed;
       printed.textContent = answer.printed;
       const results = answer.results ?? [];
@@ -182,17 +185,21 @@
         const more = shape.reduce((product, size) => product * size, 1) > first.length ? ", …" : "";
         return `returned [${shape.join(", ")}]: ${first.join(", ")}${more}`;
       }).join("\n");
-      const many = answer.cases === 1 ? "the first case" : `all ${answer.cases} cases`;
       const forCase = answer.what ? `For ${answer.what}: ` : "";
-      const checked = kind === "check" ? " Passed." : " Check tries the others.";
-      say(answer.passed ? `Right for ${many}${answer.cases === 1 ? ` (${answer.what})` : ""}.${checked}`
-        : `Not yet. ${forCase}${answer.reason}`, answer.passed ? "right" : "wrong");
+      say(answer.passed ? praise(kind, answer, total) : `Not yet. ${forCase}${answer.reason}`,
+        answer.passed ? "right" : "wrong");
       if (answer.launches?.length && window.effattnPicture) {
         picture.hidden = false;
         picture.replaceChildren(...answer.launches.map(window.effattnPicture));
       }
-      const done = document.querySelector(`input[data-done="${CSS.escape(data.done)}"]`);
+      const done = data.label && document.querySelector(`input[data-done="${CSS.escape(data.label)}"]`);
       if (kind === "check" && answer.passed && done && !done.checked) done.click();
+    }
+
+    function praise(kind, {cases, what}, total) {
+      const which = cases > 1 ? `all ${cases} cases` : total > 1 ? `the first case (${what})` : what;
+      const then = kind === "check" ? " Passed." : total > 1 ? " Check tries the others." : "";
+      return `${data.kind === "shown" ? "The same as the kernel shown gives, for" : "Right for"} ${which}.${then}`;
     }
 
     const run = button("Run", () => work("run"));
@@ -209,7 +216,7 @@
     fold("Hint", data.hint && make("p", {className: "lab-hint", textContent: data.hint}));
     fold("Answer", data.answer && make("pre", {className: "lab-answer", tabIndex: 0, textContent: data.answer}));
     const keys = make("p", {className: "lab-keys",
-      textContent: "Tab leaves the editor; Ctrl+] and Ctrl+[ indent (on a Mac Cmd)."});
+      textContent: (data.kind === "shown" ? COMPARED : "") + "Tab leaves the editor; Ctrl+] and Ctrl+[ indent (on a Mac Cmd)."});
     root.append(place, tools, bar, says, returned, printed, picture, ...folds, keys);
     boxes.push(box);
     box.enable();
@@ -229,5 +236,9 @@
     }, {rootMargin: NEAR}).observe(root);
   }
 
-  document.querySelectorAll(".lab").forEach(prepare);
+  for (const root of document.querySelectorAll(".lab")) {
+    const folded = root.closest("details.lab-try:not([open])");
+    if (folded) folded.addEventListener("toggle", () => prepare(root), {once: true});
+    else prepare(root);
+  }
 })();
