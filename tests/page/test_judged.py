@@ -74,6 +74,7 @@ MISTAKES = [
     ("yoco.ring", "hold what they held before", ("value, mask=new", "value, mask=rows < 0"),
                                                 ("key, mask=new", "key, mask=rows < 0")),
     ("yoco.ring", "rows that were never written count: 1 of 16", ("rows <= length", "rows < W")),
+    ("yoco.ring", "must be a tensor of shape (16,); got nothing", ("    return output\n", "")),
     ("yoco.ring", "not scaled", ("[:, None] * scale", "[:, None]")),
     ("yoco.ring", "reads the ring as it was before", ("(new, tl", "(new & (length == 0), tl"),
                                                      ("key, mask=new", "tl.load(K + dims), mask=new"),
