@@ -50,6 +50,7 @@ def _argument(value):
 def _content(tensor):
     """What a tensor holds, the last axis fastest."""
     flat = tensor.detach().cpu().contiguous()
+    flat = flat.view(torch.int16) if flat.dtype == torch.bfloat16 else flat  # which numpy has not
     dtype = str(tensor.dtype).removeprefix("torch.")
     return {"dtype": dtype, "shape": list(tensor.shape), "data": base64.b64encode(flat.numpy().tobytes()).decode()}
 

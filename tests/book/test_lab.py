@@ -7,9 +7,11 @@ import lab_cases
 import lab_serve
 import lab_vendor
 import pytest
+import torch
 from primer.test_checks import KERNELS, MISTAKES, solution
 from support.house import ROOT
 
+from effattn_core.judging import Case
 from effattn_core.judging.watch import FAR
 
 STATIC = ROOT / "book" / "_static"
@@ -82,6 +84,13 @@ def test_a_view_stays_a_view_and_far_rows_stay_far(worker, cases):
     source = worker.given(far["arguments"][0])
     assert far["far"] and source.strides == (FAR // 2, 1) and len(source.storage.values) == 3 * 40
     assert worker.values_of(source).flat[:2] == source[0].tolist()[:2]
+
+
+@pytest.mark.parametrize("dtype", "bool int8 uint8 int16 int32 int64 float16 bfloat16 float32 float64".split())
+def test_a_stored_tensor_of_each_type_is_read_as_it_was(worker, dtype):
+    source = (torch.arange(12) / 3).to(getattr(torch, dtype)).view(3, 4)[:, ::2]
+    given = worker.given(json.loads(json.dumps(lab_cases.stored(Case("", (source,), source))))["arguments"][0])
+    assert (given.dtype.name, given.strides, given.tolist()) == (dtype, source.stride(), source.tolist())
 
 
 def test_without_npm_or_where_it_fails_nothing_is_left_and_the_reason_is_a_sentence(tmp_path, monkeypatch):
