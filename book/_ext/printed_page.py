@@ -13,7 +13,8 @@ from repository import address, commit, project, site
 
 LEFT_OUT = re.compile(r"reference($|-)|exercises$")  # the library, and a table of what a browser keeps
 DROPPED = (
-    "a.headerlink, button, noscript, aside.colophon, .exercise-done, .exercise-tools, .exercise-head, details.hide"
+    "a.headerlink, button, noscript, aside.colophon, .exercise-done, .exercise-tools, .exercise-head, details.hide, "
+    ".lab, .lab-try, .lab-field"  # which a reader of paper can neither run nor fill in
 )
 STUB = re.compile(r"^\s*[\w.]+: not yet\. It is not written yet\.\s*$")  # what grading says where nothing is written
 IDS = ("for", "aria-labelledby", "aria-describedby", "data-page-of")

@@ -34,6 +34,8 @@ def test_every_exercise_and_every_shown_kernel_has_its_box_and_other_pages_nothi
     assert all(part in pages["attention"] for part in ("_static/lab.js", "_static/lab-number.js", "_static/lab.css"))
     assert "_static/lab-number.js" in pages["machine"] and "_static/lab.js" not in pages["machine"]
     assert "_static/lab" not in pages["index"]
+    icons = [re.search(r'<link rel="icon" href="data:image/svg\+xml,[^"]+"', page) for page in pages.values()]
+    assert all(icons)  # a browser asks the server for none, which it has not
 
 
 @pytest.mark.parametrize("name", KERNELS)

@@ -80,7 +80,7 @@ def test_figures_keep_what_they_say_and_nothing_asks_to_be_pressed(pages, soup):
         (pages / f"{name}.html").read_text().count('<figure class="explorable"') for name in SOME
     )
     assert all(figure.select_one(".explorable-says").get_text(strip=True) for figure in figures)
-    assert not soup.select("button, details, .headerlink, .exercise-done")
+    assert not soup.select("button, details, .headerlink, .exercise-done, .lab, .lab-try, .lab-field")
     assert "It is not written yet" not in soup.get_text()
 
 

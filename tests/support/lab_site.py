@@ -28,6 +28,7 @@ nb_execution_mode, root_doc, html_theme, numfig = "off", "index", "basic", True
 html_static_path = ["book/_static"]
 def setup(app):
     app.connect("doctree-read", book_pages.box_untitled_sections, priority=100)
+    app.connect("html-page-context", book_pages.give_icon)
 """
 
 
