@@ -83,4 +83,4 @@ def absent_table():
     reasons = dict.fromkeys(absent.values())
     rows = [{"names": _listed(name for name in absent if absent[name] == why), "why": why} for why in reasons]
     caption = "What of `tl` is not there. A kernel that asks for it is told so, with the reason."
-    return table(rows, caption=caption, columns={"names": "not there", "why": "because"})
+    return table(rows, caption=caption, columns={"why": "because", "names": "not there"})
