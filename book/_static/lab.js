@@ -19,7 +19,8 @@
     + "unpacked folder of pages, python -m http.server, and then http://localhost:8000/ in the browser.";
   const MISSING = "This edition was built without node, so kernels do not run on its pages: with node installed, "
     + "make book and make serve. Everything else works.";
-  const COMPARED = "Run draws the first case; Check compares with what the kernel as shown gives, on all that are stored. ";
+  const COMPARED = "Run launches the kernel on the first stored case, and draws it; Check compares "
+    + "with what the kernel as shown gives, on all of them. ";
   const boxes = [];
   let worker = null;
   let asked = null; // {id, box, resolve}: the request that is being worked on

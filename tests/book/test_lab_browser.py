@@ -99,7 +99,7 @@ def test_a_shown_kernel_is_drawn_by_run_and_passes_unchanged(everything, name):
     assert place.locator("canvas").count() >= len(
         [each for each in lab_shown.LAUNCHES[name][0][1] if hasattr(each, "shape")]
     )
-    assert "what the kernel as shown gives" in place.locator(".lab-keys").inner_text()
+    assert "Check compares with what the kernel as shown gives" in place.locator(".lab-keys").inner_text()
 
 
 ANSWER = """numbers => Object.fromEntries(Object.entries(numbers).map(([name, answer]) => {
