@@ -1,6 +1,8 @@
 """The offline edition: it opens from a folder, and asks no network for anything."""
 
 import re
+import subprocess
+import sys
 import zipfile
 from urllib.parse import urlsplit
 
@@ -76,6 +78,37 @@ def test_without_a_network_figures_move_formulas_are_set_and_the_search_finds(un
     print("not given to a page in a folder:", sorted(set(failed)))
     assert [url for url in failed if not url.partition("?")[0].endswith(".html")] == []
     context.close()
+
+
+@pytest.mark.browser
+def test_served_by_python_alone_it_checks_a_kernel_without_a_network(unpacked, browser):
+    """As README.txt says: python -m http.server in the folder."""
+    if not (unpacked / "_static" / "vendor" / "lab").exists():
+        pytest.skip("kernels do not run on the pages here: node was missing when they were built")
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    context, other = browser.new_context(), []
+    with subprocess.Popen(
+        command, cwd=unpacked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+    ) as server:
+        try:
+            site = f"http://localhost:{re.search(r'port ([0-9]+)', server.stdout.readline())[1]}/"
+            context.route(lambda url: not url.startswith(site), lambda route: other.append(route.request.url))
+            page = context.new_page()
+            page.goto(f"{site}0-before/primer.html")
+            box = page.locator(".lab[aria-label^='Write it here']").first
+            box.scroll_into_view_if_needed()
+            box.get_by_role("button", name="Answer").click()
+            answer = box.locator(".lab-answer").inner_text()
+            box.locator(".cm-content").focus()
+            page.keyboard.press("Control+A")
+            page.keyboard.insert_text(answer)
+            box.get_by_role("button", name="Check").click()
+            says = box.locator(".lab-says").element_handle()
+            page.wait_for_function("says => says.textContent.includes('Passed.')", arg=says, timeout=120_000)
+            assert other == []
+        finally:
+            server.terminate()
+            context.close()
 
 
 def test_where_nothing_is_built_it_says_what_to_do(tmp_path):
