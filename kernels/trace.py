@@ -200,6 +200,49 @@ def launched():
         yield names
 
 
+class LeftOut:
+    """lanes: how many lanes the masks of loads left out without `other`, so that they hold anything."""
+
+    lanes = 0
+
+
+@contextlib.contextmanager
+def left_out(poisoned=False):
+    """Count the lanes that masks of interpreted loads leave out without `other`: a GPU promises no value there.
+
+    poisoned: inside the `with` they hold nan, or a whole number at the end of its range, in place of the interpreter's
+    0, so that a kernel that uses them gives something else. Yields a LeftOut, whose `lanes` grow.
+    """
+    found = LeftOut()
+
+    def wrappers(kept):
+        def masked_load(self, pointers, mask, other=None, *rest, **named):
+            loaded = kept["create_masked_load"](self, pointers, mask, other, *rest, **named)
+            if other is None:
+                out = ~_lanes(pointers, mask)
+                found.lanes += int(out.sum())
+                if poisoned and out.any():
+                    loaded.data[out] = _poison(loaded.data.dtype, pointers.get_element_ty())
+            return loaded
+
+        return {"create_masked_load": masked_load}
+
+    with _replaced(_interpreter("poisoned").InterpreterBuilder, METHODS[:1], wrappers):
+        yield found
+
+
+def _poison(held, element):
+    """What no kernel takes for a number of its own. held: numpy's type; element: Triton's, whose bits it may be."""
+    if held.kind == "f":
+        return np.nan
+    if element.is_floating():  # bfloat16, and floats of 8 bits: numpy has their bits alone
+        return 0x7FC0 if held.itemsize == 2 else 0x7F
+    if held.kind == "b":
+        return True
+    # Odd numbers: of the lowest an even count adds up to 0.
+    return np.iinfo(held).min + 1 if held.kind == "i" else np.iinfo(held).max
+
+
 # Under guard each tensor argument has an address space of its own, this many bytes wide, with the tensor at its middle:
 # a lane that strays lands in no other tensor, however close they lie in memory, and says which argument it came from.
 SPACE = 1 << 44

@@ -2,7 +2,7 @@
 
 _GROUPS = {
     "use float16, bfloat16 or float32": "float8e4nv float8e5 float8e4b15 float8e4b8 float8e5b16 dot_scaled",
-    "of the atomics the page has tl.atomic_add": """atomic_and atomic_cas atomic_load atomic_max atomic_min atomic_or
+    "of the atomics this editor has tl.atomic_add": """atomic_and atomic_cas atomic_load atomic_max atomic_min atomic_or
     atomic_poll atomic_store atomic_xchg atomic_xor""",
     "add offsets to the pointer, and mask what lies outside": """advance load_tensor_descriptor make_block_ptr
     make_tensor_descriptor pointer_type store_tensor_descriptor tensor_descriptor""",
@@ -14,4 +14,5 @@ _GROUPS = {
     histogram mul ravel reduce_or sin slice softmax sqrt_rn squeeze sub topk umulhi unsqueeze xor_sum""",
 }
 ABSENT = {name: why for why, names in _GROUPS.items() for name in names.split()}
-HOST = "on the page tensors are computed with by kernels only"  # of what torch and its tensors have not
+# Of what torch and its tensors have not.
+HOST = "here tensors are computed with by kernels only; JupyterLab has all of PyTorch"

@@ -7,13 +7,20 @@ from _page.tile import Tile, count, meeting, spread, tile
 
 def load(pointer, mask=None, other=None, boundary_check=(), padding_option="", cache_modifier="", eviction_policy="",
          volatile=False):  # fmt: skip
-    """The elements at the pointers. Where mask is False, other, or 0 if there is none; nothing is loaded there."""
+    """The elements at the pointers. Where mask is False, other, or 0 if there is none; nothing is loaded there.
+
+    The 0 is no promise: in a poisoned run (`watch.watched`) such a lane holds no number.
+    """
     _pointer(pointer, "load")
     if mask is None and other is not None:
         raise ValueError("tl.load: `other` says nothing without a mask.")
     pointer, mask, other = _together("load", pointer, mask=mask, other=other)
     tensor, dtype = pointer.dtype.tensor, pointer.dtype.element
     values = [dtype.zero] * len(pointer.values) if other is None else list(other.to(dtype).values)
+    if other is None and mask is not None:
+        watch.running.left_out += mask.values.count(False)
+        if watch.running.poisoned:
+            values = [dtype.poison] * len(values)
     memory = tensor.storage.values
     for lane, place in _allowed("load", pointer, mask):
         values[lane] = memory[place]

@@ -142,7 +142,7 @@ def cumsum(input, axis=0, reverse=False, dtype=None):
 
 def sort(x, dim=None, descending=False):
     if dim not in (None, -1, len(x.shape) - 1):
-        raise NotOnThePage(f"tl.sort along axis {dim} is not on the page: it sorts along the last.")
+        raise NotOnThePage(f"tl.sort along axis {dim} is not in this editor: it sorts along the last.")
     return _along(x, -1, lambda values: sorted(values, reverse=bool(descending)))
 
 

@@ -22,6 +22,11 @@ class Dtype:
         self.highest = 2 ** (bits - (kind == "int")) - 1 if self.is_integer else None
 
     @property
+    def poison(self):
+        """What no kernel takes for a number of its own: odd, for of the lowest number an even count adds up to 0."""
+        return math.nan if self.is_float else self.lowest + 1 if self.kind == "int" else self.highest
+
+    @property
     def bytes(self):
         return max(1, self.bits // 8)
 

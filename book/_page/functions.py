@@ -14,7 +14,7 @@ def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
     why = f": {ABSENT[name]}" if name in ABSENT else f". It has {', '.join(__all__)}"
-    raise NotOnThePage(f"tl.math.{name} is not on the page{why}.")
+    raise NotOnThePage(f"tl.math.{name} is not in this editor{why}.")
 
 
 def fma(x, y, z):

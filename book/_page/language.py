@@ -28,6 +28,7 @@ from _page.dtypes import (  # noqa: F401
     uint64,
 )
 from _page.functions import abs, ceil, exp, exp2, floor, fma, log, log2, rsqrt, sqrt  # noqa: F401
+from _page.shortened import shortened
 from _page.tile import Tile, binary, met, permuted, spread, tile, together
 
 __all__ = """abs arange argmax argmin associative_scan assume atomic_add bfloat16 broadcast broadcast_to cast cdiv
@@ -44,8 +45,8 @@ def __getattr__(name):
     if name.startswith("__"):
         raise AttributeError(name)
     if name in ABSENT:
-        raise NotOnThePage(f"tl.{name} is not on the page: {ABSENT[name]}.")
-    raise NotOnThePage(f"tl.{name} is not on the page. It has {', '.join(__all__)}.")
+        raise NotOnThePage(f"tl.{name} is not in this editor: {ABSENT[name]}.")
+    raise NotOnThePage(f"tl.{name} is not in this editor. It has {', '.join(__all__)}.")
 
 
 def range(*bounds, **hints):
@@ -177,7 +178,7 @@ def where(condition, x, y):
     """x where the condition holds, else y. Both are computed. Pointers must be those of one tensor."""
     kinds = [each.dtype for each in (x, y) if isinstance(each, Tile) and isinstance(each.dtype, Pointer)]
     if kinds and not (len(kinds) == 2 and kinds[0].tensor is kinds[1].tensor):
-        raise NotOnThePage("tl.where between pointers of two tensors is not on the page: load both, and choose after.")
+        raise NotOnThePage("tl.where between pointers of two tensors is not in this editor: load both, then choose.")
     dtype = kinds[0] if kinds else None
     if not kinds:
         x, y, dtype = met(x, y)
@@ -225,7 +226,7 @@ def interleave(a, b):
 def dot(input, other, acc=None, input_precision=None, allow_tf32=None, max_num_imprecise_acc=None, out_dtype=None):
     """A matrix product, plus acc. Each sum is rounded once, at the end, whatever input_precision says."""
     if not isinstance(input, Tile) or not isinstance(other, Tile) or (len(input.shape), len(other.shape)) != (2, 2):
-        raise NotOnThePage("tl.dot on the page takes two tiles of two axes each.")
+        raise NotOnThePage("tl.dot in this editor takes two tiles of two axes each.")
     (rows, inner), (second, columns) = input.shape, other.shape
     if inner != second:
         raise ValueError(f"tl.dot: the inner sizes of {list(input.shape)} and {list(other.shape)} differ.")
@@ -254,4 +255,5 @@ static_print = print
 
 
 def device_print(prefix, *values, hex=False):
-    print(_program().program, prefix, *(value.values if isinstance(value, Tile) else value for value in values))
+    shown = [shortened(each.values, each.shape) if isinstance(each, Tile) else each for each in values]
+    print(_program().program, prefix, *shown)

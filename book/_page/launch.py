@@ -39,7 +39,10 @@ class Kernel:
         return functools.partial(self.launch, grid)
 
     def launch(self, grid, *arguments, **named):
-        """Run every program of a grid: a tuple of one to three sizes, or a function of the arguments that gives one."""
+        """Run every program of a grid: a tuple of one to three sizes, or a function of the arguments that gives one.
+
+        Raises TypeError for a bare number, which Triton refuses as well, with a len() of an int.
+        """
         if watch.running is not None:
             raise RuntimeError("a kernel cannot launch another: call it without [grid].")
         named = {name: value for name, value in named.items() if name not in HINTS or name in self.signature.parameters}
@@ -47,9 +50,11 @@ class Kernel:
         bound.apply_defaults()
         given = bound.arguments
         sizes = grid(dict(given)) if callable(grid) else grid
-        sizes = _grid((sizes,) if isinstance(sizes, int) else tuple(sizes))
+        if not isinstance(sizes, (tuple, list)):
+            raise TypeError(f"a grid is a tuple, even of one size: write {self.fn.__name__}[(size,)](...).")
+        sizes = _grid(tuple(sizes))
         tensors = {name: value for name, value in given.items() if isinstance(value, Tensor)}
-        launch = watch.Launch(self.fn.__name__, sizes, tensors)
+        launch = watch.Launch(self.fn.__name__, sizes, tensors, any(run.poisoned for run in watch.runs))
         for run in watch.runs:
             run.launches.append(launch)
         inside = {name: v if name in self.constexprs else _argument(name, v) for name, v in given.items()}
@@ -80,7 +85,7 @@ def _argument(name, value):
         return Tile([value], (), type_of(value))
     if isinstance(value, float) or value is None:
         return value
-    raise NotOnThePage(f"argument {name!r} is a {type(value).__name__}: only a tl.constexpr may be one on the page.")
+    raise NotOnThePage(f"argument {name!r} is a {type(value).__name__}: only a tl.constexpr may be one in this editor.")
 
 
 def jit(function=None, **hints):
@@ -95,4 +100,4 @@ def __getattr__(name):
         from _page import language
 
         return language
-    raise NotOnThePage(f"triton.{name} is not on the page. It has {', '.join(__all__)} and language.")
+    raise NotOnThePage(f"triton.{name} is not in this editor. It has {', '.join(__all__)} and language.")

@@ -5,8 +5,10 @@ import itertools
 import math
 import operator
 
+from _page import watch
 from _page.absent import HOST
 from _page.dtypes import ALL, Dtype, NotOnThePage, bfloat16, converted, float16, float32, float64, int1, int32, int64
+from _page.shortened import shortened
 
 _dtype_names = {dtype.name: dtype for dtype in ALL}
 
@@ -38,7 +40,7 @@ class Tensor:
     mT = property(lambda self: self.transpose(-1, -2))
 
     def __getattr__(self, name):
-        raise NotOnThePage(f"Tensor.{name} is not on the page: {HOST}.")
+        raise NotOnThePage(f"Tensor.{name} is not in this editor: {HOST}.")
 
     __hash__ = object.__hash__
 
@@ -49,7 +51,8 @@ class Tensor:
         return (self[index] for index in range(len(self)))
 
     def __repr__(self):
-        return f"tensor({self.tolist()}, dtype={self.dtype})"
+        values = [self.storage.values[place] for place in self.places()]
+        return f"tensor({shortened(values, self.shape)}, dtype={self.dtype})".replace("\n", "\n       ")
 
     def dim(self):
         return self.ndim
@@ -77,11 +80,22 @@ class Tensor:
         )
 
     def contiguous(self):
-        return self if self.is_contiguous() else self.clone()
-
-    def clone(self):
+        if self.is_contiguous():
+            return self
         values = self.storage.values
         return tensor([values[place] for place in self.places()], self.shape, self.dtype)
+
+    def clone(self):
+        return self._like(self.dtype)
+
+    def _like(self, dtype):
+        """A copy in a type, with the strides that PyTorch gives it."""
+        copy, values = empty_like(self, dtype=dtype), self.storage.values
+        numbers = converted([values[place] for place in self.places()], self.dtype, dtype)
+        for place, number in zip(copy.places(), numbers, strict=True):
+            copy.storage.values[place] = number
+        copy.storage.unwritten.clear()
+        return copy
 
     def permute(self, *axes):
         return Tensor(self.storage, [self.shape[a] for a in axes], [self.strides[a] for a in axes], self.offset)
@@ -127,13 +141,12 @@ class Tensor:
         return self.reshape(-1)
 
     def to(self, *wanted, dtype=None, device=None):
-        """In another type, or in that of another tensor; a device is ignored, for the page has one."""
+        """In another type, or in that of another tensor; there is one device."""
         wanted = [each.dtype if isinstance(each, Tensor) else each for each in (*wanted, dtype)]
+        for each in (*wanted, device):
+            portable(each if isinstance(each, str) else None)
         dtype = next((each for each in wanted if isinstance(each, Dtype)), self.dtype)
-        if dtype is self.dtype:
-            return self
-        whole = self.clone()
-        return tensor(converted(whole.storage.values, self.dtype, dtype), self.shape, dtype)
+        return self if dtype is self.dtype else self._like(dtype)
 
     def float(self):
         return self.to(float32)
@@ -157,13 +170,13 @@ class Tensor:
         return self.dtype.is_float
 
     def new_empty(self, *shape, dtype=None, device=None):
-        return empty(*shape, dtype=dtype or self.dtype)
+        return empty(*shape, dtype=dtype or self.dtype, device=device)
 
     def new_zeros(self, *shape, dtype=None, device=None):
-        return filled(_sizes(shape), 0, dtype or self.dtype)
+        return filled(_sizes(shape), 0, dtype or self.dtype, device)
 
     def new_full(self, size, fill_value, dtype=None, device=None):
-        return filled(size, fill_value, dtype or self.dtype)
+        return filled(size, fill_value, dtype or self.dtype, device)
 
     def item(self):
         if self.numel() != 1:
@@ -208,7 +221,7 @@ class Tensor:
                     raise IndexError(f"index {each} is outside an axis of {size}.")
                 offset += each % size * stride
             else:
-                raise NotOnThePage(f"a tensor indexed by a {type(each).__name__} is not on the page.")
+                raise NotOnThePage(f"a tensor indexed by a {type(each).__name__} is not in this editor.")
         return Tensor(self.storage, shape, strides, offset)
 
 
@@ -217,7 +230,7 @@ def _only_by_kernels():
 
     def refused(name):
         def refuse(*given):
-            raise NotOnThePage(f"{name} of tensors is not on the page: {HOST}.")
+            raise NotOnThePage(f"{name} of tensors is not in this editor: {HOST}.")
 
         return refuse
 
@@ -254,8 +267,56 @@ def _offsets(shape, strides):
     return [sum(each) for each in itertools.product(*axes)]
 
 
+def like_strides(source):
+    """The strides of what PyTorch makes like a tensor: its own where it has no gaps, else packed, axes in its order."""
+    shape, strides, expected = source.shape, source.strides, 1
+    for stride, size in sorted(pair for pair in zip(strides, shape, strict=True) if pair[1] != 1):
+        if stride != expected:
+            break
+        expected *= size
+    else:
+        return strides
+    order = list(reversed(range(len(shape))))  # from the axis whose elements lie closest
+    for at in range(1, len(order)):
+        for before in reversed(range(at)):
+            inner, outer = order[before], order[at]
+            if 0 in (strides[inner], strides[outer]):
+                continue
+            if (strides[inner], shape[inner]) <= (strides[outer], shape[outer]):
+                if strides[inner] < strides[outer]:
+                    break
+                continue
+            order[before], order[at], at = outer, inner, before
+    found, step = [0] * len(shape), 1
+    for axis in order:
+        found[axis], step = step, step * max(shape[axis], 1)
+    return tuple(found)
+
+
+def portable(device):
+    """Refuses a device that not every machine has, and a new tensor in a kernel, where Triton has none either."""
+    if watch.running is not None:
+        raise NotOnThePage("a kernel makes no tensors: tl.zeros, tl.full and tl.arange make its tiles.")
+    if device is not None and device.startswith("cuda"):
+        raise NotOnThePage(
+            f'device="{device}" is not in this editor: write device=source.device, of a tensor that was given, '
+            "which is right on every machine."
+        )
+
+
+def empty_like(source, dtype=None, device=None):
+    new = empty(source.shape, dtype=dtype or source.dtype, device=device)
+    return Tensor(new.storage, new.shape, like_strides(source))
+
+
+def filled_like(source, value, dtype=None, device=None):
+    new = filled(source.shape, value, dtype or source.dtype, device)
+    return Tensor(new.storage, new.shape, like_strides(source))
+
+
 def tensor(values, shape=None, dtype=None, strides=None, offset=0, device=None):
     """A tensor of a flat list with a shape, or of nested lists. With strides and an offset, a view of the flat list."""
+    portable(device)
     if isinstance(shape, Dtype):
         shape, dtype = None, shape
     if shape is None:
@@ -279,12 +340,13 @@ def _sizes(shape):
     return tuple(shape[0]) if len(shape) == 1 and isinstance(shape[0], (tuple, list)) else tuple(shape)
 
 
-def filled(shape, value, dtype):
-    return tensor([value] * math.prod(shape), shape, dtype)
+def filled(shape, value, dtype, device=None):
+    return tensor([value] * math.prod(shape), shape, dtype, device=device)
 
 
 def empty(*shape, dtype=None, device=None):
     """New memory: full of nan, or of the largest integer, so that what nobody writes is seen."""
+    portable(device)
     shape, dtype = _sizes(shape), dtype or float32
     size = math.prod(shape)
     value = math.nan if dtype.is_float else dtype.highest

@@ -23,7 +23,9 @@ def load_source(text, filename="your kernel", modules=None):
         if name in ALLOWED:
             return __import__(name, globals, locals, fromlist, level)
         if name not in known:
-            raise NotOnThePage(f"`import {name}` is not on the page: it has {', '.join(sorted({*known, *ALLOWED}))}.")
+            raise NotOnThePage(
+                f"`import {name}` is not in this editor: it has {', '.join(sorted({*known, *ALLOWED}))}."
+            )
         return known[name] if fromlist else known[name.partition(".")[0]]
 
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)

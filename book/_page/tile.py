@@ -10,6 +10,7 @@ import operator
 
 from _page import watch
 from _page.dtypes import Dtype, NotOnThePage, Pointer, common, converted, float32, int1, reinterpreted, type_of
+from _page.shortened import shortened
 
 NUMBERS = (bool, int, float)
 # Of the language's functions, those that a tile has as methods.
@@ -31,34 +32,58 @@ class Tile:
             from _page import language
 
             return functools.partial(getattr(language, name), self)
-        raise NotOnThePage(f"a tile has no .{name} on the page.")
+        raise NotOnThePage(f"a tile has no .{name} in this editor.")
 
     def __repr__(self):
-        return f"tile{list(self.shape)} of {self.dtype}: {self.values}"
+        what = f"addresses, {self.dtype} plus" if isinstance(self.dtype, Pointer) else f"{self.dtype}:"
+        between = "\n" if len(self.shape) > 1 else " "
+        return f"tile{list(self.shape)} of {what}{between}{shortened(self.values, self.shape)}"
 
     def to(self, dtype, fp_downcast_rounding=None, bitcast=False):
         """In another type: rounded, wrapped or cut towards zero; with bitcast=True the same bits."""
         if fp_downcast_rounding not in (None, "rtne"):
-            raise NotOnThePage(f"rounding {fp_downcast_rounding!r} is not on the page: it rounds to the nearest.")
+            raise NotOnThePage(f"rounding {fp_downcast_rounding!r} is not in this editor: it rounds to the nearest.")
         if not isinstance(dtype, Dtype) or isinstance(self.dtype, Pointer):
-            raise NotOnThePage(f"a cast from {self.dtype} to {dtype} is not on the page.")
+            raise NotOnThePage(f"a cast from {self.dtype} to {dtype} is not in this editor.")
         change = reinterpreted if bitcast else converted
         return Tile(change(self.values, self.dtype, dtype), self.shape, dtype)
 
     def __getitem__(self, index):
         index = index if isinstance(index, tuple) else (index,)
+        if isinstance(self.dtype, Pointer) and not self.shape and any(each is not None for each in index):
+            name = self.dtype.of
+            raise TypeError(f"{name} is a pointer: its elements are loaded by tl.load({name} + places).")
         shape, axis = [], 0
         for each in index:
             if each is None:
                 shape.append(1)
-            elif each == slice(None):
+            elif isinstance(each, slice) and each == slice(None):
                 if axis == len(self.shape):
                     raise IndexError(f"a tile of shape {list(self.shape)} has no axis {axis}.")
                 shape.append(self.shape[axis])
                 axis += 1
             else:
-                raise NotOnThePage(f"a tile is indexed by None and : only; got {each!r}: see tl.gather.")
+                got = "a tile" if isinstance(each, Tile) else repr(each)
+                raise NotOnThePage(f"a tile is indexed by None and : only; got {got}: see tl.gather.")
         return Tile(self.values, (*shape, *self.shape[axis:]), self.dtype)
+
+    def __setitem__(self, index, value):
+        if isinstance(self.dtype, Pointer):
+            raise TypeError(f"elements of {self.dtype.of} are stored by tl.store({self.dtype.of} + places, value).")
+        raise TypeError("a tile is not assigned to element by element: tl.where(condition, x, y) makes a new one.")
+
+    def __pow__(self, power):
+        raise TypeError("Triton has no **: write x * x for a square, tl.sqrt(x) for a root, tl.exp2(x) for 2 ** x.")
+
+    __rpow__ = __pow__
+
+    def __matmul__(self, other):
+        raise TypeError("a product of two tiles is tl.dot(left, right): this editor has no @ for them.")
+
+    def __float__(self):
+        raise TypeError(
+            "Python's own functions compute with numbers, not with tiles: in a kernel write tl.sqrt, tl.exp …"
+        )
 
     def __index__(self):
         if len(self.values) != 1 or not self.dtype.is_integer:

@@ -68,9 +68,11 @@ class Access(NamedTuple):
 class Launch:
     """One launch. accesses: in the order of events; loaded, stored: bytes by argument; products: operations of matrix
     products, 2 · M · N · K each; operations: other arithmetic on floating-point numbers, one per lane; findings.
+    left_out: lanes that a load's mask left out without `other`; poisoned: they hold no number.
     """
 
-    def __init__(self, kernel, grid, tensors):
+    def __init__(self, kernel, grid, tensors, poisoned=False):
+        self.left_out, self.poisoned = 0, poisoned
         self.kernel, self.grid, self.tensors = kernel, grid, tensors
         self.program, self.programs = (0, 0, 0), 0
         self.accesses, self.findings = [], []
@@ -178,14 +180,15 @@ def _line_of_kernel():
 class Run:
     """What the launches inside a `watched()` did, together. launches: one after another."""
 
-    def __init__(self):
-        self.launches = []
+    def __init__(self, poisoned=False):
+        self.launches, self.poisoned = [], poisoned
 
     findings = property(lambda self: [each for launch in self.launches for each in launch.findings])
     loaded = property(lambda self: sum(launch.loaded.total() for launch in self.launches))
     stored = property(lambda self: sum(launch.stored.total() for launch in self.launches))
     products = property(lambda self: sum(launch.products for launch in self.launches))
     operations = property(lambda self: sum(launch.operations for launch in self.launches))
+    left_out = property(lambda self: sum(launch.left_out for launch in self.launches))
 
 
 runs = []  # the watches that are on
@@ -193,9 +196,13 @@ running = None  # the launch that is running
 
 
 @contextlib.contextmanager
-def watched():
-    """Gather what the launches inside the `with` do: `with watched() as run: ...`."""
-    run = Run()
+def watched(poisoned=False):
+    """Gather what the launches inside the `with` do: `with watched() as run: ...`.
+
+    poisoned: the lanes that a load's mask leaves out without `other` hold nan, or a whole number at the end of its
+    range, so that a kernel that uses them gives something else: on a GPU they may hold anything.
+    """
+    run = Run(poisoned)
     runs.append(run)
     try:
         yield run

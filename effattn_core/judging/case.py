@@ -1,5 +1,7 @@
 """The hidden cases of the kernel exercises, and how JupyterLab calls a reader's launcher on them."""
 
+import contextlib
+import io
 from dataclasses import KW_ONLY, dataclass, field, fields
 from types import SimpleNamespace
 
@@ -7,7 +9,7 @@ import torch
 
 from effattn_core.exercises import exercise
 from effattn_core.judging.verdict import Outcome, Says, Values, close, reason_of
-from effattn_core.judging.watch import counted, far_rows, strayed, unwritten, watch
+from effattn_core.judging.watch import copied, counted, far_rows, strayed, unwritten, watch
 from kernels import runtime
 
 STRIDES = (
@@ -113,17 +115,16 @@ def values_of(tensor):
 
 def _called(function, case):
     """The Outcome of a case that is not far."""
-    given = case.arguments
-    before = [each.clone() if isinstance(each, torch.Tensor) else each for each in given]
+    given, before = case.arguments, copied(case.arguments)
     with counted({number: given[number] for number in case.once}) as loads:
-        found = watch(lambda: function(*given) if case.grid is None else function[case.grid](*given) and None)
+        found = watch(lambda: _call(function, case, given))
     after = [given[number] for number in case.written]
-    results = [*(() if found.result is None and after else in_tuple(found.result)), *after]
+    results = _results(found.result, after)
     changed = any(
         isinstance(each, torch.Tensor) and number not in case.written and not each.equal(before[number])
         for number, each in enumerate(given)
     )
-    return Outcome(
+    outcome = Outcome(
         list(map(values_of, results)),
         launches=found.launches,
         missing=[unwritten(each, found.stored) for each in results],
@@ -132,7 +133,30 @@ def _called(function, case):
         changed=changed,
         loads=loads,
         written=len(after),
+        scattered=any(isinstance(each, torch.Tensor) and not each.is_contiguous() for each in results),
     )
+    if found.left_out and reason_of(case.says, case.results, case.wrong, outcome) is None:
+        outcome.poisoned = _poisoned(function, case, before)
+    return outcome
+
+
+def _call(function, case, given):
+    return function(*given) if case.grid is None else function[case.grid](*given) and None
+
+
+def _results(returned, after):
+    """What is returned, then the arguments that are results. returned: None does not count where there are any."""
+    return [*(() if returned is None and after else in_tuple(returned)), *after]
+
+
+def _poisoned(function, case, given):
+    """[Values] of a second call in which lanes that a mask leaves out hold no number; [] if it fails, or strays."""
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):  # what it prints was printed
+            found = watch(lambda: _call(function, case, given), poisoned=True)
+    except Exception:
+        return []
+    return [] if found.findings else list(map(values_of, _results(found.result, [given[n] for n in case.written])))
 
 
 def _far(function, case):

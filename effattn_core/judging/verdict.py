@@ -14,6 +14,15 @@ MASK = "each load and store needs the mask that says where its tensor ends, one 
 CHANGED = "a tensor that was given has changed: write the result into one of its own."
 AGAIN = "what is given is loaded {times:g} times: load it once, before the loop."
 TAIL = "only the first block is written: a grid of triton.cdiv(size, block) programs, each at its own places."
+LEFT_OUT = (
+    "it is right by luck: lanes that a load's mask leaves out hold anything unless `other` says what, and the result "
+    "depends on them. Give the load what changes nothing: other=0.0 in a sum or a tl.dot, "
+    'other=float("-inf") in a maximum.'
+)
+CONTIGUOUS = (
+    "the result must be contiguous: torch.empty(shape, …) gives that, torch.empty_like(source) keeps the strides of a "
+    "transposed view."
+)
 WITHIN = {"float16": 2e-3, "bfloat16": 2e-2}  # sums in another order come as near; float32 as near as CLOSE
 CLOSE = 1e-4
 
@@ -37,6 +46,7 @@ class Says:
     block: the block size that the launcher was given, None without one. tail: of rows written in one block only.
     far: a lane leaves its tensor because 32 bits overflow, and `stray` has a place for its {offset}.
     once: numbers of the arguments each of whose elements may be loaded once. again: of one that is loaded more often.
+    contiguous: the results must be.
     """
 
     what: str
@@ -53,6 +63,7 @@ class Says:
     far: bool = False
     once: tuple = ()
     again: str = AGAIN
+    contiguous: bool = False
 
 
 @dataclass
@@ -63,7 +74,8 @@ class Outcome:
     launches: None where they are not counted. missing: for each result the indices of elements that nobody wrote;
     exact: they were watched, and not taken for missing because they are nan. findings: of the sanitizer. changed:
     whether an argument was that is no result. loads: how often the elements of each argument in `Says.once` were
-    loaded, by its number.
+    loaded, by its number. scattered: whether a result is not contiguous. poisoned: the results of a second call, in
+    which the lanes that masks leave out without `other` hold no number; None without one, [] if it failed.
     """
 
     results: list
@@ -74,6 +86,8 @@ class Outcome:
     changed: bool = False
     loads: dict = field(default_factory=dict)
     written: int = 0
+    scattered: bool = False
+    poisoned: list | None = None
 
 
 def close(got, wanted, within=None):
@@ -104,7 +118,7 @@ def reason_of(says, wanted, mistakes, outcome):
     if (wrong := _found(says, outcome.findings)) is not None:
         return wrong
     if all(right):
-        return _besides(says, outcome)
+        return _besides(says, wanted, outcome)
     return _off(says, wanted, outcome.results, right.index(False))
 
 
@@ -113,15 +127,17 @@ def _kind(says, wanted, outcome):
     results, count = outcome.results, len(wanted) - outcome.written
     returned = results[: len(results) - outcome.written]
     if len(returned) != count == 1:
-        got = f"{len(returned)} values" if returned else "nothing"
+        got = f"{len(returned)} values" if returned else "nothing: return it"
         return f"{_named(says, 0)} must be a tensor of shape {tuple(wanted[0].shape)}; got {got}."
     if len(returned) != count:
         names = f" ({', '.join(says.names[:count])})" if says.names[:count] else ""
-        got = ", ".join(each if isinstance(each, str) else str(list(each.shape)) for each in returned)
+        got = ", ".join(_kind_of(each) if isinstance(each, str) else str(list(each.shape)) for each in returned)
         asked = f"return {count} tensors{names}" if count else "return nothing"
         return f"{asked}; got {got or 'nothing'}."
     for number, (got, each) in enumerate(zip(results, wanted, strict=True)):
-        shown = (got,) if isinstance(got, str) else tuple(got.shape)
+        shown = _kind_of(got) if isinstance(got, str) else tuple(got.shape)
+        if got == "NoneType" and number < count:
+            shown += ": return it"
         if shown != tuple(each.shape):
             return f"{_named(says, number)} must be a tensor of shape {tuple(each.shape)}; got {shown}."
         if got.dtype != each.dtype:
@@ -129,12 +145,17 @@ def _kind(says, wanted, outcome):
     return None
 
 
+def _kind_of(name):
+    """What is said of a result that is no tensor. name: of its type."""
+    return "nothing" if name == "NoneType" else f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
+
+
 def _named(says, number):
     return f"the {says.names[number]}" if says.names else "the result"
 
 
 def _explained(says, mistakes, outcome):
-    """The sentence of a known mistake, of nan, or of elements that nobody wrote."""
+    """The sentence of a known mistake, of nan, or of elements that nobody wrote, and why."""
     unwritten = {number for number, missing in enumerate(outcome.missing) if missing and outcome.exact}
     for values, sentence in mistakes:
         pairs = enumerate(zip(outcome.results, values, strict=True))
@@ -143,6 +164,9 @@ def _explained(says, mistakes, outcome):
         ):
             return sentence
     holes = [(number, missing) for number, missing in enumerate(outcome.missing) if missing]
+    meeting = _meeting(outcome.findings)
+    if holes and meeting:
+        return meeting
     finite = all(math.isfinite(value) for each in outcome.results for value in each.flat)
     if says.nan and not finite and not (outcome.exact and holes):
         return says.nan
@@ -158,15 +182,28 @@ def _found(says, findings):
             return says.stray.format(offset=each.offset)
         if each.kind == "outside":
             verb = "reads" if each.access == "load" else "writes"
-            where = f"program {each.program} {verb} outside {each.tensor}, {each.lanes} lanes in all"
-            return f"{where}: {says.stray}"
+            lanes = f"{each.lanes} lane{'s' * (each.lanes > 1)} over all programs"
+            return f"program {each.program} {verb} outside {each.tensor} ({lanes}): {says.stray}"
+    return _meeting(findings)
+
+
+def _meeting(findings):
+    """A sentence about two programs that meet; None if none do."""
     for each in findings:
-        return f"programs {each.other} and {each.program} meet at {each.tensor}{list(each.element)}: {TWICE}"
+        if each.kind != "outside":
+            return f"programs {each.other} and {each.program} meet at {each.tensor}{list(each.element)}: {TWICE}"
     return None
 
 
-def _besides(says, outcome):
+def _besides(says, wanted, outcome):
     """What is wrong though the results are right."""
+    if outcome.poisoned is not None and not (
+        len(outcome.poisoned) == len(wanted)
+        and all(close(got, each, says.within) for got, each in zip(outcome.poisoned, wanted, strict=True))
+    ):
+        return LEFT_OUT
+    if says.contiguous and outcome.scattered:
+        return CONTIGUOUS
     if outcome.changed and says.kept:
         return says.kept
     for number in says.once:
@@ -183,7 +220,8 @@ def _off(says, wanted, results, number):
     element = f"element {_index(at, wanted[number].shape)}"
     if says.names:
         element += f" of {_named(says, number)}"
-    return f"{element} is {got[at]:.4g} and should be {asked[at]:.4g}: {says.hint}"
+    furthest = ", the one furthest off," if sum(each > 0 for each in errors) > 1 else ""
+    return f"{element}{furthest} is {got[at]:.4g} and should be {asked[at]:.4g}: {says.hint}"
 
 
 def _index(place, shape):
@@ -212,6 +250,8 @@ def _unwritten(says, number, shape, missing):
             return "the last, partial block is never written: the grid must round up, triton.cdiv(size, block)."
         if across == block:
             return says.tail
+    if block and rows * columns == len(missing) + 1 > 2:
+        return "only one element is written: does each lane store to a place of its own, pointer + tl.arange(0, BLOCK)?"
     count = f"{len(missing)} elements" if len(missing) > 1 else "1 element"
     are = "are" if len(missing) > 1 else "is"
     where = f" of {_named(says, number)}" if says.names else ""

@@ -8,7 +8,7 @@ import torch
 
 from kernels import runtime
 from kernels.sanitize import sanitize
-from kernels.trace import guarded, trace
+from kernels.trace import guarded, left_out, trace
 
 FAR = 2**31  # elements: the first offset that 32 bits do not hold
 
@@ -16,31 +16,58 @@ FAR = 2**31  # elements: the first offset that 32 bits do not hold
 class Watched(NamedTuple):
     """result: what was returned; findings: the sanitizer's, none where kernels are compiled; launches: None there.
 
-    stored: `kernels.sanitize.Findings.stored`, None there.
+    stored: `kernels.sanitize.Findings.stored`, None there. left_out: lanes that a load's mask left out without `other`.
     """
 
     result: object
     findings: list
     launches: int | None
     stored: dict | None
+    left_out: int = 0
 
 
-def watch(call):
-    """Run `call()` with every torch.empty full of NaN and, where kernels are interpreted, under the sanitizer."""
-    results, findings, launches, stored = [], [], None, None
+def watch(call, poisoned=False):
+    """Run `call()` with every torch.empty full of NaN and, where kernels are interpreted, under the sanitizer.
+
+    poisoned: there the lanes that a load's mask leaves out without `other` hold no number (`kernels.trace.left_out`).
+    """
+    results, findings, launches, stored, lanes = [], [], None, None, 0
+
+    def counting():
+        nonlocal lanes
+        with left_out(poisoned) as found:
+            results.append(call())
+        lanes = found.lanes
+
     deterministic = torch.are_deterministic_algorithms_enabled()
     warns = torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)  # which fills what torch.empty gives
     try:
         if runtime.mode == "interpreter":
             with np.errstate(all="ignore"):  # an overflow is the verdict's to tell
-                found = sanitize(lambda: results.append(call()))
+                found = sanitize(counting)
             findings, launches, stored = list(found), found.launches.total(), found.stored
         else:
             results.append(call())
     finally:
         torch.use_deterministic_algorithms(deterministic, warn_only=warns)
-    return Watched(results[0], findings, launches, stored)
+    return Watched(results[0], findings, launches, stored, lanes)
+
+
+def copied(arguments):
+    """Arguments whose tensors have the same numbers and strides in memory of their own; views of one share one."""
+    storages = {}
+
+    def copy(value):
+        if not isinstance(value, torch.Tensor):
+            return value
+        whole = value.untyped_storage()
+        if whole.data_ptr() not in storages:
+            storages[whole.data_ptr()] = whole.clone()
+        mine = storages[whole.data_ptr()]
+        return value.new_empty(0).set_(mine, value.storage_offset(), value.shape, value.stride())
+
+    return [copy(each) for each in arguments]
 
 
 def unwritten(result, stored):

@@ -62,8 +62,8 @@ def test_what_a_launch_did_is_told_program_by_program(worker, cases):
         ("def scale_add(left:\n", "Line 1: "),
         ("def scale_add(*given):\n    return 1 / 0\n", "Line 2: ZeroDivisionError: division by zero"),
         ("def another(*given):\n    return 1\n", "There is no function scale_add in the editor"),
-        ("import numpy\n", "`import numpy` is not on the page"),
-        ("def scale_add(*given):\n    return torch.einsum\n", "torch.einsum is not on the page"),
+        ("import numpy\n", "`import numpy` is not in this editor"),
+        ("def scale_add(*given):\n    return torch.einsum\n", "torch.einsum is not in this editor"),
         ("def scale_add(left, right, factor, block):\n    return left\n", "No Triton kernel was launched"),
     ],
 )

@@ -230,23 +230,23 @@ def plain(value):
     return value if isinstance(value, (int, float)) else str(value).removeprefix("torch.")
 
 
-ALONE = "on the page tensors are computed with by kernels only"
+ALONE = "here tensors are computed with by kernels only; JupyterLab has all of PyTorch"
 
 
 @pytest.mark.parametrize(
     ("code", "said"),
     {
-        "x + 1": f"\\+ of tensors is not on the page: {ALONE}",
-        "2 * x": f"\\* of tensors is not on the page: {ALONE}",
+        "x + 1": f"\\+ of tensors is not in this editor: {ALONE}",
+        "2 * x": f"\\* of tensors is not in this editor: {ALONE}",
         "x @ x": "@ of tensors",
         "x == x": "== of tensors",
         "x < 0": "< of tensors",
         "-x": "- of tensors",
         "x.__setitem__(0, 1)": "an assignment to elements of tensors",
         "operator.iadd(x, 1)": "\\+ of tensors",
-        "x.softmax(0)": f"Tensor.softmax is not on the page: {ALONE}",
-        "x.sum()": "Tensor.sum is not on the page",
-        "torch.matmul(x, x)": f"torch.matmul is not on the page.+; {ALONE}",
+        "x.softmax(0)": f"Tensor.softmax is not in this editor: {ALONE}",
+        "x.sum()": "Tensor.sum is not in this editor",
+        "torch.matmul(x, x)": f"torch.matmul is not in this editor.+; {ALONE}",
     }.items(),
 )
 def test_arithmetic_outside_a_kernel_is_refused_by_name(code, said):
@@ -284,6 +284,6 @@ def test_triton_s_language_is_there_or_absent_with_a_reason():
     for name in here:
         assert getattr(language, name) is not None
     for name in absent:
-        with pytest.raises(AttributeError, match=f"tl.{name} is not on the page: {ABSENT[name]}"):
+        with pytest.raises(AttributeError, match=f"tl.{name} is not in this editor: {ABSENT[name]}"):
             getattr(language, name)
     assert all(getattr(host, name) is not None for name in host.__all__)

@@ -1,5 +1,6 @@
 """The judge of kernel exercises: what it says of each way to go wrong, and how JupyterLab calls a reader's launcher."""
 
+import functools
 from types import SimpleNamespace
 
 import pytest
@@ -51,7 +52,7 @@ def test_close_is_as_near_as_the_type_rounds_and_infinite_only_where_that_is_wan
 
 RIGHT, ZERO = values(1.0, 2.0), values(0.0, 0.0)
 PAIR = dict(names=("output", "state"))
-OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
+OUTSIDE = "program (1, 0, 0) reads outside source (7 lanes over all programs): "
 
 
 @pytest.mark.parametrize(
@@ -60,13 +61,14 @@ OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
         (None, lambda: said([RIGHT])),
         ("No Triton kernel was launched", lambda: said([RIGHT], launches=0)),
         ("the result must be a tensor of shape (2,); got 2 values.", lambda: said([RIGHT, RIGHT])),
-        ("the result must be a tensor of shape (2,); got nothing.", lambda: said([])),
-        ("the result must be a tensor of shape (2,); got ('int',).", lambda: said(["int"])),
+        ("the result must be a tensor of shape (2,); got nothing: return it.", lambda: said([])),
+        ("the result must be a tensor of shape (2,); got an int.", lambda: said(["int"])),
+        ("the result must be a tensor of shape (2,); got nothing: return it.", lambda: said(["NoneType"])),
         ("the result must be a tensor of shape (2,); got (2, 1).", lambda: said([values(1.0, 2.0, shape=(2, 1))])),
         ("the result must be of float32; got float16.", lambda: said([values(1.0, 2.0, dtype="float16")])),
         ("return 2 tensors (output, state); got [2].", lambda: said([RIGHT], [RIGHT, RIGHT], says=PAIR)),
         ("return 2 tensors; got nothing.", lambda: said([], [RIGHT, RIGHT])),
-        ("return 2 tensors; got int, [2], [2].", lambda: said(["int", RIGHT, RIGHT], [RIGHT, RIGHT])),
+        ("return 2 tensors; got an int, [2], [2].", lambda: said(["int", RIGHT, RIGHT], [RIGHT, RIGHT])),
         ("the state must be a tensor of shape (2,)", lambda: said([RIGHT, values(1.0)], [RIGHT, RIGHT], says=PAIR)),
         ("return nothing; got [2].", lambda: said([RIGHT, RIGHT], [RIGHT], written=1)),
         ("return 2 tensors; got [2].", lambda: said([RIGHT] * 2, [RIGHT] * 3, written=1)),
@@ -88,14 +90,23 @@ OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
         (f"programs (0, 0, 0) and (1, 0, 0) meet at source[2, 3]: {TWICE}",
          lambda: said([RIGHT], findings=[finding("written twice")])),
         ("outside", lambda: said([RIGHT], findings=[finding("written twice"), finding("outside")])),
+        (TWICE, lambda: said([ZERO], findings=[finding("written twice")], missing=[[(1,)]], exact=True)),
+        ("source (1 lane over all programs): ", lambda: said([RIGHT], findings=[finding("outside", lanes=1)])),
+        ("hold anything unless `other` says what", lambda: said([RIGHT], poisoned=[values(NAN, 2.0)])),
+        ("hold anything unless `other` says what", lambda: said([RIGHT], poisoned=[], changed=True)),
+        (None, lambda: said([RIGHT], poisoned=[RIGHT])),
+        ("element [1] is 0 and should be 2: ", lambda: said([values(1.0, 0.0)], poisoned=[ZERO])),
+        ("the result must be contiguous", lambda: said([RIGHT], says=dict(contiguous=True), scattered=True)),
+        (None, lambda: said([RIGHT], scattered=True)),
+        (None, lambda: said([RIGHT], says=dict(contiguous=True))),
         ("a tensor that was given has changed", lambda: said([RIGHT], changed=True)),
         ("kept", lambda: said([RIGHT], changed=True, says=dict(kept="kept"))),
         (None, lambda: said([RIGHT], changed=True, says=dict(kept=""))),
         ("is loaded 3 times", lambda: said([RIGHT], says=dict(once=(1,)), loads={1: 3.0})),
         (None, lambda: said([RIGHT], says=dict(once=(1,)), loads={1: 1.0, 0: 2.0})),
         (None, lambda: said([RIGHT], says=dict(once=(1,)))),
-        ("element [1] is 0 and should be 2: why?", lambda: said([ZERO], says=dict(hint="why?"))),
-        ("element [0] is nan and should be 1: ", lambda: said([values(NAN, 0.0)])),
+        ("element [1], the one furthest off, is 0 and should be 2: why?", lambda: said([ZERO], says=dict(hint="why?"))),
+        ("element [0], the one furthest off, is nan and should be 1: ", lambda: said([values(NAN, 0.0)])),
         ("element [0, 1] of the state is 0 and should be 2: ",
          lambda: said([RIGHT, values(1.0, 0.0, shape=(1, 2))], [RIGHT, values(1.0, 2.0, shape=(1, 2))], says=PAIR)),
         ("the grid must round up", lambda: missing((6,), (4,), (5,))),
@@ -104,6 +115,7 @@ OUTSIDE = "program (1, 0, 0) reads outside source, 7 lanes in all: "
         ("only the first block is written", lambda: missing((12,), *[(at,) for at in range(4, 12)])),
         ("past row 4 or column 3",
          lambda: missing((8, 3), *[(row, at) for row in range(4, 8) for at in range(3)], tiled=True)),
+        ("only one element is written: does each lane", lambda: missing((3,), (1,), (2,))),
         ("1 element is never written, the first at [2]: is the block size", lambda: missing((6,), (2,))),
     ],
 )  # fmt: skip
@@ -119,6 +131,25 @@ def doubled_kernel(source, target, size, BLOCK: tl.constexpr, WALKS: tl.constexp
     for _ in range(1, WALKS):
         numbers = tl.load(source + at, mask=at < size, other=0.0)
     tl.store(target + at, FACTOR * numbers, mask=at < size)
+
+
+@triton.jit
+def summed_kernel(source, target, places, size, BLOCK: tl.constexpr, BARE: tl.constexpr):
+    at = tl.arange(0, BLOCK)
+    if BARE:
+        numbers = tl.load(source + tl.load(places + at, mask=at < size), mask=at < size)
+    else:
+        numbers = tl.load(source + tl.load(places + at, mask=at < size), mask=at < size, other=0)
+    if tl.constexpr(numbers.dtype.is_floating()):  # of bfloat16 the interpreter adds up the bits
+        numbers = numbers.to(tl.float32)
+    tl.store(target, tl.sum(numbers, 0))
+
+
+def summed(bare, source):
+    target, places = source.new_empty(1), torch.arange(source.numel())
+    print("summed")
+    summed_kernel[(1,)](source, target, places, source.numel(), 64, bare)
+    return target
 
 
 def doubled(source, target=None, programs=None, walks=1, factor=2.0):
@@ -156,6 +187,33 @@ def case(**says):
 def test_a_launcher_is_watched_and_judged(launcher, says, sentence):
     reason = judge(launcher, [case(**says)])
     assert reason is None if sentence is None else sentence in reason, reason
+
+
+@interpreted
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int32", "uint8", "int64"])
+def test_a_sum_over_lanes_that_hold_anything_is_right_by_luck(dtype, capsys):
+    source = torch.arange(20).to(getattr(torch, dtype))
+    sums = Case("20 numbers", (source,), source.sum(0, keepdim=True).to(source.dtype))
+    assert judge(functools.partial(summed, False), [sums]) is None
+    assert "unless `other` says what" in judge(functools.partial(summed, True), [sums])
+    assert capsys.readouterr().out == "summed\n" * 2  # and what is called once more prints once
+
+
+@interpreted
+def test_the_second_call_gets_what_the_first_got():
+    """Of a kernel that adds to its argument, and leaves out lanes that it never uses."""
+
+    @triton.jit
+    def more_kernel(target, stride, size):
+        at = tl.arange(0, 16)
+        tl.store(target + at * stride, tl.load(target + at * stride, at < size) + 1, at < size)
+
+    target = torch.zeros(30)[::3]
+    given = Case("10 zeros", (target,), (torch.ones(10),), written=(0,))
+    assert judge(lambda target: more_kernel[(1,)](target, target.stride(0), 10) and None, [given]) is None
+    copies = watch.copied([target, target[1:], 3])
+    assert copies[0].stride() == (3,) and copies[0].data_ptr() == copies[1].data_ptr() - 12 and copies[2] == 3
+    assert copies[0].equal(target) and copies[0].data_ptr() != target.data_ptr()
 
 
 def target_case(**says):

@@ -5,12 +5,16 @@
 
 A request is {"source", "function", "cases"} as JSON, the cases as lab_cases.py stores them. What is said of a call is
 said by effattn_core/judging/verdict.py, as in JupyterLab: lab_vendor.py packs it beside this file.
+
+What is printed is in the answer, and is told while it runs to `tell`, which lab-worker.js may set: a worker that is
+stopped gives no answer.
 """
 
 import base64
 import contextlib
 import io
 import json
+import time
 import traceback
 from dataclasses import fields
 
@@ -25,13 +29,36 @@ FIRST = 8  # elements of a result that are shown
 MOST = 60_000  # places of one launch that are sent, to be drawn
 TYPES = {dtype.name: dtype for dtype in ALL}
 UNSOLVED = "It is not written yet."
+AT_ONCE = 10  # messages about what is printed that are not held back: few words come before any loop without end
+PAUSE, PART = 0.1, 2_000  # seconds between the messages after them, or letters
+UNMARKED = "'function' object is not subscriptable"  # Python's words for a launch of what is no kernel
+tell = None  # a function of new text that is printed, or None
 
 
 class Printed(io.StringIO):
-    """The first letters of what is printed: a loop that prints without end fills no memory."""
+    """The first letters of what is printed: a loop that prints without end fills no memory.
+
+    heading: a line to write before the next text, or None: of a case that prints nothing there is none.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.heading, self.told, self.messages, self.last = None, 0, 0, 0.0
 
     def write(self, text):
-        return super().write(text[: max(0, LONGEST - self.tell())])
+        if text and self.heading:
+            text, self.heading = f"{self.heading}\n{text}", None
+        super().write(text[: max(0, LONGEST - self.tell())])
+        if tell is not None and "\n" in text:
+            self._told()
+        return len(text)
+
+    def _told(self):
+        """Tell what is new, unless the last message was just now."""
+        now, new = time.monotonic(), self.getvalue()[self.told :]
+        if new and (self.messages < AT_ONCE or now - self.last >= PAUSE or len(new) >= PART):
+            self.told, self.last, self.messages = self.told + len(new), now, self.messages + 1
+            tell(new)
 
 
 def numbers(content):
@@ -67,11 +94,13 @@ def values_of(result):
     return Values(result.dtype.name, tuple(result.shape), [values[place] for place in result.places()])
 
 
-def reason_of(case, given, returned, run):
-    """What is wrong with a call and its launches, as a sentence; None if nothing is. given: its arguments."""
+def reason_of(case, given, returned, run, again=lambda: None):
+    """What is wrong with a call and its launches, as a sentence; None if nothing is. given: its arguments.
+
+    again(): Outcome.poisoned of it, asked for if there are lanes that a mask left out, and all else is right.
+    """
     says = Says(**{each.name: case[each.name] for each in fields(Says)})
-    after = [given[number] for number in case["written"]]
-    results = [*(() if returned is None and after else in_tuple(returned)), *after]
+    results = results_of(case, given, returned)
     outcome = Outcome(
         [values_of(each) for each in results],
         launches=len(run.launches),
@@ -80,10 +109,22 @@ def reason_of(case, given, returned, run):
         findings=run.findings,
         changed=any(_stored_to(run, each) for number, each in enumerate(given) if number not in case["written"]),
         loads={number: _loads(run, given[number]) for number in case["once"]},
-        written=len(after),
+        written=len(case["written"]),
+        scattered=any(isinstance(each, _page.Tensor) and not each.is_contiguous() for each in results),
     )
     mistakes = [(list(map(held, values)), sentence) for values, sentence in case["mistakes"]]
-    return verdict.reason_of(says, list(map(held, case["wanted"])), mistakes, outcome)
+    wanted = list(map(held, case["wanted"]))
+    reason = verdict.reason_of(says, wanted, mistakes, outcome)
+    if reason is None and run.left_out and not says.far:
+        outcome.poisoned = again()
+        reason = verdict.reason_of(says, wanted, mistakes, outcome)
+    return reason
+
+
+def results_of(case, given, returned):
+    """What is returned, then the arguments that are results."""
+    after = [given[number] for number in case["written"]]
+    return [*(() if returned is None and after else in_tuple(returned)), *after]
 
 
 def in_tuple(value):
@@ -144,9 +185,12 @@ def raised(error):
         return UNSOLVED
     if isinstance(error, SyntaxError):
         return f"Line {error.lineno}: {error.msg}."
+    said = f"{type(error).__name__}: {str(error) or 'no message'}"
+    if UNMARKED in str(error):
+        said = "what is launched with [grid] is no kernel: the line before its def must be @triton.jit."
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == EDITOR]
     where = f"Line {frames[-1].lineno}: " if frames else ""
-    return f"{where}{type(error).__name__}: {str(error) or 'no message'}"
+    return where + said
 
 
 def _called(names, request, case):
@@ -157,13 +201,27 @@ def _called(names, request, case):
     arguments = list(map(given, case["arguments"]))
     with _page.watched() as run:
         try:
-            if case["grid"] is None:
-                result = function(*arguments)
-            else:
-                result = function[tuple(case["grid"])](*arguments) and None
+            result = _call(function, case, arguments)
         except Exception as error:
             return None, run, raised(error)
-    return result, run, reason_of(case, arguments, result, run)
+    return result, run, reason_of(case, arguments, result, run, lambda: _poisoned(function, case))
+
+
+def _call(function, case, arguments):
+    if case["grid"] is None:
+        return function(*arguments)
+    return function[tuple(case["grid"])](*arguments) and None
+
+
+def _poisoned(function, case):
+    """[Values] of a second call in which lanes that a mask leaves out hold no number; [] if it fails, or strays."""
+    arguments = list(map(given, case["arguments"]))
+    with _page.watched(poisoned=True) as run, contextlib.redirect_stdout(io.StringIO()):  # what it prints was printed
+        try:
+            result = _call(function, case, arguments)
+        except Exception:
+            return []
+    return [] if run.findings else list(map(values_of, results_of(case, arguments, result)))
 
 
 def _first(tensor):
@@ -181,6 +239,7 @@ def _answered(request, cases):
         except Exception as error:
             names, answer["reason"] = None, raised(error)
         for case in request["cases"][:cases] if names is not None else []:
+            printed.heading = f"For {case['what']}:" if cases != 1 and len(request["cases"]) > 1 else None
             result, run, reason = _called(names, request, case)
             what = None if reason == UNSOLVED else case["what"]
             answer |= {"what": what, "reason": reason, "cases": answer["cases"] + 1}
