@@ -53,33 +53,42 @@ def first_overflow(answer):
 
 @kernel_exercise("primer.scale_add")
 def scale_add():
-    def case(size, block, step=1, **says):
-        left, right, factor = random(step * size)[::step], random(step * size + 1)[1:][::step], 3.0
+    def case(size, block, steps=(1, 1), **says):
+        first, second = steps
+        left, right, factor = random(first * size)[::first], random(second * size + 1)[1:][::second], 3.0
         mistakes = [
             (factor * (left + right), "the factor multiplies right too."),
             (left + factor * right, "the factor multiplies right, not left."),
         ]
-        what = f"{size} elements in blocks of {block}" + (", every second of a longer vector" if step > 1 else "")
+        what = f"{size} elements in blocks of {block}"
+        if steps != (1, 1):
+            what += f", strides of {first} and {second}"
+            says = dict(stray=STRIDES) | says
         hint = "is it factor · left + right, at the same places?"
         arguments, right_sum = (left, right, factor, block), factor * left + right
         return Case(what, arguments, right_sum, hint=hint, mistakes=mistakes, block=block, **says)
 
     cases = [case(64, 64), case(256, 64), case(100, 64), case(1, 16), case(100, 16), case(100, 256)]
-    return [*cases, case(100, 64, 2, stray=STRIDES)]
+    return [*cases, *(case(100, 64, steps) for steps in ((2, 1), (1, 3), (2, 2)))]
 
 
 ZERO = "masked lanes entered the sum: they must get other=0.0, which adds nothing."
 SQUARES = "the squares overflow in float16, which ends at 65,504: convert with .to(tl.float32) after the load."
+TINY = "the 10⁻⁶ is missing, or not under the root: in rows as small as these it counts."
+LIKE = (
+    "it is stored as if it lay row by row, and torch.empty_like keeps the strides of the transposed source: make the "
+    "result by torch.empty(source.shape, dtype=source.dtype, device=source.device)."
+)
 AVERAGED = "is each row divided by the root of the mean of its squares, and times weight?"
 
 
 @kernel_exercise("primer.rms_norm")
 def rms_norm():
-    def norm(source, weight, mean):
-        return (source.float() / (mean + EPSILON).sqrt() * weight).to(source.dtype)
+    def norm(source, weight, mean, under=EPSILON, beside=0.0):
+        return (source.float() / ((mean + under).sqrt() + beside) * weight).to(source.dtype)
 
     def case(what, source, block, hint=AVERAGED, **says):
-        columns = source.shape[1]
+        rows, columns = source.shape
         weight, squares = 1 + random(columns), source.float().pow(2)
         padded, total = -(-columns // block) * block, squares.sum(1, keepdim=True)
         first = squares[:, :block].sum(1, keepdim=True)
@@ -96,8 +105,15 @@ def rms_norm():
         mistakes.append((norm(source, torch.ones_like(weight), total / columns), "the weight is left out."))
         if source.dtype == torch.float16:
             mistakes.append((torch.zeros_like(source), SQUARES))
-        says = dict(tail="only the first block of each row is written: a second walk divides and stores.") | says
         right, arguments = norm(source, weight, total / columns), (source, weight, block)
+        if source.abs().max() < 0.1:
+            mistakes += [(norm(source, weight, total / columns, 0.0, more), TINY) for more in (0.0, EPSILON)]
+        if not source.is_contiguous() and source.mT.is_contiguous():
+            mistakes.append((right.flatten().view(columns, rows).mT, LIKE))
+        says = (
+            dict(contiguous=True, tail="only the first block of each row is written: a second walk divides and stores.")
+            | says
+        )
         what = what if says.get("far") else f"{what} in blocks of {block}"
         return Case(what, arguments, right, hint=hint, mistakes=mistakes, block=block, **says)
 
@@ -106,6 +122,7 @@ def rms_norm():
         case("rows of 128", random(3, 128), 32),
         case("rows of 100", random(3, 100), 32, ZERO),
         case("rows of 20", random(3, 20), 32, ZERO),
+        case("rows of values near a thousandth", 0.001 * random(3, 64), 32),
         case("every second column", random(3, 130)[:, ::2], 32, STRIDES, stray=STRIDES),
         case("a transposed view", random(40, 5).mT, 16, STRIDES, stray=STRIDES),
         case("float16 rows of values near 300", (300 * random(3, 64)).half(), 32, nan=SQUARES),
@@ -114,14 +131,46 @@ def rms_norm():
     return [*cases, case(what, near, 32, "the result differs from that of near rows.", stray=WIDE, far=True)]
 
 
-ADDED = "do all blocks of the inner size add up, with masked lanes zero?"
+ADDED = "is it max(0, left · right + bias), each block of the inner size added once?"
+PADDED = "do all blocks of the inner size add up, with masked lanes zero?"
+
+
+BY_ROW = "the bias is taken by row; it belongs to the columns: bias[None, :]."
+EARLY = "the relu is taken inside the walk: the negative part of one block must meet the next. Take it after the loop."
+FACTOR = "tl.dot takes the two factors first and what is added to their product last: tl.dot(left, right, total)."
+OF_A_TILE = "tl.max folds a tile to its largest number; max(0, x) of each element is tl.maximum(x, 0.0)."
+
+
+def _tiled(left, right, bias, block):
+    """(result, sentence) of mistakes that are made tile by tile, where all tiles are whole."""
+    whole, begun, clipped, summed, factored, turned = (left.new_zeros(len(left), len(bias)) for _ in range(6))
+    tiles = [(slice(i, i + block), slice(j, j + block)) for i in range(0, len(left), block)
+             for j in range(0, len(bias), block)]  # fmt: skip
+    for at in range(0, len(right), block):
+        a, b = left[:, at : at + block], right[at : at + block]
+        whole, begun = whole + a @ b, begun.relu() + a @ b
+        clipped, summed = (clipped + a @ b).relu(), summed + (a @ b).relu()
+        for rows, columns in tiles:
+            factored[rows, columns] = a[rows] @ factored[rows, columns] + b[:, columns]
+            turned[rows, columns] = turned[rows, columns] @ b[:, columns] + a[rows]
+    by_row, largest = bias.expand_as(whole).clone(), whole + bias
+    for tile in tiles:
+        by_row[tile], largest[tile] = by_row[tile].mT.clone(), largest[tile].max()
+    early = [(result, EARLY) for each in (begun, clipped, summed) for result in (each + bias, (each + bias).relu())]
+    return early + [
+        ((whole + by_row).relu(), BY_ROW),
+        ((factored + bias).relu(), FACTOR),
+        ((turned + bias).relu(), FACTOR),
+        (largest, OF_A_TILE),
+    ]
 
 
 @kernel_exercise("primer.linear_relu")
 def linear_relu():
     def case(rows, inner, columns, block, strided=False):
         left, right, bias = random(rows, inner), random(inner, columns), random(columns)
-        what, says = f"{rows}×{inner} by {inner}×{columns} in blocks of {block}", dict(hint=ADDED)
+        ragged = any(size % block for size in (rows, inner, columns))
+        what, says = f"{rows}×{inner} by {inner}×{columns} in blocks of {block}", dict(hint=PADDED if ragged else ADDED)
         if strided:
             left, right = random(rows, 2 * inner)[:, ::2], random(columns, inner).mT
             what, says = f"{what}, strided views", dict(hint=STRIDES, stray=STRIDES)
@@ -134,9 +183,11 @@ def linear_relu():
             (left[:, last] @ right[last] + bias, "only the last block of the inner size is left: add the products up."),
         ]
         if rows == columns:
-            sums.append((whole + bias[:, None], "the bias is taken by row; it belongs to the columns: bias[None, :]."))
+            sums.append((whole + bias[:, None], BY_ROW))
         mistakes = [(result.relu(), sentence) for result, sentence in sums]
         mistakes += [(whole + bias, "the relu is missing."), (whole.relu() + bias, "the bias is added after the relu.")]
+        if not ragged and steps > 1:
+            mistakes += _tiled(left, right, bias, block)
         arguments, right_result = (left, right, bias, block), (whole + bias).relu()
         return Case(what, arguments, right_result, mistakes=mistakes, tiled=True, block=block, **says)
 
@@ -144,6 +195,9 @@ def linear_relu():
     return [*cases, case(33, 40, 17, 16, strided=True)]
 
 
+TWICE_READ = (
+    "the scores are loaded {times:g} times: one walk is asked, in which the maximum, the total and the sums are kept."
+)
 WEIGHED = "is each row the average of the values, weighed by the softmax of its scores?"
 LOWEST = 'masked lanes have score 0, which is a weight: they must get other=float("-inf").'
 OVERFLOW = "exp overflows: subtract the running maximum before it."
@@ -173,6 +227,7 @@ def row_attention():
         ]
         arguments, right = (scores, value, block), scores.softmax(1) @ value
         what = f"{what} in blocks of {block}"
+        says = dict(once=(0,), again=TWICE_READ) | says
         return Case(what, arguments, right, hint=hint, mistakes=mistakes, block=block, **says)
 
     def rising(rows, keys):

@@ -58,6 +58,11 @@ def test_the_numbers_pass_and_the_known_mistakes_are_named():
         assert_named("primer.first_overflow", answer, said)
 
 
+EMPTY = "torch.empty(\n        rows, columns, dtype=source.dtype, device=source.device\n    )"
+AGAIN = (
+    "for start in range(0, keys, BLOCK):\n        key = start + tl.arange(0, BLOCK)\n"
+    "        tl.load(score_pointer + key * key_stride, key < keys)\n    m, total = "
+)
 BIAS = "tl.load(bias_pointer + j, j < columns, 0.0)"
 MISTAKES = [
     ("scale_add", "reads outside left_pointer", ("left_stride, mask=inside)", "left_stride)")),
@@ -71,7 +76,21 @@ MISTAKES = [
     ("scale_add", "block size that the launcher is given", ("BLOCK=block", "BLOCK=64")),
     ("scale_add", "multiply each index by its own stride", ("places * left_stride", "places")),
     ("scale_add", "multiply each index by its own stride", ("places * right_stride", "places")),
+    ("scale_add", "multiply each index by its own stride", ("places * right_stride", "places * left_stride")),
+    ("scale_add", "multiply each index by its own stride", ("places * left_stride", "places * right_stride")),
+    ("scale_add", "multiply each index by its own stride", ("left.stride(0), right.stride(0)",
+                                                            "right.stride(0), left.stride(0)")),
+    ("scale_add", "meet at target", ("places, sums", "tl.arange(0, BLOCK), sums")),
+    ("scale_add", "only one element is written", ("places, sums", "0 * places, sums")),
     ("rms_norm", "each load and store needs the mask", ("at * column_stride, inside, 0.0", "at * column_stride")),
+    ("rms_norm", "hold anything unless", ("at * column_stride, inside, 0.0", "at * column_stride, inside")),
+    ("rms_norm", "the 10⁻⁶ is missing", (" + 1e-6", "")),
+    ("rms_norm", "not under the root", ("/ columns + 1e-6)", "/ columns) + 1e-6")),
+    ("rms_norm", "keeps the strides of the transposed source", (EMPTY, "torch.empty_like(source)")),
+    ("rms_norm", "the result must be contiguous", (EMPTY, "torch.empty_like(source)"), (
+        "*source.stride(), ", "*source.stride(), *target.stride(), "), (
+        "row_stride, column_stride, BLOCK", "row_stride, column_stride, down, across, BLOCK"), (
+        "row * columns + at, y", "row * down + at * across, y")),
     ("rms_norm", "each load and store needs the mask", ("y, inside)", "y)")),
     ("rms_norm", "they must get other=0.0", ("at * column_stride, inside, 0.0", "at * column_stride, inside, 1.0")),
     ("rms_norm", "they must get other=0.0", ("at * column_stride, inside, 0.0", "at * column_stride, inside, 7.0")),
@@ -92,6 +111,19 @@ MISTAKES = [
     ("linear_relu", "added in each step of the walk", ("left, right, total, ", f"left, right, total + {BIAS}, "),
                                                       ("total + bias, 0.0", "total, 0.0")),
     ("linear_relu", "taken by row", (BIAS, "tl.load(bias_pointer + i, i < rows, 0.0)")),
+    ("linear_relu", "the relu is taken inside the walk", ("total = tl.dot", "total = tl.maximum(total, 0.0)\n        "
+                                                                           "total = tl.dot")),
+    ("linear_relu", "the relu is taken inside the walk", ("total = tl.dot(left, right, total, ",
+                                                          "total += tl.maximum(tl.dot(left, right, "),
+                                                         ('"ieee")', '"ieee"), 0.0)')),
+    ("linear_relu", "taken by row", ("total + bias, 0.0", "total + tl.trans(bias), 0.0")),
+    ("linear_relu", "tl.max folds a tile", ("tl.maximum(total + bias, 0.0)",
+                                            "tl.max(total + bias) + tl.zeros([BLOCK, BLOCK], tl.float32)")),
+    ("linear_relu", "takes the two factors first", ("tl.dot(left, right, total", "tl.dot(left, total, right")),
+    ("linear_relu", "takes the two factors first", ("tl.dot(left, right, total", "tl.dot(total, right, left")),
+    ("linear_relu", "hold anything unless `other` says", ("(k < inner), 0.0", "(k < inner)"),
+                                                         ("(j < columns), 0.0", "(j < columns)")),
+    ("linear_relu", "is it max(0, left · right + bias)", ("total + bias, 0.0", "total - bias, 0.0")),
     ("linear_relu", "only the last block of the inner size", ("left, right, total, ", "left, right, ")),
     ("linear_relu", "each load and store needs the mask", ("(i < rows) & (k < inner), 0.0", "i < rows, 0.0")),
     ("linear_relu", "each load and store needs the mask", ("result, inside)", "result, i < rows)")),
@@ -109,6 +141,8 @@ MISTAKES = [
     ("row_attention", 'they must get other=float("-inf")', ('key < keys, float("-inf"))', "key < keys, 0.0)")),
     ("row_attention", "each load and store needs the mask", ('places, key < keys, float("-inf"))', "places)")),
     ("row_attention", "each load and store needs the mask", ("places, (key < keys)[:, None], 0.0)", "places)")),
+    ("row_attention", "hold anything unless `other` says", ("(key < keys)[:, None], 0.0", "(key < keys)[:, None]")),
+    ("row_attention", "the scores are loaded 2 times", ("m, total = ", AGAIN)),
     ("row_attention", "exp overflows", ("larger = tl.maximum(m, tl.max(scores, 0))", "larger = 0.0")),
     ("row_attention", "-inf − (-inf) is nan", ('tl.where(larger == float("-inf"), 0.0, larger)', "larger")),
     ("row_attention", "multiply each index by its own stride", ("key * key_stride", "key")),
