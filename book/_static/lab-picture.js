@@ -82,8 +82,8 @@
       `${launch.kernel}, grid (${launch.grid.join(", ")})`,
       `${numbers.format(launch.loaded)} bytes loaded`,
       `${numbers.format(launch.stored)} bytes stored`,
-      `${numbers.format(launch.products)} operations of products`,
-      `${numbers.format(launch.operations)} others`,
+      launch.products ? `${numbers.format(launch.products)} operations in matrix products` : "no matrix products",
+      `${numbers.format(launch.operations)} other operations, each lane counted`,
     ];
     const note = launch.whole ? "" : " Only the first accesses are drawn.";
     const found = launch.findings.map((each) => make("pre", {className: "lab-printed", textContent: each}));

@@ -1,9 +1,9 @@
 /* The worker behind the editors of a page (lab.js): Pyodide's core and the book's own Triton, from this site alone.
 
    In: {id, kind: "run" | "check", request}, request as JSON (book/_ext/lab/lab_worker.py says what is in it).
-   Out: {loaded, total} in bytes while it fetches, {id, running} once Python is there, and then {id, answer} in JSON or
-   {id, failed} in words. It is stopped by being terminated: a loop without end leaves it no other moment. It is a module
-   worker: Pyodide knows no other. */
+   Out: {loaded, total} in bytes while it fetches, {id, running} once Python is there, {id, printed} of new text that is
+   printed, and then {id, answer} in JSON or {id, failed} in words. It is stopped by being terminated: a loop without end
+   leaves it no other moment. It is a module worker: Pyodide knows no other. */
 (() => {
   "use strict";
 
@@ -56,6 +56,7 @@
       python ??= start();
       const functions = await python;
       self.postMessage({id, running: true});
+      functions.tell = (printed) => self.postMessage({id, printed});
       self.postMessage({id, answer: kind === "check" ? functions.check(request) : functions.run(request)});
     } catch (error) {
       python = undefined; // the next request tries anew

@@ -3,11 +3,11 @@
    Each <div class="lab"> holds its exercise in a script of type application/json: {name, title, function, stub, hint,
    answer, cases, label}; of a kernel that the chapter shows it is {kind: "shown", name, title, function, stub, cases},
    folded, and made when it is opened. The stub stands in a text area, and in CodeMirror once the box comes near the
-   screen. The first Run or Check starts the worker (lab-worker.js), which fetches Python from this site; it then stays, for all boxes of
-   the page, until Stop terminates it: a loop without end knows no other way. One request runs at a time. What the
-   reader writes is kept in localStorage under the exercise's name, and nowhere else; only what stands in an editor is
-   ever run, and only by a button: of the page's address nothing is read but where this script lies and whether the page
-   is a file. Browsers start no Python from a file: then, and where the book was built without node, a sentence says
+   screen. The first Run or Check starts the worker (lab-worker.js), which fetches Python from this site; it then stays,
+   for all boxes of the page, until Stop terminates it: a loop without end knows no other way. One request runs at a time.
+   What the reader writes is kept in localStorage under the box's name, and nowhere else; only what stands in an editor is
+   ever run, and only by a button or Ctrl+Enter in it: of the page's address nothing is read but where this script lies and
+   whether the page is a file. Browsers start no Python from a file: then, and where the book was built without node, a sentence says
    how to serve it. The pictures are drawn by lab-picture.js. */
 (() => {
   "use strict";
@@ -21,10 +21,15 @@
     + "make book and make serve. Everything else works.";
   const COMPARED = "Run launches the kernel on the first stored case, and draws it; Check compares "
     + "with what the kernel as shown gives, on all of them. ";
+  const BUTTONS = "Run calls your function on the first case and draws what its programs load and store; Check takes "
+    + "all cases. The first press fetches 13 MB from this site. ";
+  const KEYS = "Ctrl+Enter runs, Tab leaves the editor, Ctrl+] and Ctrl+[ indent (on a Mac Cmd).";
+  const LONG = 5000; // milliseconds after which a run is called long
   const boxes = [];
   let worker = null;
   let asked = null; // {id, box, resolve}: the request that is being worked on
   let requests = 0;
+  let fetched = false; // whether Python was: a worker that is hired again finds it in the browser's cache
 
   function make(tag, properties = {}, ...children) {
     const element = Object.assign(document.createElement(tag), properties);
@@ -54,8 +59,9 @@
   // ---- the worker -------------------------------------------------------------------------------------------------
 
   function settle(message) {
-    const {resolve} = asked;
+    const {resolve, box: owner} = asked;
     asked = null;
+    owner.ended();
     resolve(message);
     for (const box of boxes) box.enable();
   }
@@ -65,8 +71,10 @@
     worker.addEventListener("message", ({data}) => {
       if (!asked) return;
       if (data.total) asked.box.progress(data.loaded, data.total);
-      else if (data.id === asked.id && data.running) asked.box.say("Running.");
-      else if (data.id === asked.id) settle(data);
+      else if (data.id !== asked.id) return;
+      else if (data.running) asked.box.running();
+      else if (data.printed !== undefined) asked.box.print(data.printed);
+      else settle(data);
     });
     worker.addEventListener("error", () => {
       dismiss("Python could not be started in this browser.");
@@ -89,6 +97,25 @@
     });
   }
 
+  // ---- what the page has already, and the box has too ---------------------------------------------------------------
+
+  // The stub's cell, or the hint: on the screen the box stands for it, on paper it stays.
+  function replace(element) {
+    element?.classList.add("lab-replaced");
+  }
+
+  // The chapter's own hint, with its links and mathematics; its words alone where none follows the box.
+  function hint(root, words) {
+    if (!words) return null;
+    const next = root.nextElementSibling;
+    if (!next?.matches("details") || !next.querySelector("summary").textContent.trim().startsWith("Hint")) {
+      return make("p", {className: "lab-hint", textContent: words});
+    }
+    replace(next);
+    const body = [...next.children].filter((each) => !each.matches("summary"));
+    return make("div", {className: "lab-hint"}, ...body.map((each) => each.cloneNode(true)));
+  }
+
   // ---- a box ------------------------------------------------------------------------------------------------------
 
   function prepare(root) {
@@ -105,7 +132,10 @@
     area.setAttribute("autocapitalize", "off");
     const place = make("div", {className: "lab-editor"}, area);
     let editor = {get: () => area.value, focus: () => area.focus(), set(text) { area.value = text; }};
-    const save = (text) => keep(data.name, text === data.stub ? null : text);
+    const save = (text) => {
+      keep(data.name, text === data.stub ? null : text);
+      if (["right", "wrong"].includes(says.dataset.verdict)) say(`${says.textContent} The text has changed since.`);
+    };
     area.addEventListener("input", () => save(area.value));
 
     const says = make("p", {className: "lab-says"});
@@ -143,8 +173,18 @@
       says.dataset.verdict = verdict;
     }
 
+    let late;
     const box = {
-      say,
+      running() {
+        fetched = true;
+        say("Running.");
+        late = window.setTimeout(() => say("Still running. Stop ends it."), LONG);
+      },
+      ended: () => window.clearTimeout(late),
+      print(text) { // as it comes: what is stopped shows what it has printed
+        printed.hidden = false;
+        printed.textContent += text;
+      },
       enable() {
         run.disabled = check.disabled = reset.disabled = Boolean(asked);
         stop.disabled = asked?.box !== box;
@@ -154,14 +194,15 @@
         bar.hidden = loaded >= total;
         bar.value = loaded / total;
         const [here, all] = [loaded, total].map((bytes) => (bytes / 1e6).toFixed(1));
-        say(loaded < total ? `Fetching Python, once: ${here} of ${all} MB.` : "Starting Python.");
+        say(loaded < total && !fetched ? `Fetching Python, once: ${here} of ${all} MB.` : "Starting Python.");
       },
     };
 
     async function work(kind) {
       if (asked) return;
-      say(worker ? "Running." : "Fetching Python, once.");
+      say(worker ? "Running." : fetched ? "Starting Python." : "Fetching Python, once.");
       printed.hidden = returned.hidden = picture.hidden = true;
+      printed.textContent = "";
       let found;
       let cases;
       try {
@@ -214,13 +255,20 @@
       keep(data.name, null);
       say("The editor holds the first text again.");
     });
-    fold("Hint", data.hint && make("p", {className: "lab-hint", textContent: data.hint}));
+    fold("Hint", hint(root, data.hint));
     fold("Answer", data.answer && make("pre", {className: "lab-answer", tabIndex: 0, textContent: data.answer}));
     const keys = make("p", {className: "lab-keys",
-      textContent: (data.kind === "shown" ? COMPARED : "") + "Tab leaves the editor; Ctrl+] and Ctrl+[ indent (on a Mac Cmd)."});
+      textContent: (data.kind === "shown" ? COMPARED : BUTTONS) + KEYS});
     root.append(place, tools, bar, says, returned, printed, picture, ...folds, keys);
     boxes.push(box);
     box.enable();
+    if (data.kind !== "shown") replace(root.previousElementSibling);
+    root.addEventListener("keydown", (event) => {
+      if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+      event.preventDefault();
+      event.stopPropagation();
+      run.click();
+    }, {capture: true});
 
     new IntersectionObserver(async (entries, observer) => {
       if (!entries.some((entry) => entry.isIntersecting)) return;
