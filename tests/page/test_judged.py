@@ -92,6 +92,7 @@ MISTAKES = [
 ]  # fmt: skip
 # Of the primer one of each kind: tests/book/test_lab.py holds the page to all of them.
 KINDS = ("reads outside", "writes outside", "meet at", "must round up", "swapped", "own stride", "overflow", "is nan")
+KINDS += ("hold anything", "keeps the strides", "must be contiguous", "loaded 2 times", "inside the walk")
 for kind in KINDS:
     name, sentence, *changes = next(each for each in PRIMER if kind in each[1])
     MISTAKES.append((f"primer.{name}", sentence, *changes))
