@@ -203,6 +203,21 @@ def test_a_loop_without_end_is_stopped_and_the_next_run_works(everything, boxes)
     press(page, second, "Run", "Right for")
 
 
+def test_ctrl_enter_runs_what_is_printed_outlives_stop_and_a_verdict_is_of_the_text_that_it_judged(everything):
+    page, place = everything, box(everything, "primer.scale_add")
+    write(page, place, 'print("before the loop")\n' + ENDLESS)
+    page.keyboard.press("Control+Enter")
+    place.get_by_text("Still running. Stop ends it.").wait_for(timeout=20000)
+    press(page, place, "Stop", "Stopped.")
+    assert place.locator(".lab-printed").first.inner_text() == "before the loop\n"
+    assert place.locator(".cm-content").inner_text().startswith("print")  # and no line was inserted
+    write(page, place, solutions()["primer.scale_add"].text)
+    assert press(page, place, "Check", "Passed.").endswith("Passed.")
+    write(page, place, "x = 1")
+    said = place.locator(".lab-says")
+    assert "The text has changed since." in said.inner_text() and said.get_attribute("data-verdict") == ""
+
+
 # ---- a page as it is opened ------------------------------------------------------------------------------------------
 
 
