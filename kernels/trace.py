@@ -213,21 +213,27 @@ def left_out(poisoned=False):
     poisoned: inside the `with` they hold nan, or a whole number at the end of its range, in place of the interpreter's
     0, so that a kernel that uses them gives something else. Yields a LeftOut, whose `lanes` grow.
     """
+    _interpreter("poisoned")
+    from triton.language.semantic import TritonSemantic
+
     found = LeftOut()
 
     def wrappers(kept):
-        def masked_load(self, pointers, mask, other=None, *rest, **named):
-            loaded = kept["create_masked_load"](self, pointers, mask, other, *rest, **named)
-            if other is None:
-                out = ~_lanes(pointers, mask)
+        def load(self, pointer, mask, other, *rest, **named):
+            loaded = kept["load"](self, pointer, mask, other, *rest, **named)
+            if other is None and mask is not None:
+                held = loaded.handle.data
+                out = ~np.broadcast_to(mask.handle.data, held.shape).astype(bool)
                 found.lanes += int(out.sum())
                 if poisoned and out.any():
-                    loaded.data[out] = _poison(loaded.data.dtype, pointers.get_element_ty())
+                    loaded.handle.data = held.copy()
+                    loaded.handle.data[out] = _poison(held.dtype, loaded.dtype.scalar)
             return loaded
 
-        return {"create_masked_load": masked_load}
+        return {"load": load}
 
-    with _replaced(_interpreter("poisoned").InterpreterBuilder, METHODS[:1], wrappers):
+    # Not of the builder, which gets no `other` where it is one 0.
+    with _replaced(TritonSemantic, ("load",), wrappers):
         yield found
 
 

@@ -200,6 +200,25 @@ def test_a_sum_over_lanes_that_hold_anything_is_right_by_luck(dtype, capsys):
 
 
 @interpreted
+def test_one_lane_that_is_left_out_holds_what_other_says():
+    @triton.jit
+    def one_kernel(source, target, BARE: tl.constexpr):
+        some = (
+            tl.load(source, mask=tl.program_id(0) > 0) if BARE else tl.load(source, mask=tl.program_id(0) > 0, other=0)
+        )
+        tl.store(target, some)
+
+    def one(bare, source):
+        target = torch.empty_like(source)
+        one_kernel[(1,)](source, target, bare)
+        return target
+
+    zero = Case("one number", (torch.ones(1),), torch.zeros(1))
+    assert judge(functools.partial(one, False), [zero]) is None
+    assert "unless `other` says what" in judge(functools.partial(one, True), [zero])
+
+
+@interpreted
 def test_the_second_call_gets_what_the_first_got():
     """Of a kernel that adds to its argument, and leaves out lanes that it never uses."""
 
