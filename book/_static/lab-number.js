@@ -96,6 +96,7 @@
       if (wrong === null && done && !done.checked) done.click();
     });
     root.append(form, says);
+    root.previousElementSibling?.classList.add("lab-replaced"); // the cell that asks for the number in JupyterLab
   }
 
   document.querySelectorAll(".lab-field").forEach(prepare);

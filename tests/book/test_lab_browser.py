@@ -229,6 +229,19 @@ def test_nothing_is_fetched_or_made_before_it_is_wanted(visit):
     assert not [url for url in page.fetched if re.search("pyodide|lab-worker|lab-cases", url)]
 
 
+def test_on_the_screen_a_box_stands_for_the_cell_and_the_hint_that_it_holds_too(visit):
+    page, cell, hint = visit(), "> .cell", "> details:has(> summary:text-is('Hint'))"
+    for name in ("primer.scale_add", NUMBERS[0]):
+        assert not page.locator(f'[id="{name}"] {cell}').is_visible()
+    assert page.locator(f'[id="{TRY}primer.triple_kernel"] {cell}').is_visible()
+    place = box(page, "primer.scale_add")
+    assert not page.locator(f'[id="primer.scale_add"] {hint}').is_visible()
+    press(page, place, "Hint", "")
+    assert place.locator(".lab-hint").inner_text() == "A hint."
+    page.emulate_media(media="print")
+    assert page.locator(f'[id="primer.scale_add"] {cell}').is_visible() and not place.is_visible()
+
+
 def test_what_is_written_is_kept_until_reset_and_nothing_of_an_address_is_run(visit):
     page = visit("?code=print(1)#scale_add=print(1)")
     place = box(page, "primer.scale_add")
@@ -318,10 +331,11 @@ def test_from_a_file_or_without_node_a_sentence_says_how_to_serve_it_and_numbers
     page, wrong = context.new_page(), []
     page.on("console", lambda message: wrong.append(message.text))
     page.goto((tmp_path / "index.html").as_uri())
-    page.locator("summary").first.click()
+    page.locator(".lab-try > summary").first.click()
     for name in FEW[:2]:
         said = box(page, name).locator(".lab-serve").inner_text()
         assert "make serve" in said and ("without node" in said) == missing
+        assert page.locator(f'[id="{name}"] > .cell').is_visible()
     assert page.locator(".lab button").count() == 0
     field = box(page, NUMBERS[0]).get_by_label("Your number")
     field.fill("134217728")

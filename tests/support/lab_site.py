@@ -82,11 +82,12 @@ background: var(--explorable-paper); color: var(--explorable-ink) }}</style></he
 
 
 def write_page(folder, boxes, name="index"):
-    """A page of boxes in `folder`, where their scripts lie: each in a part of its own, with its exercise's "done"."""
+    """A page of boxes in `folder`, where their scripts lie: each in a part with what stands beside it in a chapter."""
     parts = []
     for data, html in boxes:
         done = f'<label><input type="checkbox" data-done="{data["label"]}"> done</label>' if "label" in data else ""
-        parts.append(f'<div id="{data["name"]}">{done}{html}</div>')
+        hint = "<details><summary>Hint</summary><p>A hint.</p></details>" if data.get("hint") else ""
+        parts.append(f'<div id="{data["name"]}">{done}<div class="cell">The cell above.</div>{html}{hint}</div>')
     (folder / f"{name}.html").write_text(PAGE.format("".join(parts)), encoding="utf-8")
 
 
