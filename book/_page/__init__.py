@@ -9,6 +9,7 @@ outside its tensor, two programs that meet, and an element that nobody wrote can
     with watched() as run:                          # run.launches, run.findings, run.loaded, run.stored, run.products
         result = names["scale_add"](left, right, 3.0, 64)
     missing = unwritten(result)                     # indices of elements that no program wrote
+    with watched(poisoned=True) as run:             # lanes that a mask leaves out without `other` hold no number
 
 `tensor(values, shape, …)` makes what a launcher takes. What is not there says so by its name.
 """

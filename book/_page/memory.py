@@ -283,8 +283,6 @@ def like_strides(source):
             if 0 in (strides[inner], strides[outer]):
                 continue
             if (strides[inner], shape[inner]) <= (strides[outer], shape[outer]):
-                if strides[inner] < strides[outer]:
-                    break
                 continue
             order[before], order[at], at = outer, inner, before
     found, step = [0] * len(shape), 1
