@@ -58,7 +58,7 @@ def cells():
                 following |= more
                 last = then
             if not last or last[1] not in following:
-                following, last = functions, None
+                following, last = {name: functions[name] for name in kernels}, None
             found.append(Cell(path.stem, IMPORTS + joined(following.values()), tuple(kernels), last))
     return found
 

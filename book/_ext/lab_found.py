@@ -84,7 +84,7 @@ def _shown(text, page):
     functions, kernels = kernels_of(text) if "@triton.jit" in text else ({}, [])
     for name in kernels:
         title = f"the kernel {name}"
-        stub = joined(functions.values())
+        stub = joined(functions[each] for each in kernels)  # the launcher stays out: the stored grids launch it
         yield {"kind": "shown", "name": f"{TRY}{page}.{name}", "function": name, "title": title, "stub": stub}
 
 

@@ -17,7 +17,10 @@ from effattn_core.judging import Case
 from kernels import runtime
 
 IMPORTS = "import math\n\nimport torch\nimport triton\nimport triton.language as tl\n\n\n"
-AS_SHOWN = "what should be is what the kernel as shown gives. Reset brings it back."
+AS_SHOWN = "where the chapter shows a mistake, mending it differs. Reset brings back the kernel as shown."
+
+
+FAULTY = "primer.careless_kernel", "primer.forgetful_kernel"  # shown for a race, and for lanes astray
 
 
 def normal(*shape):
@@ -48,14 +51,17 @@ def attention(rows, keys, dim):
 # page.kernel: (grid, arguments) of each launch.
 LAUNCHES = {
     "primer.triple_kernel": [((3,), (normal(20), blank(20), 20, 8)), ((1,), (normal(5), blank(5), 5, 8))],
-    "primer.peak_kernel": [((5,), (-share(5, 33), blank(5), 33, other, 64)) for other in (0.0, float("-inf"))],
-    "primer.walk_kernel": [((4,), (3 * normal(4, 100), blank(4), 100, 32))],
+    "primer.peak_kernel": [((5,), (-share(5, 33), blank(5), 33, other, 64)) for other in (float("-inf"), 0.0)],
+    "primer.walk_kernel": [((4,), (scale * normal(4, 100), blank(4), 100, 32)) for scale in (3, 300)],
     "primer.plain_product_kernel": [((2, 2), (normal(32, 32), normal(32, 32) + 1, blank(32, 32), 32, 16))],
     "primer.offset_kernel": [((3,), (blank(2, 3, dtype=torch.int64), 2**30))],
     "primer.careless_kernel": [((4,), (normal(32), torch.zeros(1), 8))],
     "primer.atomic_kernel": [((4,), (whole(4), torch.zeros(1)))],
-    "primer.forgetful_kernel": [((3,), (normal(32), blank(20), 20, 8))],
-    "attention.flash": [((time // 16,), (*attention(time, time, 16), time, 0.25, 16, 16)) for time in (16, 48)],
+    "primer.forgetful_kernel": [((3,), (normal(32)[:20], blank(20), 20, 8))],
+    "attention.flash": [
+        ((time // 16,), (*attention(time, time, 16), time, scale, 16, 16))
+        for time, scale in ((48, 0.25), (48, 25.0), (16, 0.25))
+    ],
     "delta.delta_walk": [
         ((2,), (*attention(9, 9, 16)[:3], share(9), normal(16, 16), blank(9, 16), 9, 16, 16, 8))
     ],
@@ -150,7 +156,9 @@ def _case(names, grid, arguments, after):
     written = tuple(number for number, (there, here) in pairs if torch.is_tensor(there) and not _same(there, here))
     what = f"a grid of {' × '.join(map(str, grid))}" + " with " * bool(sizes) + ", ".join(sizes)
     wanted = tuple(after[number] for number in written)
-    return Case(what, tuple(arguments), wanted, written=written, grid=grid, hint=AS_SHOWN)
+    return Case(
+        what, tuple(arguments), wanted, written=written, grid=grid, hint=AS_SHOWN, asked="the kernel as shown gives"
+    )
 
 
 def _same(there, here):

@@ -29,7 +29,7 @@ from _page.dtypes import (  # noqa: F401
 )
 from _page.functions import abs, ceil, exp, exp2, floor, fma, log, log2, rsqrt, sqrt  # noqa: F401
 from _page.shortened import shortened
-from _page.tile import Tile, binary, met, permuted, spread, tile, together
+from _page.tile import MOST, Tile, binary, met, permuted, spread, tile, together
 
 __all__ = """abs arange argmax argmin associative_scan assume atomic_add bfloat16 broadcast broadcast_to cast cdiv
 ceil clamp constexpr cumsum device_assert device_print dot dtype exp exp2 expand_dims float16 float32 float64 floor
@@ -108,7 +108,14 @@ def arange(start, end):
         raise ValueError(
             f"tl.arange({start}, {end}) has {builtins.max(end - start, 0)} elements: it must be a power of two."
         )
+    _small(end - start)
     return Tile(list(builtins.range(start, end)), (end - start,), int32)
+
+
+def _small(size):
+    """Refuses what Triton refuses."""
+    if size > MOST:
+        raise ValueError(f"a tile has at most {MOST:,} elements, in Triton as here; this one would have {size:,}.")
 
 
 def _shape(shape):
@@ -118,6 +125,7 @@ def _shape(shape):
             raise ValueError("the sizes of a tile must be known to the compiler: make them tl.constexpr.")
         if size < 1 or size & (size - 1):
             raise ValueError(f"each size of a tile must be a power of two; got {sizes}.")
+    _small(prod(sizes))
     return tuple(sizes)
 
 

@@ -6,13 +6,14 @@ import math
 
 from _page import host, launch
 from _page.dtypes import NotOnThePage
+from _page.memory import Device
 
 KNOWN = {"triton": launch, "triton.language": launch.__getattr__("language"), "torch": host}
 ALLOWED = {"math", "functools", "itertools", "operator", "__future__"}
 
 
 def load_source(text, filename="your kernel", modules=None):
-    """Run a cell's text and return its names, with torch, triton, tl and math among them from the start.
+    """Run a cell's text and return its names, with torch, triton, tl, math and device among them at once.
 
     modules: others that it may import, by name. An import of anything else raises NotOnThePage.
     The lines of the text can then be quoted by `filename`, in findings and in tracebacks.
@@ -30,6 +31,6 @@ def load_source(text, filename="your kernel", modules=None):
 
     linecache.cache[filename] = (len(text), None, text.splitlines(keepends=True), filename)
     names = {"__name__": "page", "__builtins__": {**vars(builtins), "__import__": importing}}
-    names |= {"torch": host, "triton": launch, "tl": KNOWN["triton.language"], "math": math}
+    names |= {"torch": host, "triton": launch, "tl": KNOWN["triton.language"], "math": math, "device": Device("page")}
     exec(compile(text, filename, "exec"), names)
     return names

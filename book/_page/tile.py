@@ -13,6 +13,7 @@ from _page.dtypes import Dtype, NotOnThePage, Pointer, common, converted, float3
 from _page.shortened import shortened
 
 NUMBERS = (bool, int, float)
+MOST = 1 << 20  # elements of a tile: Triton's own limit
 # Of the language's functions, those that a tile has as methods.
 MEMBERS = """abs argmax argmin associative_scan broadcast_to cumsum exp exp2 expand_dims gather log log2 max min permute
 reduce reshape rsqrt sigmoid sort split sqrt sum trans""".split()
@@ -253,7 +254,10 @@ def meeting(first, second):
     pairs = list(itertools.zip_longest(reversed(first), reversed(second), fillvalue=1))
     if any(a != b and 1 not in (a, b) for a, b in pairs):
         raise ValueError(f"tiles of shapes {list(first)} and {list(second)} do not broadcast to one shape.")
-    return tuple(max(a, b) for a, b in reversed(pairs))
+    shape = tuple(max(a, b) for a, b in reversed(pairs))
+    if math.prod(shape) > MOST:
+        raise ValueError(f"a tile has at most {MOST:,} elements, in Triton as here; {list(shape)} has more.")
+    return shape
 
 
 def spread(source, shape):

@@ -53,7 +53,7 @@
   function judge(text, {wanted, mistakes, within}) {
     if (!text.trim()) return UNSOLVED;
     const answer = read(text);
-    if (answer === null) return `One number is asked; you gave '${text.trim()}'.`;
+    if (answer === null) return `One number is asked, in digits such as 1,024 or 1.5e9; you gave '${text.trim()}'.`;
     const near = (number) => isNear(answer, number, within, number ? 0 : within);
     if (near(wanted)) return null;
     const known = mistakes.find(([number]) => near(number));
@@ -75,6 +75,13 @@
     return null;
   }
 
+  // An answer that is near enough is told what it is near to.
+  function praise(texts, parts) {
+    const exact = parts.map(({wanted}) => general(wanted, 6));
+    const same = texts.every((text, place) => general(read(text), 6) === exact[place]);
+    return same ? "Right. Passed." : `Right: near enough to ${exact.join(" and ")}. Passed.`;
+  }
+
   function prepare(root) {
     const data = JSON.parse(root.querySelector("script").textContent);
     const form = make("form", {className: "lab-numbers", noValidate: true});
@@ -90,7 +97,7 @@
     form.addEventListener("submit", (event) => {
       event.preventDefault();
       const wrong = judgeAll(fields.map((field) => field.value), data.parts);
-      says.textContent = wrong === null ? "Right. Passed." : `Not yet. ${wrong}`;
+      says.textContent = wrong === null ? praise(fields.map((field) => field.value), data.parts) : `Not yet. ${wrong}`;
       says.dataset.verdict = wrong === null ? "right" : "wrong";
       const done = document.querySelector(`input[data-done="${CSS.escape(data.label)}"]`);
       if (wrong === null && done && !done.checked) done.click();

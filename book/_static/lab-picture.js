@@ -60,7 +60,7 @@
   }
 
   function picture(launch) {
-    const slider = make("input", {type: "range", min: 0, max: Math.max(0, launch.programs.length - 1), value: 0});
+    const slider = make("input", {type: "range", min: 0, max: Math.max(0, launch.programs.length - 1), value: launch.first});
     const output = make("output");
     const maps = Object.entries(launch.tensors).map(([name, entry]) => {
       const canvas = make("canvas");
@@ -83,7 +83,7 @@
       `${numbers.format(launch.loaded)} bytes loaded`,
       `${numbers.format(launch.stored)} bytes stored`,
       launch.products ? `${numbers.format(launch.products)} operations in matrix products` : "no matrix products",
-      `${numbers.format(launch.operations)} other operations, each lane counted`,
+      `${numbers.format(launch.operations)} other operations on floats, lanes past a mask counted too`,
     ];
     const note = launch.whole ? "" : " Only the first accesses are drawn.";
     const found = launch.findings.map((each) => make("pre", {className: "lab-printed", textContent: each}));
@@ -91,7 +91,7 @@
       make("label", {}, "program ", slider, output),
       make("div", {className: "lab-tensors"}, ...maps.map(({box}) => box)),
       ...found,
-      make("figcaption", {textContent: `${sizes.join("; ")}. Strong: the chosen program's; pale: another's.${note}`}));
+      make("figcaption", {textContent: `${sizes.join("; ")}. Strong: the chosen program's; pale: another's; grey: nobody's.${note}`}));
     slider.addEventListener("input", show);
     requestAnimationFrame(show); // once it stands in the page, where its colours are known
     new MutationObserver((changes, observer) => { // the theme's colours changed, or the next run took its place

@@ -20,10 +20,10 @@
   const MISSING = "This edition was built without node, so kernels do not run on its pages: with node installed, "
     + "make book and make serve. Everything else works.";
   const COMPARED = "Run launches the kernel on the first stored case, and draws it; Check compares "
-    + "with what the kernel as shown gives, on all of them. ";
+    + "with what the kernel as shown gives, on all of them. The first press fetches 13 MB from this site. ";
   const BUTTONS = "Run calls your function on the first case and draws what its programs load and store; Check takes "
     + "all cases. The first press fetches 13 MB from this site. ";
-  const KEYS = "Ctrl+Enter runs, Tab leaves the editor, Ctrl+] and Ctrl+[ indent (on a Mac Cmd).";
+  const KEYS = "torch, triton, tl, math and device are there. Ctrl+Enter runs, Tab leaves the editor, Ctrl+] and Ctrl+[ indent (on a Mac Cmd).";
   const LONG = 5000; // milliseconds after which a run is called long
   const boxes = [];
   let worker = null;
@@ -214,8 +214,12 @@
       } catch (error) {
         found = {failed: String(error.message)};
       }
-      if (found.failed) say(found.failed, "failed");
-      else show(kind, JSON.parse(found.answer), cases.length);
+      try {
+        if (found.failed) say(found.failed, "failed");
+        else show(kind, JSON.parse(found.answer), cases.length);
+      } catch {
+        say("What came back cannot be read: the kernel may have made more than this browser holds.", "failed");
+      }
     }
 
     function show(kind, answer, total) {
@@ -253,12 +257,14 @@
     const reset = button("Reset", () => {
       editor.set(data.stub);
       keep(data.name, null);
+      printed.hidden = returned.hidden = picture.hidden = true;
       say("The editor holds the first text again.");
     });
     fold("Hint", hint(root, data.hint));
     fold("Answer", data.answer && make("pre", {className: "lab-answer", tabIndex: 0, textContent: data.answer}));
     const keys = make("p", {className: "lab-keys",
       textContent: (data.kind === "shown" ? COMPARED : BUTTONS) + KEYS});
+    keys.append(" ", make("a", {href: new URL("../8-whole/editors.html", HERE).href, textContent: "What the editor can tell"}), ".");
     root.append(place, tools, bar, says, returned, printed, picture, ...folds, keys);
     boxes.push(box);
     box.enable();

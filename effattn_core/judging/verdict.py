@@ -46,7 +46,7 @@ class Says:
     block: the block size that the launcher was given, None without one. tail: of rows written in one block only.
     far: a lane leaves its tensor because 32 bits overflow, and `stray` has a place for its {offset}.
     once: numbers of the arguments each of whose elements may be loaded once. again: of one that is loaded more often.
-    contiguous: the results must be.
+    contiguous: the results must be. asked: the words between a wrong number and the one that is wanted.
     """
 
     what: str
@@ -63,6 +63,7 @@ class Says:
     far: bool = False
     once: tuple = ()
     again: str = AGAIN
+    asked: str = "should be"
     contiguous: bool = False
 
 
@@ -164,9 +165,9 @@ def _explained(says, mistakes, outcome):
         ):
             return sentence
     holes = [(number, missing) for number, missing in enumerate(outcome.missing) if missing]
-    meeting = _meeting(outcome.findings)
-    if holes and meeting:
-        return meeting
+    stray = [each for each in outcome.findings if each.kind != "outside" or not says.far and each.access == "store"]
+    if holes and stray:  # what was stored elsewhere is why
+        return _found(says, stray)
     finite = all(math.isfinite(value) for each in outcome.results for value in each.flat)
     if says.nan and not finite and not (outcome.exact and holes):
         return says.nan
@@ -221,7 +222,8 @@ def _off(says, wanted, results, number):
     if says.names:
         element += f" of {_named(says, number)}"
     furthest = ", the one furthest off," if sum(each > 0 for each in errors) > 1 else ""
-    return f"{element}{furthest} is {got[at]:.4g} and should be {asked[at]:.4g}: {says.hint}"
+    here, there = (f"{each:.4g}" if isinstance(each, float) else str(each) for each in (got[at], asked[at]))
+    return f"{element}{furthest} is {here} and {says.asked} {there}: {says.hint}"
 
 
 def _index(place, shape):

@@ -174,7 +174,7 @@ MISTAKES = [
     (
         "attention.merge_kernel",
         lambda o, s: merge_parts(o, s)[0],
-        "return 2 tensors (output, log-sum-exp); got [3, 32]",
+        "return 2 tensors (output, log-sum-exp); got [4, 16]",
     ),
     ("attention.merge_kernel", lambda o, s: (-merge_parts(o, s)[0], s.logsumexp(1)), "is each part weighed by exp"),
     ("attention.causal_kernel", lambda q, k, v: flash_causal(q, k, v, causal=False), "the mask is not causal"),

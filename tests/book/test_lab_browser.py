@@ -17,7 +17,7 @@ from support.lab_site import box, focus_editor, press, write
 from effattn_core.exercises import grade
 
 pytestmark = [pytest.mark.browser, pytest.mark.xdist_group("browser")]
-RACES = "primer.careless_kernel"  # is shown for the race that it has
+RACES, STRAYS = lab_shown.FAULTY
 NUMBERS = "primer.loaded_bytes", "latents.bits"
 FEW = "primer.scale_add", f"{TRY}primer.triple_kernel", f"{TRY}{RACES}", "retention.step_kernel", *NUMBERS
 ENDLESS = "def scale_add(left, right, factor, block):\n    while True:\n        pass\n"
@@ -92,7 +92,10 @@ def test_a_shown_kernel_is_drawn_by_run_and_passes_unchanged(everything, name):
     assert box(everything, TRY + name).locator("button").count() == 0  # nothing is made before it is opened
     page, place = everything, opened(everything, name)
     assert [each.inner_text() for each in place.locator("button").all()] == ["Run", "Check", "Stop", "Reset"]
-    if name == RACES:
+    if name == STRAYS:
+        assert "reads outside source_pointer" in press(page, place, "Run", "Not yet.")
+        assert place.locator("output").inner_text() == "(2, 0, 0)"  # the program that goes astray
+    elif name == RACES:
         assert "meet at total_pointer[0]" in press(page, place, "Run", "Not yet.")
     else:
         press(page, place, "Run", "The same as the kernel shown gives, for ")
@@ -262,7 +265,8 @@ def test_tab_goes_through_a_box_and_leaves_it_and_hint_and_answer_open_below(vis
     page = visit()
     place = box(page, "primer.scale_add")
     focus_editor(place)
-    for name in ("Run", "Check", "Reset", "Hint", "Answer"):  # Stop has nothing to stop
+    # Stop has nothing to stop, and below the buttons is one link.
+    for name in ("Run", "Check", "Reset", "Hint", "Answer", "What the editor can tell"):
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.textContent") == name
     page.keyboard.press("Tab")
@@ -280,7 +284,8 @@ def test_numbers_are_answered_by_keyboard_and_each_mistake_has_its_sentence(visi
     assert single.get_by_role("status").inner_text() == ""
     single.get_by_label("Your number").focus()
     for text, said in (
-        ("", "It is not written yet."), ("many", "One number is asked; you gave 'many'."),
+        ("", "It is not written yet."),
+        ("many", "One number is asked, in digits such as 1,024 or 1.5e9; you gave 'many'."),
         ("33,554,432", "That counts elements: a float32 has four bytes."),
         ("1", "1 is too small, by a factor of 1.34e+08."),
     ):  # fmt: skip

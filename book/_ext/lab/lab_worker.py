@@ -176,6 +176,7 @@ def shown(launch):
         "products": launch.products,
         "operations": launch.operations,
         "findings": [str(each) for each in launch.findings],
+        "first": next((numbers.get(each.program, 0) for each in launch.findings), 0),
     }
 
 
@@ -186,6 +187,8 @@ def raised(error):
     if isinstance(error, SyntaxError):
         return f"Line {error.lineno}: {error.msg}."
     said = f"{type(error).__name__}: {str(error) or 'no message'}"
+    if isinstance(error, MemoryError):
+        said = "that is more memory than this browser gives: take smaller sizes."
     if UNMARKED in str(error):
         said = "what is launched with [grid] is no kernel: the line before its def must be @triton.jit."
     frames = [each for each in traceback.extract_tb(error.__traceback__) if each.filename == EDITOR]
