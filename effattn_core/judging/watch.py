@@ -7,8 +7,9 @@ import numpy as np
 import torch
 
 from kernels import runtime
+from kernels.poison import left_out
 from kernels.sanitize import sanitize
-from kernels.trace import guarded, left_out, trace
+from kernels.trace import guarded, trace
 
 FAR = 2**31  # elements: the first offset that 32 bits do not hold
 
@@ -29,7 +30,7 @@ class Watched(NamedTuple):
 def watch(call, poisoned=False):
     """Run `call()` with every torch.empty full of NaN and, where kernels are interpreted, under the sanitizer.
 
-    poisoned: there the lanes that a load's mask leaves out without `other` hold no number (`kernels.trace.left_out`).
+    poisoned: there the lanes that a load's mask leaves out without `other` hold no number (`kernels.poison.left_out`).
     """
     results, findings, launches, stored, lanes = [], [], None, None, 0
 
