@@ -298,5 +298,7 @@ def test_a_kernel_exercise_is_registered_with_its_cases(monkeypatch):
         assert EXERCISES["token.twice"].cases is cases and EXERCISES["token.twice"].level == "kernel"
         assert grade("token.twice", doubled).passed
         assert grade("token.twice", lambda source: 1 / 0).reason.startswith("It raised ZeroDivisionError")
+        kernel_exercise("token.twice")(lambda: [])
+        assert "has no cases yet" in grade("token.twice", doubled).reason
     finally:
         del EXERCISES["token.twice"]

@@ -1,6 +1,7 @@
 """The hidden cases of the exercises on newtopic."""
 
 from effattn_core.exercises import compare_number, exercise
+from effattn_core.judging import kernel_exercise
 
 
 @exercise("newtopic.count", level="pencil")
@@ -15,7 +16,7 @@ def first(function):
     return "TO WRITE: the hidden cases of newtopic.first."
 
 
-@exercise("newtopic.launch", level="kernel")
-def launch(function):
-    """TO WRITE: call `function` on ragged sizes, under the sanitizer; a sentence names the likely mistake."""
-    return "TO WRITE: the hidden cases of newtopic.launch."
+@kernel_exercise("newtopic.launch")
+def launch():
+    """TO WRITE: `judging.Case`s on ragged sizes: what is right, and what each likely mistake gives, with its name."""
+    return []
