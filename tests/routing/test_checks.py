@@ -94,7 +94,7 @@ MISTAKES = [
     ("routing.combine", lambda rows, gates, place: launch_combine(rows, gates**0, place), "without their gates"),
     ("routing.combine", lambda r, g, p: (r[p] * g[..., None]).sum(1), "No Triton kernel was launched"),
     ("routing.combine", lambda rows, gates, place: launch_combine(rows, gates, 0 * place), "place says which row"),
-    ("routing.combine", lambda *given: by_rows(*given, 5, torch.empty), "are never written, the first at [3, 0]"),
+    ("routing.combine", lambda *given: by_rows(*given, 5, torch.empty), "meet at sums[0, 0]"),
     ("routing.combine", by_rows, "meet at sums[0, 0]"),
 ]
 

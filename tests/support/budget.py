@@ -14,7 +14,7 @@ TOPIC = 60  # wall seconds that a topic may take on two cores
 WHOLE = 15 * 60  # and all of the suite
 LONGEST_SHOWN = 12
 TESTS = Path(__file__).resolve().parents[1]
-SHARED = ("book", "places", "shared", "support", "tools")
+SHARED = ("book", "page", "places", "shared", "support", "tools")
 TOPICS = sorted(path.name for path in TESTS.iterdir() if path.is_dir() and path.name not in SHARED)
 # The kind of proof, by the name of the file; a test of another file is one of forms and models.
 KINDS = {
