@@ -13,7 +13,7 @@ from dataclasses import asdict
 import torch
 
 from effattn_core.exercises import exercise_of
-from effattn_core.judging.case import in_tuple
+from effattn_core.judging.verdict import in_tuple
 from effattn_core.judging.watch import FAR
 
 

@@ -1,6 +1,7 @@
 """The hidden cases of the kernel exercises, and how JupyterLab calls a reader's launcher on them."""
 
 import contextlib
+import functools
 import io
 from dataclasses import KW_ONLY, dataclass, field, fields
 from types import SimpleNamespace
@@ -8,7 +9,7 @@ from types import SimpleNamespace
 import torch
 
 from effattn_core.exercises import exercise
-from effattn_core.judging.verdict import Outcome, Says, Values, close, reason_of
+from effattn_core.judging.verdict import Outcome, Says, Values, close, in_tuple, judged, results_of
 from effattn_core.judging.watch import copied, counted, far_rows, strayed, unwritten, watch
 from kernels import runtime
 
@@ -52,11 +53,11 @@ class Case(Says):
 
     @property
     def wrong(self):
-        """[([Values or None], sentence)] of the known mistakes."""
+        """([Values or None], sentence) of each known mistake, one after another as they are asked for."""
         size = len(in_tuple(self.wanted))
-        found = [([each if each is None else values_of(each) for each in in_tuple(given)], sentence)
-                 for given, sentence in self.mistakes]  # fmt: skip
-        return [(given + [None] * (size - len(given)), sentence) for given, sentence in found]
+        for given, sentence in self.mistakes:
+            found = [each if each is None else values_of(each) for each in in_tuple(given)]
+            yield found + [None] * (size - len(found)), sentence
 
 
 def kernel_exercise(name):
@@ -81,8 +82,8 @@ def kernel_exercise(name):
 def judge(function, cases):
     """The first sentence about what is wrong with a launcher over the cases, None if there is nothing."""
     for case in cases:
-        outcome = _far(function, case) if case.far else _called(function, case)
-        reason = outcome and reason_of(case.says, case.results, case.wrong, outcome)
+        outcome, again = _far(function, case) if case.far else _called(function, case)
+        reason = outcome and judged(case.says, case.results, case.wrong, outcome, again)
         if reason:
             return f"For {case.what}: {reason}"
     return None
@@ -103,10 +104,6 @@ def near(got, wanted, within=None):
     return close(values_of(got), values_of(wanted), within)
 
 
-def in_tuple(value):
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
-
-
 def values_of(tensor):
     """A tensor as lists of numbers; the name of its type if it is none."""
     if not isinstance(tensor, torch.Tensor):
@@ -116,12 +113,12 @@ def values_of(tensor):
 
 
 def _called(function, case):
-    """The Outcome of a case that is not far."""
+    """The Outcome of a case that is not far, and the poisoned call if lanes were left out, else None."""
     given, before = case.arguments, copied(case.arguments)
     with counted({number: given[number] for number in case.once}) as loads:
         found = watch(lambda: _call(function, case, given))
     after = [given[number] for number in case.written]
-    results = _results(found.result, after)
+    results = results_of(found.result, after)
     changed = any(
         isinstance(each, torch.Tensor) and number not in case.written and not each.equal(before[number])
         for number, each in enumerate(given)
@@ -137,18 +134,11 @@ def _called(function, case):
         written=len(after),
         scattered=any(isinstance(each, torch.Tensor) and not each.is_contiguous() for each in results),
     )
-    if found.left_out and reason_of(case.says, case.results, case.wrong, outcome) is None:
-        outcome.poisoned = _poisoned(function, case, before)
-    return outcome
+    return outcome, functools.partial(_poisoned, function, case, before) if found.left_out else None
 
 
 def _call(function, case, given):
     return function(*given) if case.grid is None else function[case.grid](*given) and None
-
-
-def _results(returned, after):
-    """What is returned, then the arguments that are results. returned: None does not count where there are any."""
-    return [*(() if returned is None and after else in_tuple(returned)), *after]
 
 
 def _poisoned(function, case, given):
@@ -158,16 +148,16 @@ def _poisoned(function, case, given):
             found = watch(lambda: _call(function, case, given), poisoned=True)
     except Exception:
         return []
-    return [] if found.findings else list(map(values_of, _results(found.result, [given[n] for n in case.written])))
+    return [] if found.findings else list(map(values_of, results_of(found.result, [given[n] for n in case.written])))
 
 
 def _far(function, case):
-    """The Outcome of a case that is far; None where kernels are compiled, or where memory for it is not given."""
+    """As `_called`, of a case that is far; no Outcome where kernels are compiled, or memory for it is not given."""
     source, *rest = case.arguments
     spread = far_rows(*source.shape) if runtime.mode == "interpreter" else None
     if spread is None:
-        return None
+        return None, None
     spread.copy_(source)
     result, offset = strayed(lambda: function(spread, *rest))
     findings = [] if offset is None else [SimpleNamespace(kind="outside", offset=offset)]
-    return Outcome(list(map(values_of, in_tuple(result))), findings=findings)
+    return Outcome(list(map(values_of, in_tuple(result))), findings=findings), None

@@ -103,11 +103,30 @@ def close(got, wanted, within=None):
     )
 
 
+def in_tuple(value):
+    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+
+
+def results_of(returned, after):
+    """What is returned, then the arguments that are results. returned: None does not count where there are any."""
+    return [*(() if returned is None and after else in_tuple(returned)), *after]
+
+
+def judged(says, wanted, mistakes, outcome, again=None):
+    """As `reason_of`. again: None, or asked for `Outcome.poisoned` where all else is right."""
+    reason = reason_of(says, wanted, mistakes, outcome)
+    if reason is None and again is not None:
+        outcome.poisoned = again()
+        reason = reason_of(says, wanted, mistakes, outcome)
+    return reason
+
+
 def reason_of(says, wanted, mistakes, outcome):
     """What is wrong, as a sentence; None if nothing is.
 
     wanted: a list of Values. mistakes: (list, sentence) of each known way to go wrong, where the list holds the Values
-    that it gives, None for a result that does not matter if only it was written.
+    that it gives, None for a result that does not matter if only it was written; they are asked for if a result is
+    wrong, and only then.
     """
     if outcome.launches == 0:
         return NO_KERNEL

@@ -19,9 +19,8 @@ import traceback
 from dataclasses import fields
 
 import _page
-import verdict
 from _page.dtypes import ALL
-from verdict import Outcome, Says, Values
+from verdict import Outcome, Says, Values, in_tuple, judged, results_of
 
 EDITOR = "your kernel"  # what the text of the editor is called where a line of it is named
 LONGEST = 10_000  # letters that are kept of what the reader prints
@@ -94,13 +93,13 @@ def values_of(result):
     return Values(result.dtype.name, tuple(result.shape), [values[place] for place in result.places()])
 
 
-def reason_of(case, given, returned, run, again=lambda: None):
+def reason_of(case, given, returned, run, again):
     """What is wrong with a call and its launches, as a sentence; None if nothing is. given: its arguments.
 
-    again(): Outcome.poisoned of it, asked for if there are lanes that a mask left out, and all else is right.
+    again(): Outcome.poisoned of it, for a call with lanes that a mask left out.
     """
     says = Says(**{each.name: case[each.name] for each in fields(Says)})
-    results = results_of(case, given, returned)
+    results = results_of(returned, _after(case, given))
     outcome = Outcome(
         [values_of(each) for each in results],
         launches=len(run.launches),
@@ -112,23 +111,14 @@ def reason_of(case, given, returned, run, again=lambda: None):
         written=len(case["written"]),
         scattered=any(isinstance(each, _page.Tensor) and not each.is_contiguous() for each in results),
     )
-    mistakes = [(list(map(held, values)), sentence) for values, sentence in case["mistakes"]]
-    wanted = list(map(held, case["wanted"]))
-    reason = verdict.reason_of(says, wanted, mistakes, outcome)
-    if reason is None and run.left_out and not says.far:
-        outcome.poisoned = again()
-        reason = verdict.reason_of(says, wanted, mistakes, outcome)
-    return reason
+    mistakes = ((list(map(held, values)), sentence) for values, sentence in case["mistakes"])
+    asked_again = again if run.left_out and not says.far else None
+    return judged(says, list(map(held, case["wanted"])), mistakes, outcome, asked_again)
 
 
-def results_of(case, given, returned):
-    """What is returned, then the arguments that are results."""
-    after = [given[number] for number in case["written"]]
-    return [*(() if returned is None and after else in_tuple(returned)), *after]
-
-
-def in_tuple(value):
-    return tuple(value) if isinstance(value, (tuple, list)) else (value,)
+def _after(case, given):
+    """The arguments that are results."""
+    return [given[number] for number in case["written"]]
 
 
 def _stored_to(run, argument):
@@ -224,7 +214,7 @@ def _poisoned(function, case):
             result = _call(function, case, arguments)
         except Exception:
             return []
-    return [] if run.findings else list(map(values_of, results_of(case, arguments, result)))
+    return [] if run.findings else list(map(values_of, results_of(result, _after(case, arguments))))
 
 
 def _first(tensor):
