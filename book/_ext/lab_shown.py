@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 import lab_vendor
+import numpy as np
 import torch
 
 from effattn_core.judging import Case
@@ -170,7 +171,7 @@ def _after(text, kernel, grid, arguments):
     """The arguments as the kernel leaves them: by Triton's interpreter, or else by the page's Triton."""
     if runtime.mode == "interpreter":
         copied = [each.clone() if torch.is_tensor(each) else each for each in arguments]
-        with tempfile.TemporaryDirectory() as folder:
+        with tempfile.TemporaryDirectory() as folder, np.errstate(over="ignore"):  # one is shown for its overflow
             in_triton(IMPORTS + text, kernel, Path(folder))[kernel][grid](*copied)
         return copied
     sys.path.append(str(lab_vendor.BOOK))
